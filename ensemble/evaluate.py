@@ -1,0 +1,260 @@
+"""How good a bundle is on labelled cases, each figure with what is needed to judge it.
+
+Shape letters: C cases, M monthly bins, Y years, R resamples, K kinds of error.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from ensemble.predictor import Prediction, Predictor
+from preprocessing import cohort as cohort_folder
+from preprocessing.cohort import Cohort
+from preprocessing.prepare import ChunkResult, read_chunk
+from preprocessing.sources import problem, problem_table, read_rsna
+from preprocessing.storage import AnyPath, as_path
+
+BATCH = 32
+"""Files read and predicted at a time, so that memory does not grow with the folder."""
+RESAMPLES = 2000
+BAND_YEARS = 5
+"""Width of the bone-age bands in the table of groups."""
+_CASE_COLUMNS = ["case_id", "sex", "is_male", "bone_age_months", "file"]
+
+
+class EvaluationError(ValueError):
+    """There is nothing to measure, or it does not fit the bundle."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A bundle measured on one source."""
+
+    report: dict[str, Any]
+    """The figures, as JSON values."""
+    cases: pd.DataFrame
+    """One row a case: case_id, sex, is_male, bone_age_months, file, predicted_months, spread_months."""
+    rejected: pd.DataFrame
+    """One row a file or label that was not used: case_id, file, reason, detail."""
+
+
+def metrics(
+    actual_C: np.ndarray,
+    predicted_C: np.ndarray,
+    is_male_C: np.ndarray,
+    distribution_CM: np.ndarray,
+    *,
+    training_median_months: float,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Measure predictions against references.
+
+    ``top1_year`` is the share of cases whose year of bone age is the most probable one of the predicted
+    distribution summed by year, ``top2_year`` among the two most probable (Chen's measures on the Digital Hand
+    Atlas). The median predictor says the training median to every case: what it costs to look at no picture.
+
+    Args:
+        actual_C: ``(C,)`` reference bone age, in months, within 0..239.
+        predicted_C: ``(C,)`` predicted bone age, in months.
+        is_male_C: ``(C,)`` bool.
+        distribution_CM: ``(C, 240)`` predicted probabilities by month.
+        training_median_months: What the median predictor says.
+        seed: Of the bootstrap: 95 % percentile intervals from 2,000 resamples of the cases.
+
+    Raises:
+        EvaluationError: No case, or a number that is not finite.
+    """
+    if len(actual_C) == 0:
+        raise EvaluationError("A measurement needs 1 case or more, got none.")
+    if not (np.isfinite(actual_C).all() and np.isfinite(predicted_C).all()):
+        raise EvaluationError("Every case needs a finite reference and prediction; drop the others first.")
+    error_C = predicted_C - actual_C
+    absolute_KC = np.abs(np.stack([error_C, training_median_months - actual_C]))
+    gain_C = absolute_KC[1] - absolute_KC[0]
+    mae_ci, median_ci, gain_ci = bootstrap_ci95(np.vstack([absolute_KC, gain_C]), seed=seed)
+    rank_CY = _year_ranks(actual_C, distribution_CM)
+    return {
+        "n": len(actual_C),
+        "mae_months": _round(absolute_KC[0].mean()),
+        "mae_ci95": mae_ci,
+        "rmse_months": _round(np.sqrt(np.square(error_C).mean())),
+        "bias_months": _round(error_C.mean()),
+        "within_12_months": _round((absolute_KC[0] <= 12).mean()),
+        "top1_year": _round((rank_CY == 0).mean()),
+        "top2_year": _round((rank_CY <= 1).mean()),
+        "median_predictor_mae_months": _round(absolute_KC[1].mean()),
+        "median_predictor_ci95": median_ci,
+        "gain_over_median_months": _round(gain_C.mean()),
+        "gain_over_median_ci95": gain_ci,
+        "groups": _groups(actual_C, error_C, is_male_C),
+    }
+
+
+def bootstrap_ci95(values_KC: np.ndarray, *, num_resamples: int = RESAMPLES, seed: int = 0) -> list[list[float]]:
+    """95 % percentile intervals of the mean of each row, all from the same resamples of the cases."""
+    num_cases = values_KC.shape[1]
+    rng = np.random.default_rng(seed)
+    rows_at_a_time = max(1, 2_000_000 // num_cases)
+    means = []
+    for start in range(0, num_resamples, rows_at_a_time):
+        size = (min(rows_at_a_time, num_resamples - start), num_cases)
+        means.append(values_KC[:, rng.integers(num_cases, size=size)].mean(axis=2))
+    bounds = np.percentile(np.concatenate(means, axis=1), [2.5, 97.5], axis=1)
+    return [[_round(low), _round(high)] for low, high in bounds.T]
+
+
+def evaluate(
+    predictor: Predictor,
+    source: str | Path | AnyPath,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
+    """Predict all cases of a source and measure the result.
+
+    Args:
+        predictor: With the bundle to measure.
+        source: A labelled folder in the RSNA layout, or a cohort: then its locked test split and nothing else.
+        progress: Called with the number of cases done and of all cases.
+
+    Raises:
+        EvaluationError: No case can be used, or the cohort was prepared by another recipe.
+        SourceError: The folder is in no known layout.
+    """
+    folder = as_path(source)
+    bundle = predictor.bundle
+    about: dict[str, Any] = {"bundle": bundle.version, "recipe": bundle.recipe.hash}
+    if (folder / cohort_folder.MARKER).exists():
+        cohort = Cohort.load(folder)
+        same = cohort.hash == bundle.manifest["provenance"]["cohort_hash"]
+        about |= {"source": "locked test of a cohort", "cohort_of_bundle": same}
+        cases, rejected = _locked_test(cohort, predictor), problem_table([])
+        batches = _cohort_batches(cohort)
+    else:
+        found = read_rsna(folder)
+        about |= {"source": "labelled folder"}
+        cases, rejected = found.cases, found.problems
+        batches = _file_batches(found.folder, cases["file"].tolist(), predictor)
+    predictions, problems = _predict(predictor, cases, batches, progress)
+    rejected = pd.concat([rejected, problem_table(problems)], ignore_index=True)
+    reasons = rejected["reason"].value_counts().to_dict()
+    if not predictions:
+        listed = ", ".join(f"{count} x {reason}" for reason, count in reasons.items()) or "it has no case"
+        raise EvaluationError(
+            f"{folder} holds no labelled radiograph that can be used: {listed}. "
+            "Name a folder with a CSV of id, boneage, male and the pictures."
+        )
+    rows = sorted(predictions)
+    table = cases.loc[rows, _CASE_COLUMNS].assign(
+        predicted_months=[predictions[row].bone_age_months for row in rows],
+        spread_months=[predictions[row].spread_months for row in rows],
+    )
+    figures = metrics(
+        table["bone_age_months"].to_numpy(np.float64),
+        table["predicted_months"].to_numpy(np.float64),
+        table["is_male"].to_numpy(bool),
+        np.stack([predictions[row].distribution for row in rows]),
+        training_median_months=bundle.training_median_months,
+    )
+    report = {
+        **about,
+        **figures,
+        "rejected": len(rejected),
+        "rejected_reasons": reasons,
+        "rejected_files": rejected.to_dict("records"),
+    }
+    return Evaluation(report, table.reset_index(drop=True), rejected)
+
+
+def _locked_test(cohort: Cohort, predictor: Predictor) -> pd.DataFrame:
+    if cohort.recipe.hash != predictor.bundle.recipe.hash:
+        raise EvaluationError(
+            f"The cohort must be prepared by the bundle's recipe {predictor.bundle.recipe.hash[:12]}, got "
+            f"{cohort.recipe.hash[:12]}. Evaluate on the labelled folder instead."
+        )
+    return cohort.cases.iloc[cohort.test_rows()].reset_index(drop=True)
+
+
+def _cohort_batches(cohort: Cohort) -> Iterator[list[np.ndarray]]:
+    rows = cohort.test_rows()
+    for start in range(0, len(rows), BATCH):
+        yield list(cohort.pixels[rows[start : start + BATCH]])
+
+
+def _file_batches(folder: AnyPath, files: list[str], predictor: Predictor) -> Iterator[ChunkResult]:
+    """Standardised pixels or a reason for each file, read by all cores a few batches ahead of the predictor."""
+    cv2.setNumThreads(1)  # a file a thread; OpenCV's own threads would only get in the way
+    num_threads = os.cpu_count() or 1
+    recipe = predictor.bundle.recipe
+    chunks = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
+    waiting: deque[Future[ChunkResult]] = deque()
+    with ThreadPoolExecutor(num_threads, "decode") as pool:
+        for chunk in chunks:
+            waiting.append(pool.submit(read_chunk, chunk, folder=folder, recipe=recipe))
+            if len(waiting) > num_threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _predict(
+    predictor: Predictor,
+    cases: pd.DataFrame,
+    batches: Iterator[Any],
+    progress: Callable[[int, int], None],
+) -> tuple[dict[int, Prediction], list[dict[str, str]]]:
+    """Predictions by row number of `cases`, and a problem for each row without one."""
+    is_male = cases["is_male"].to_numpy(bool)
+    predictions: dict[int, Prediction] = {}
+    problems = []
+    done = 0
+    for results in batches:
+        usable = [done + index for index, result in enumerate(results) if isinstance(result, np.ndarray)]
+        if usable:
+            pixels_BHW = np.stack([results[row - done] for row in usable])
+            predictions |= zip(usable, predictor.predict(pixels_BHW, is_male[usable]), strict=True)
+        for index, result in enumerate(results):
+            if not isinstance(result, np.ndarray):
+                row = cases.iloc[done + index]
+                problems.append(problem(row["case_id"], row["file"], *result))
+        done += len(results)
+        progress(done, len(cases))
+    return predictions, problems
+
+
+def _year_ranks(actual_C: np.ndarray, distribution_CM: np.ndarray) -> np.ndarray:
+    """For each case, how many years are more probable than its own, ``(C,)``; the younger year wins a tie."""
+    year_CY = distribution_CM.reshape(len(actual_C), -1, 12).sum(axis=2)
+    own_C = (actual_C // 12).astype(int)
+    own_share_C1 = np.take_along_axis(year_CY, own_C[:, None], axis=1)
+    earlier_CY = np.arange(year_CY.shape[1]) < own_C[:, None]
+    return ((year_CY > own_share_C1) | (earlier_CY & (year_CY == own_share_C1))).sum(axis=1)
+
+
+def _groups(actual_C: np.ndarray, error_C: np.ndarray, is_male_C: np.ndarray) -> list[dict[str, Any]]:
+    band_C = (actual_C // (12 * BAND_YEARS)).astype(int)
+    groups = []
+    for sex, of_sex_C in (("female", ~is_male_C), ("male", is_male_C)):
+        for band in np.unique(band_C[of_sex_C]):
+            error = error_C[of_sex_C & (band_C == band)]
+            groups.append(
+                {
+                    "sex": sex,
+                    "bone_age_years": [int(band) * BAND_YEARS, int(band + 1) * BAND_YEARS],
+                    "n": len(error),
+                    "mae_months": _round(np.abs(error).mean()),
+                    "bias_months": _round(error.mean()),
+                }
+            )
+    return groups
+
+
+def _round(value: float) -> float:
+    return round(float(value), 4)

@@ -1,0 +1,1 @@
+"""Stage 1: raw radiographs in, one cohort of comparable pixels out."""

@@ -1,0 +1,84 @@
+"""The cohort: every case with its fold and its prepared pixels, in one self-describing folder.
+
+cohort/cases.parquet   one row a case
+cohort/pixels.npy      (N, S, S) uint8, row i belongs to row i of the table
+cohort/rejected.csv    what could not be used, and why
+cohort/cohort.json     recipe, counts and hashes; written last
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from preprocessing.recipe import Recipe
+from preprocessing.storage import (
+    AnyPath,
+    StorageError,
+    as_path,
+    canonical_hash,
+    fetch,
+    read_json,
+    sha256_file,
+)
+
+MARKER = "cohort.json"
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """A prepared cohort, opened for reading; the pixels stay on disk until they are touched."""
+
+    cases: pd.DataFrame
+    """case_id, sex, is_male, bone_age_months, file, fold (-1: locked test), is_test; sorted by case_id."""
+    pixels: np.ndarray
+    """``(N, S, S)`` uint8, memory-mapped."""
+    recipe: Recipe
+    hash: str
+    """64 hex digits of the cases, their folds, the pixels and the recipe."""
+    num_folds: int
+    source: str
+    """The labelled folder that the cohort was prepared from."""
+
+    @classmethod
+    def load(cls, path: str | Path | AnyPath) -> "Cohort":
+        """Open a cohort, local or remote (then copied to this machine once).
+
+        Raises:
+            StorageError: No complete cohort is there, or its files do not belong together.
+        """
+        folder = fetch(as_path(path), MARKER)
+        about = read_json(folder / MARKER)
+        cases = pd.read_parquet(folder / "cases.parquet")
+        pixels = np.load(folder / "pixels.npy", mmap_mode="r")
+        if len(cases) != len(pixels) or len(cases) != about["num_cases"]:
+            raise StorageError(
+                f"{folder} holds {len(cases)} cases, {len(pixels)} pictures and promises {about['num_cases']}. "
+                "Prepare it again."
+            )
+        recipe = Recipe.from_dict(about["recipe"])
+        return cls(cases, pixels, recipe, about["hash"], about["num_folds"], about["source"])
+
+    def train_rows(self, fold: int) -> np.ndarray:
+        """Row numbers that a model of `fold` may learn from: neither its own fold nor the locked test."""
+        return np.flatnonzero((self.cases["fold"] != fold) & ~self.cases["is_test"])
+
+    def fold_rows(self, fold: int) -> np.ndarray:
+        """Row numbers of `fold`, which its model predicts."""
+        return np.flatnonzero(self.cases["fold"] == fold)
+
+    def test_rows(self) -> np.ndarray:
+        """Row numbers of the locked test split. Search and selection never call this."""
+        return np.flatnonzero(self.cases["is_test"])
+
+
+def cohort_hash(cases: pd.DataFrame, pixels_file: Path, recipe: Recipe) -> str:
+    """Content hash: the same cases, folds, pixels and recipe give the same 64 hex digits on any machine."""
+    content: dict[str, Any] = {
+        "cases": cases[["case_id", "is_male", "bone_age_months", "fold", "is_test"]].to_csv(index=False),
+        "pixels": sha256_file(pixels_file),
+        "recipe": recipe.hash,
+    }
+    return canonical_hash(content)

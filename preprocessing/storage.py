@@ -1,0 +1,128 @@
+"""Where stages meet: folders, local or at any fsspec URI, whose marker file is written last.
+
+A folder counts as complete when its marker is there, so that a killed writer leaves nothing
+that a reader could mistake for a result. Local writes go to a temporary name and are renamed;
+object stores make a single object visible at once by themselves.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from upath import UPath
+
+if TYPE_CHECKING:
+    AnyPath = Path  # a remote UPath offers the same methods without being one
+else:
+    AnyPath = Path | UPath
+
+
+class StorageError(ValueError):
+    """A file that should be there is missing, or holds something else than promised."""
+
+
+def as_path(text: str | AnyPath) -> AnyPath:
+    """Turn a command-line word into an absolute path, or a URI such as ``s3://bucket/study`` into a remote one.
+
+    Ray Tune changes a trial's working directory, so nothing relative may pass this point.
+    """
+    path = cast("Path", UPath(text))
+    return Path(os.path.abspath(os.path.expanduser(remote(path).path))) if is_local(path) else path  # noqa: PTH100, PTH111
+
+
+def is_local(path: AnyPath) -> bool:
+    """Whether the path lies on this machine's own file system."""
+    return not isinstance(path, UPath) or path.protocol in ("", "file", "local")
+
+
+def remote(path: AnyPath) -> UPath:
+    """The same path with what only a remote one has: ``fs`` and ``path``."""
+    return cast("UPath", path)
+
+
+def write_atomic(path: AnyPath, data: bytes) -> None:
+    """Write so that a reader sees the old content or the new, never a part of either."""
+    if not is_local(path):
+        path.write_bytes(data)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)  # mkstemp makes it private; a study on shared storage has several readers
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: AnyPath, value: Any) -> None:
+    """Write JSON atomically, keys in the given order, one readable line per entry."""
+    write_atomic(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: AnyPath) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        StorageError: The file is missing or no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise StorageError(f"{path} is missing. Check the path, or run the stage that writes it.") from None
+    except ValueError as error:
+        raise StorageError(f"{path} is not valid JSON ({error}). Restore it, or run the stage again.") from None
+
+
+def fetch(folder: AnyPath, marker: str) -> Path:
+    """Return a local copy of a complete folder: itself when local, else one download per machine and content.
+
+    Args:
+        folder: The folder, local or remote.
+        marker: Name of the file that is written last; its content keys the cache.
+
+    Raises:
+        StorageError: The marker is missing, so the folder is incomplete or no such folder.
+    """
+    marker_path = folder / marker
+    if not marker_path.exists():
+        raise StorageError(f"{folder} has no {marker}: it is incomplete or another kind of folder.")
+    if is_local(folder):
+        return folder
+    key = hashlib.sha256(str(folder).encode() + marker_path.read_bytes()).hexdigest()[:24]
+    cache = Path(os.environ.get("CARPAL_CACHE", Path.home() / ".cache" / "carpal")) / key
+    if not cache.exists():
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=cache.parent))
+        there = remote(folder)
+        for name in there.fs.find(there.path):
+            target = temporary / os.path.relpath(name, there.path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            there.fs.get_file(name, str(target))
+        try:
+            temporary.rename(cache)
+        except OSError:  # another worker of this machine was faster: its copy is the same
+            shutil.rmtree(temporary)
+    return cache
+
+
+def sha256_file(path: AnyPath) -> str:
+    """Hex digest of a file's content, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def canonical_hash(value: Any) -> str:
+    """Hex digest of a JSON value whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,101 @@
+"""Command line of the second stage: ``python -m search run|resume|status``."""
+
+import argparse
+import sys
+
+from preprocessing.storage import StorageError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; a wrong input gives one sentence and exit status 2, an interrupted study status 130."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except (StorageError, ValueError, ConnectionError) as error:
+        print(f"search: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # full disk, no permission: the system's own sentence names the file
+        print(f"search: {error}. Mend that, then go on with: python -m search resume STUDY", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("search: interrupted. Go on with: python -m search resume STUDY", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m search", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+
+    run = commands.add_parser("run", help="search a space by cross-validated trials")
+    run.add_argument("cohort", help="folder written by python -m preprocessing prepare, local or an fsspec URI")
+    run.add_argument("study", help="new folder for the study; on a cluster, on storage that every node reaches")
+    run.add_argument("--space", default="quick", help="named space or module:function (default quick)")
+    run.add_argument("--trials", type=int, default=8, help="configurations in all (default 8)")
+    run.add_argument("--pool", type=int, help="good trials that the race keeps (default a quarter of --trials, 2 to 8)")
+    run.add_argument("--seed", type=int, default=0, help="of configurations and training")
+    _add_compute(run)
+    run.set_defaults(run=_run)
+
+    resume = commands.add_parser("resume", help="go on with a study after any kind of stop")
+    resume.add_argument("study")
+    _add_compute(resume)
+    resume.set_defaults(run=_resume)
+
+    status = commands.add_parser("status", help="one line a trial: state, folds done, error")
+    status.add_argument("study")
+    status.set_defaults(run=_status)
+    return parser
+
+
+def _add_compute(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--hours", type=float, help="begin nothing after this time; resume continues")
+    parser.add_argument("--concurrent", type=int, help="trials at a time (default: fill the GPUs, or the CPUs)")
+    parser.add_argument("--gpus-per-trial", type=float, help="fractions share a GPU (default 1 where there is one)")
+    parser.add_argument("--address", help="Ray cluster to run on (default: this machine)")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from search.study import create  # late: torch and Ray take seconds that --help does not need
+
+    options.study = create(
+        options.cohort,
+        options.study,
+        space=options.space,
+        num_trials=options.trials,
+        pool_size=options.pool or min(8, max(2, options.trials // 4)),
+        seed=options.seed,
+    )
+    return _resume(options)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    from search.study import Compute, run
+
+    compute = Compute(
+        address=options.address,
+        concurrent=options.concurrent,
+        gpus_per_trial=options.gpus_per_trial,
+        hours=options.hours,
+    )
+    if run(options.study, compute):
+        return 0
+    print(f"search: not finished. Go on with: python -m search resume {options.study}", file=sys.stderr)
+    return 0 if options.hours else 130
+
+
+def _status(options: argparse.Namespace) -> int:
+    from preprocessing.storage import as_path
+    from search.trial import all_outcomes, read_fold, read_study, trial_folder
+
+    study = as_path(options.study)
+    num_folds = read_study(study)["num_folds"]
+    for outcome in all_outcomes(study):
+        folder = trial_folder(study, outcome["number"])
+        folds = [record["mae_months"] for i in range(num_folds) if (record := read_fold(folder, i))]
+        errors = " ".join(f"{mae:6.2f}" for mae in folds)
+        print(f"{outcome['number']:4d}  {outcome['state']:8s}  {errors:24s} {outcome.get('reason', '')}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""Ray Tune's searcher and scheduler interfaces, answered by `StudyControl`.
+
+Tune's own OptunaSearch tells Optuna COMPLETE with a partial error for stopped trials, leaves zombies after NaN and
+loses results on restore (measured on Ray 2.60), and Tune drops its scheduler's state in a snapshot. Here both sides
+keep no state of their own: it lies in the study's folder.
+"""
+
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from search.control import StudyControl
+
+
+class StudySearcher(Searcher):
+    """Passes Tune's requests for configurations on."""
+
+    def __init__(self, control: StudyControl) -> None:
+        super().__init__()
+        self._control: StudyControl | None = control
+        self._numbers: dict[str, int] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial's configuration, with its Optuna number."""
+        assert self._control is not None
+        following = self._control.next()
+        if following is None:
+            return Searcher.FINISHED
+        self._numbers[trial_id] = following[0]
+        return {"number": following[0], **following[1]}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Close the trial, unless it was only interrupted."""
+        assert self._control is not None
+        self._control.on_end(self._numbers[trial_id], crashed=error)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the study's folder is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore: `python -m search resume` reads the study's folder."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its searcher into snapshots; the open study stays out of them."""
+        return {**self.__dict__, "_control": None}
+
+
+class RaceScheduler(FIFOScheduler):
+    """Stops a trial when the race says so."""
+
+    def __init__(self, control: StudyControl) -> None:
+        super().__init__()
+        self._control: StudyControl | None = control
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Decide after each report."""
+        assert self._control is not None
+        stop = self._control.on_result(trial.config["number"], result)
+        return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As for the searcher."""
+        return {**self.__dict__, "_control": None}

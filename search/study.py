@@ -1,0 +1,228 @@
+"""One study: its folder, and the Ray Tune run that fills it.
+
+study/study.json       what is searched, on which cohort, with which seed
+study/optuna.journal   Optuna's record
+study/trials/          one folder a trial (see search/trial.py): the truth
+study/tune/            Ray Tune's logs (TensorBoard, CSV, JSON); made anew by each run
+"""
+
+import fcntl
+import os
+import shutil
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+os.environ.setdefault("TUNE_RESULT_BUFFER_LENGTH", "1")  # a decision per report, not per bundle of reports
+os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")  # a failing trial reports its reason, no metric
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+
+import ray
+import torch
+from ray import tune
+
+from preprocessing.cluster import connect
+from preprocessing.cohort import MARKER, Cohort
+from preprocessing.storage import AnyPath, as_path, is_local, read_json, remote, write_json
+from search.adapters import RaceScheduler, StudySearcher
+from search.board import Board
+from search.control import StudyControl
+from search.racing import FoldRace
+from search.sampler import Sampler
+from search.space import TrialConfig, load_space
+from search.train import TrainingError
+from search.trial import FoldReport, read_study, run_trial, trial_folder
+
+MAX_FAILURES = 3
+"""How often a trial whose worker died is started again; each time it goes on after its last finished fold."""
+
+
+class StudyError(ValueError):
+    """The study cannot be started or resumed as asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """Where a study runs; none of it changes what is searched."""
+
+    address: str | None = None
+    """Ray cluster to join; None starts Ray on this machine."""
+    concurrent: int | None = None
+    """Trials at a time; None fills the cluster's GPUs, or its CPUs where it has none."""
+    gpus_per_trial: float | None = None
+    """None: one where the cluster has any, else none. Fractions share a GPU."""
+    hours: float | None = None
+    """No trial begins after this time, and none goes past the fold it is in; `resume` continues."""
+
+
+def create(cohort: str, study: str, *, space: str, num_trials: int, pool_size: int, seed: int) -> AnyPath:
+    """Write ``study.json``.
+
+    Raises:
+        StudyError: There is a study already.
+        StorageError: No complete cohort is there.
+    """
+    folder, cohort_path = as_path(study), as_path(cohort)
+    if (folder / "study.json").exists():
+        raise StudyError(f"{folder} holds a study already. Go on with: python -m search resume {folder}")
+    if num_trials < 1:
+        raise StudyError(f"--trials must be 1 or more, got {num_trials}.")
+    load_space(space)  # an unknown space fails here, before a folder is made
+    about = read_json(cohort_path / MARKER)
+    record = {
+        "format": "carpal-study-1",
+        "name": f"{space}-{uuid.uuid4().hex[:12]}",
+        "cohort": str(cohort_path),
+        "cohort_hash": about["hash"],
+        "recipe": about["recipe"],
+        "recipe_hash": about["recipe_hash"],
+        "num_folds": about["num_folds"],
+        "space": space,
+        "num_trials": num_trials,
+        "pool_size": pool_size,
+        "seed": seed,
+    }
+    write_json(folder / "study.json", record)
+    return folder
+
+
+def run(study: str | AnyPath, compute: Compute) -> bool:
+    """Run a study until its trials have ended, from wherever it stopped.
+
+    Returns:
+        Whether every trial has ended; False after an interruption or when the time was up.
+
+    Raises:
+        StudyError: Another process runs it, or its cohort has changed.
+    """
+    folder = as_path(study)
+    record = read_study(folder)
+    cohort_path = as_path(record["cohort"])
+    if read_json(cohort_path / MARKER)["hash"] != record["cohort_hash"]:
+        raise StudyError(f"{cohort_path} is not the cohort that {folder} was begun with. Restore it, or start anew.")
+    with _lock(folder):
+        sampler = Sampler(
+            folder,
+            name=record["name"],
+            space=record["space"],
+            seed=record["seed"],
+            num_trials=record["num_trials"],
+        )
+        control = StudyControl(
+            sampler,
+            FoldRace(record["pool_size"]),
+            num_folds=record["num_folds"],
+            deadline=time.monotonic() + 3600 * compute.hours if compute.hours else None,
+        )
+        control.say = board = Board(record["num_trials"], record["num_folds"], control.num_ended)
+        connect(compute.address)
+        try:
+            _fit(folder, record, compute, control)
+        finally:
+            ray.shutdown()
+        board.close(sampler.counts())
+        return sum(sampler.counts().values()) == record["num_trials"]
+
+
+def trainable(config: dict[str, Any], *, study: str, cohort: str, num_threads: int) -> None:
+    """What Tune runs in a worker: one trial, reporting after each measurement."""
+    torch.set_num_threads(num_threads)
+    settings = {key: value for key, value in config.items() if key != "number"}
+    folder = trial_folder(as_path(study), config["number"])
+
+    def report(item: FoldReport) -> None:
+        maes = list(item.fold_mae_months)
+        tune.report(
+            {
+                "fold": item.fold,
+                "fold_finished": item.fold_finished,
+                "fold_mae_months": maes,
+                "measured_mae_months": item.measurement.mae_months,
+                "mae_months": sum(maes) / len(maes) if maes else item.measurement.mae_months,
+                "epoch": item.measurement.epoch,
+                "images_seen": item.measurement.images_seen,
+                "train_loss": item.measurement.train_loss,
+                "replayed": item.replayed,
+            }
+        )
+
+    try:
+        device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
+        run_trial(folder, TrialConfig.from_dict(settings), Cohort.load(cohort), device=device, report=report)
+    except (TrainingError, ValueError) as error:  # the same configuration would fail again: no retry
+        tune.report({"failed": str(error)})
+
+
+def _fit(folder: AnyPath, record: dict[str, Any], compute: Compute, control: StudyControl) -> None:
+    cluster = ray.cluster_resources()
+    gpus = compute.gpus_per_trial if compute.gpus_per_trial is not None else min(1.0, cluster.get("GPU", 0.0))
+    fits = int(cluster["GPU"] / gpus) if gpus else int(cluster["CPU"])
+    concurrent = max(1, compute.concurrent or min(fits, record["num_trials"]))
+    cpus = max(1, int(cluster["CPU"] // concurrent))
+    _remove(folder / "tune")
+    tuner = tune.Tuner(
+        tune.with_resources(
+            partial(trainable, study=str(folder), cohort=record["cohort"], num_threads=cpus),
+            {"cpu": cpus, "gpu": gpus},
+        ),
+        tune_config=tune.TuneConfig(
+            search_alg=StudySearcher(control),
+            scheduler=RaceScheduler(control),
+            num_samples=record["num_trials"],
+            max_concurrent_trials=concurrent,
+            reuse_actors=True,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(folder),
+            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            verbose=0,
+        ),
+    )
+    with _terminate_like_interrupt():
+        tuner.fit()
+
+
+def _trial_name(trial: Any) -> str:
+    return f"trial_{trial.config['number']:04d}"
+
+
+def _remove(folder: AnyPath) -> None:
+    """Remove Tune's logs of the run before; they are replayed from the trials' folders."""
+    if not folder.exists():
+        return
+    if is_local(folder):
+        shutil.rmtree(folder)
+    else:
+        remote(folder).fs.rm(remote(folder).path, recursive=True)
+
+
+@contextmanager
+def _lock(folder: AnyPath) -> Iterator[None]:
+    """Keep a second driver out; the lock ends with the process, however it ends. Object stores have none."""
+    if not is_local(folder):
+        yield
+        return
+    with (folder / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StudyError(f"Another process runs the study {folder}. Wait for it, or end it first.") from None
+        yield
+
+
+@contextmanager
+def _terminate_like_interrupt() -> Iterator[None]:
+    """SIGTERM stops like Ctrl-C does: Tune ends its trials and saves its state."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,225 @@
+"""One trial: the k folds of one configuration, and its folder.
+
+trials/0007/config.json          the configuration, written before anything runs
+trials/0007/fold_0.safetensors   weights of the model that never saw fold 0
+trials/0007/fold_0.parquet       its predictions of fold 0
+trials/0007/fold_0.json          measurements and hashes of both; written last
+trials/0007/oof.parquet          the out-of-fold table: one row a case, from all folds
+trials/0007/outcome.json         complete, stopped or failed, and why; written last, by the driver
+"""
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors.torch import save
+
+from preprocessing.cohort import Cohort
+from preprocessing.storage import (
+    AnyPath,
+    StorageError,
+    as_path,
+    read_json,
+    sha256_file,
+    write_atomic,
+    write_json,
+)
+from search.model import BIN_MONTHS
+from search.space import TrialConfig
+from search.train import Measurement, TrainedFold, train_fold
+
+
+@dataclass(frozen=True)
+class FoldReport:
+    """What a running trial says after each measurement."""
+
+    fold: int
+    measurement: Measurement
+    fold_mae_months: tuple[float, ...]
+    """MAE of each finished fold, in fold order."""
+    fold_finished: bool
+    """Whether this measurement was the fold's last."""
+    replayed: bool
+    """Whether it was read from the folder instead of trained."""
+
+
+@dataclass(frozen=True)
+class FinishedTrial:
+    """A complete trial, as the next stage needs it."""
+
+    number: int
+    config: TrialConfig
+    folder: AnyPath
+    mae_months: float
+    oof: pd.DataFrame
+    """case_id, fold, is_male, bone_age_months, predicted_months, distribution (240 float32); sorted by case_id."""
+    fold_hashes: tuple[str, ...]
+    """sha256 of each fold's weights."""
+
+
+def trial_folder(study: AnyPath, number: int) -> AnyPath:
+    """Where trial `number` of a study lives."""
+    return study / "trials" / f"{number:04d}"
+
+
+def run_trial(
+    folder: AnyPath,
+    config: TrialConfig,
+    cohort: Cohort,
+    *,
+    device: str = "cpu",
+    report: Callable[[FoldReport], None] = lambda report: None,
+) -> None:
+    """Run the folds of a trial in order, from wherever it stopped before.
+
+    A finished fold is read, reported and not trained again. After the last one the out-of-fold table is written.
+
+    Args:
+        folder: The trial's folder.
+        config: What to train.
+        cohort: What to train on.
+        device: Where.
+        report: Called after each measurement; it may not return, when the trial is stopped.
+
+    Raises:
+        TrainingError: The configuration cannot be trained.
+    """
+    maes: list[float] = []
+    for fold in range(cohort.num_folds):
+        done = read_fold(folder, fold)
+        history: list[Measurement] = [Measurement(**item) for item in done["history"]] if done else []
+
+        def say(measurement: Measurement, finished: bool, replayed: bool, fold: int = fold) -> None:
+            report(FoldReport(fold, measurement, tuple(maes), finished, replayed))
+
+        if done:
+            for measurement in history[:-1]:
+                say(measurement, False, True)
+        else:
+            trained = train_fold(
+                config,
+                cohort,
+                fold,
+                device=device,
+                report=lambda m: None if m.final else say(m, False, False),
+            )
+            write_fold(folder, fold, trained, cohort)
+            history = trained.history
+        maes.append(history[-1].mae_months)
+        if fold == cohort.num_folds - 1 and not (folder / "oof.parquet").exists():
+            write_oof(folder, cohort)
+        say(history[-1], True, bool(done))
+
+
+def write_fold(folder: AnyPath, fold: int, trained: TrainedFold, cohort: Cohort) -> None:
+    """Store a trained fold, its marker last."""
+    table = cohort.cases.iloc[cohort.fold_rows(fold)][["case_id", "fold", "is_male", "bone_age_months"]]
+    table = table.assign(
+        predicted_months=(trained.probabilities_NM @ BIN_MONTHS).astype(np.float64),
+        distribution=list(trained.probabilities_NM),
+    )
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    weights, predictions = folder / f"fold_{fold}.safetensors", folder / f"fold_{fold}.parquet"
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.model.state_dict().items()}
+    write_atomic(weights, save(state))
+    write_atomic(predictions, buffer.getvalue())
+    record = {
+        "fold": fold,
+        "num_cases": len(table),
+        "mae_months": trained.mae_months,
+        "history": [asdict(measurement) for measurement in trained.history],
+        "weights_sha256": sha256_file(weights),
+        "predictions_sha256": sha256_file(predictions),
+    }
+    write_json(folder / f"fold_{fold}.json", record)
+
+
+def read_fold(folder: AnyPath, fold: int) -> dict[str, Any] | None:
+    """Record of a finished fold, or None when it is not finished."""
+    path = folder / f"fold_{fold}.json"
+    return read_json(path) if path.exists() else None
+
+
+def write_oof(folder: AnyPath, cohort: Cohort) -> None:
+    """Join the folds' predictions into the out-of-fold table."""
+    parts = []
+    for fold in range(cohort.num_folds):
+        with (folder / f"fold_{fold}.parquet").open("rb") as file:
+            parts.append(pd.read_parquet(file))
+    table = pd.concat(parts).sort_values("case_id", ignore_index=True)
+    expected = cohort.cases.loc[~cohort.cases["is_test"], "case_id"]
+    if not table["case_id"].is_unique or set(table["case_id"]) != set(expected):
+        raise StorageError(
+            f"The folds of {folder} do not cover each case exactly once. Remove the trial, run it again."
+        )
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    write_atomic(folder / "oof.parquet", buffer.getvalue())
+
+
+def read_study(study: str | Path | AnyPath) -> dict[str, Any]:
+    """What ``study.json`` says: cohort, space, folds, seed and so on.
+
+    Raises:
+        StorageError: No study is there.
+    """
+    return read_json(as_path(study) / "study.json")
+
+
+def trial_numbers(study: AnyPath) -> Iterator[int]:
+    """Numbers of all trials that have a folder, in order."""
+    trials = study / "trials"
+    if trials.exists():
+        yield from sorted(int(path.name) for path in trials.iterdir() if path.name.isdigit())
+
+
+def all_outcomes(study: str | Path | AnyPath) -> list[dict[str, Any]]:
+    """One dict a trial with number, config, state and what is known of its error; unfinished ones are ``running``."""
+    root = as_path(study)
+    outcomes = []
+    for number in trial_numbers(root):
+        folder = trial_folder(root, number)
+        if not (folder / "config.json").exists():
+            continue
+        record = {"number": number, "config": read_json(folder / "config.json")["config"]}
+        path = folder / "outcome.json"
+        outcomes.append(record | (read_json(path) if path.exists() else {"state": "running"}))
+    return outcomes
+
+
+def finished_trials(study: str | Path | AnyPath) -> list[FinishedTrial]:
+    """The complete trials of a study with their checked out-of-fold tables.
+
+    Raises:
+        StorageError: A table is incomplete, or its predictions are not finite.
+    """
+    root = as_path(study)
+    num_folds = read_study(root)["num_folds"]
+    trials = []
+    for outcome in all_outcomes(root):
+        if outcome["state"] != "complete":
+            continue
+        folder = trial_folder(root, outcome["number"])
+        with (folder / "oof.parquet").open("rb") as file:
+            oof = pd.read_parquet(file)
+        if not oof["case_id"].is_unique or not np.isfinite(oof["predicted_months"]).all():
+            raise StorageError(f"{folder}/oof.parquet is damaged. Remove the trial's folder and resume the study.")
+        folds = [read_json(folder / f"fold_{fold}.json") for fold in range(num_folds)]
+        if len(oof) != sum(fold["num_cases"] for fold in folds):
+            raise StorageError(f"{folder}/oof.parquet lacks cases. Remove the trial's folder and resume the study.")
+        trials.append(
+            FinishedTrial(
+                outcome["number"],
+                TrialConfig.from_dict(outcome["config"]),
+                folder,
+                outcome["mae_months"],
+                oof,
+                tuple(fold["weights_sha256"] for fold in folds),
+            )
+        )
+    return trials

@@ -1,0 +1,1 @@
+"""The fourth stage: answers HTTP requests with a published bundle."""

@@ -1,0 +1,96 @@
+"""Command line of the fourth stage: ``python -m serve REGISTRY`` answers HTTP until it is stopped."""
+
+import argparse
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from preprocessing.storage import StorageError, as_path
+from serve import environment
+from serve.protocol import describe
+
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until a signal; a wrong input gives one sentence and exit status 2."""
+    options = _parser().parse_args(arguments)
+    begin = time.monotonic()
+    stop = threading.Event()
+
+    def say(line: str) -> None:
+        print(f"{time.monotonic() - begin:5.1f} s  {line}", flush=True)
+
+    for each in _SIGNALS:  # any number of them: a second one does not cut the draining short
+        signal.signal(each, lambda number, frame: stop.set())
+    return _serve(options, stop, say)
+
+
+def _serve(options: argparse.Namespace, stop: threading.Event, say: Callable[[str], None]) -> int:
+    environment.prepare(own_ray=not options.address)
+    # these load torch and Ray: not for --help, nor for a mistyped option, nor before the environment is right
+    from ensemble.bundle import BundleError
+    from ensemble.registry import Registry, RegistryError
+    from serve.service import Service, ServiceError, free_port, port_is_free
+
+    say("checking the bundle")
+    try:
+        registry = Registry(as_path(options.registry))
+        bundle = registry.resolve(options.version)
+        versions = [describe(bundle, registry.aliases())]
+    except (BundleError, RegistryError, StorageError, OSError) as error:
+        return _refuse(str(error))
+    port = options.port or free_port(options.host)
+    if not options.address and not port_is_free(options.host, port):
+        return _refuse(
+            f"Nothing can listen at {options.host}:{port}: it is taken, or no address of this machine."
+        )
+    if options.host not in ("127.0.0.1", "::1", "localhost"):
+        say(f"WARNING: {options.host} is open to other machines, and the service asks for no key")
+    service = Service(str(registry.path), bundle, versions, options.host, port, options.address, stop, say)
+    try:
+        if service.start():
+            say(f"ready at {service.url}")
+            stop.wait()
+    except ServiceError as error:
+        print(f"serve: {error}", file=sys.stderr)
+        return 1
+    finally:
+        say("stopping: requests under way are answered first")
+        service.end()
+        say("stopped")
+    return 0
+
+
+def _refuse(sentence: str) -> int:
+    print(f"serve: {sentence}", file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m serve", description=__doc__)
+    parser.add_argument(
+        "registry", help="registry that `python -m ensemble build` published to, or its fsspec URI"
+    )
+    parser.add_argument(
+        "--port", type=_port, default=8000, help="port to listen at; 0 takes a free one (default 8000)"
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen at (default: this machine only)"
+    )
+    parser.add_argument("--version", default="champion", help="alias or version to serve (default champion)")
+    parser.add_argument("--address", help="Ray cluster to run on (default: a Ray of its own on this machine)")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"a port lies within 0..65535, got {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""The outermost layer: whatever happens inside, the caller gets one request id and, on error, one JSON shape.
+
+It stands around the gateway's app and, through a hook of Ray Serve, around Serve's own proxy as well.
+There it mends what Serve's proxy does by itself (read and tried on Ray 2.60): it answers 500 when a header
+such as X-Request-ID is not UTF-8, appends a second X-Request-ID, lets callers set their own time limit
+by header, and reports overload or a lost replica in plain text or not at all.
+"""
+
+import logging
+import re
+import uuid
+from collections.abc import MutableMapping
+from typing import Any
+
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.protocol import Problem
+
+_logger = logging.getLogger("carpal.serve")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_CONTROL_HEADERS = re.compile(
+    rb"(serve[-_]multiplexed[-_]model[-_]id|x[-_](session[-_]id|request[-_](timeout|disc).*))"
+)
+"""Headers by which a caller could steer Serve's router and time limits."""
+_OWN_TYPES = ("application/json", "application/problem+json")
+
+
+class Boundary:
+    """ASGI middleware that gives every request an id and every failure the form of `Problem`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _identify(scope)
+        response = _Response(send, request_id)
+        try:
+            await self._app(scope, receive, response.send)
+        except Exception:
+            _logger.exception("request %s failed", request_id)
+            await response.fail("internal")
+        else:
+            if (
+                not response.started
+            ):  # Serve's proxy returns without a word when a replica died under the request
+                await response.fail("unavailable")
+
+
+def proxy_middlewares() -> list[Middleware]:
+    """What Ray Serve puts around its proxy; named in ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH``."""
+    return [Middleware(Boundary)]
+
+
+def request_id_of(scope: MutableMapping[str, Any]) -> str:
+    """The id of a request that passed a `Boundary`."""
+    return str(next(value for name, value in scope["headers"] if name == b"x-request-id"), "ascii")
+
+
+def _identify(scope: Scope) -> str:
+    """Keep a well-formed id from the caller or make one; every inner layer reads it from the same header."""
+    given = [value for name, value in scope["headers"] if name == b"x-request-id"]
+    valid = len(given) == 1 and _REQUEST_ID.fullmatch(given[0])
+    request_id = given[0] if valid else uuid.uuid4().hex.encode()
+    kept = [
+        pair
+        for pair in scope["headers"]
+        if pair[0] != b"x-request-id" and not _CONTROL_HEADERS.fullmatch(pair[0])
+    ]
+    scope["headers"] = [*kept, (b"x-request-id", request_id)]
+    return request_id.decode()
+
+
+class _Response:
+    """Passes a response on, with our headers; an error that is not in our form is replaced by one that is."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send, self._request_id = send, request_id
+        self.started = self._replaced = False
+
+    async def send(self, message: Message) -> None:
+        if self._replaced:
+            return
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            if message["status"] >= 400 and headers.get("content-type") not in _OWN_TYPES:
+                await self.fail(*_translate(message["status"], headers))
+                return
+            self._sign(headers)
+        await self._send(message)
+
+    async def fail(self, code: str, headers: dict[str, str] | None = None) -> None:
+        """Answer with a problem, unless half a response is out already: then nothing true can be added."""
+        if self.started:
+            return
+        self._replaced = True
+        response = Problem(code, _SENTENCES[code], headers).response(self._request_id)
+        self._sign(response.headers)
+        await self._send(
+            {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
+        )
+        await self._send({"type": "http.response.body", "body": response.body})
+
+    def _sign(self, headers: MutableHeaders) -> None:
+        self.started = True
+        headers["X-Request-ID"] = self._request_id
+        headers["X-Content-Type-Options"] = "nosniff"
+        headers.setdefault("Cache-Control", "no-store")
+
+
+_SENTENCES = {
+    "not_found": "There is nothing at this path. Try /v1/score, /v1/versions, /healthz or /readyz.",
+    "bad_request": "The request cannot be understood.",
+    "timeout": "The answer took too long and was given up. Send the request again.",
+    "overloaded": "More requests wait than can be answered in time. Send it again after a pause.",
+    "unavailable": "The scorer cannot be reached at the moment. Send the request again after a pause.",
+    "internal": "The service failed at this request; its log has the cause under this request's id.",
+}
+
+
+def _translate(status: int, headers: MutableHeaders) -> tuple[str, dict[str, str]]:
+    """Our code for an answer that Serve's proxy gave by itself."""
+    kept = {name: headers[name] for name in ("retry-after", "allow") if name in headers}
+    known = {404: "not_found", 408: "timeout", 429: "overloaded", 503: "overloaded", 504: "timeout"}
+    return known.get(status, "bad_request" if status < 500 else "unavailable"), kept

@@ -1,0 +1,87 @@
+"""How many replicas a cluster holds, and how far each may be loaded. Plain numbers, no Ray."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+BATCH_SIZE = 16
+"""Most images in one forward pass."""
+MAX_QUEUED = 256
+"""Requests that may wait for a tier; one more is refused with 503."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capacity:
+    """What the replicas of one bundle version may take of a cluster."""
+
+    preprocess_replicas: int
+    """Upper bound; each decodes on one thread."""
+    ensemble_replicas: int
+    """Upper bound; one a GPU, or one a pair of cores."""
+    ensemble_gpus: float
+    """GPUs of each ensemble replica: 1, or 0 for the CPU."""
+    ensemble_threads: int
+    """Torch threads of each ensemble replica."""
+
+    @classmethod
+    def of(cls, resources: Mapping[str, float]) -> "Capacity":
+        """Divide a cluster as ``ray.cluster_resources()`` describes it.
+
+        On the CPU half of the cores compute and the rest is left to decoding and to Serve itself, so that
+        two cores carry one replica of each tier without taking turns.
+        """
+        cpus, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
+        return cls(
+            preprocess_replicas=max(2, cpus // 2),
+            ensemble_replicas=gpus or max(2, cpus // 4),
+            ensemble_gpus=1.0 if gpus else 0.0,
+            ensemble_threads=max(1, cpus // (8 if cpus >= 8 else 2)) if not gpus else 2,
+        )
+
+    def preprocess_options(self) -> dict[str, Any]:
+        """Options of the preprocessing deployment."""
+        # a request stays here while the ensemble works on it, so a whole batch and the next one must fit
+        return _options(4 * BATCH_SIZE, self.preprocess_replicas, {"num_cpus": 0.1})
+
+    def ensemble_options(self) -> dict[str, Any]:
+        """Options of the ensemble deployment; two batches fit a replica: one computing, one gathering."""
+        resources = {"num_cpus": 0.2, "num_gpus": self.ensemble_gpus}
+        return _options(2 * BATCH_SIZE, self.ensemble_replicas, resources)
+
+
+def gateway_options() -> dict[str, Any]:
+    """Options of the gateway, which does its own admission and therefore takes what the proxy brings."""
+    return {
+        "num_replicas": 1,
+        "ray_actor_options": {"num_cpus": 0},
+        "max_ongoing_requests": 4 * MAX_QUEUED,
+        "max_queued_requests": 4 * MAX_QUEUED,
+        **_LIFE,
+    }
+
+
+_LIFE = {
+    "health_check_period_s": 5.0,
+    "health_check_timeout_s": 20.0,
+    "graceful_shutdown_wait_loop_s": 0.2,  # looks this often whether the last request is done
+    "graceful_shutdown_timeout_s": 20.0,
+    "max_surge_percent": 100,  # an update starts the new replica first: by default a lone one leaves a gap
+    "max_constructor_retry_count": 2,  # a bundle that fails to load will not load the twentieth time either
+}
+
+
+def _options(max_ongoing: int, max_replicas: int, resources: dict[str, float]) -> dict[str, Any]:
+    return {
+        "ray_actor_options": resources,
+        "max_ongoing_requests": max_ongoing,
+        "max_queued_requests": MAX_QUEUED,
+        "autoscaling_config": {
+            "min_replicas": 1,
+            "max_replicas": max_replicas,
+            "target_ongoing_requests": max_ongoing / 2,
+            "look_back_period_s": 15.0,
+            "upscale_delay_s": 10.0,
+            "downscale_delay_s": 120.0,
+        },
+        **_LIFE,
+    }

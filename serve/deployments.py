@@ -1,0 +1,159 @@
+"""The Serve applications: one per bundle version (preprocess, then ensemble) and one gateway before them all.
+
+A version is an application of its own, so that a request meets exactly one version from its bytes to its
+months: Serve's handles are not pinned to a version during an update (ray-project/ray#63016).
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from ray import serve
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import BackPressureError, RayServeException
+from ray.serve.handle import DeploymentHandle
+from starlette.applications import Starlette
+
+from preprocessing.radiograph import RadiographError
+from preprocessing.recipe import Recipe
+from preprocessing.standardize import read
+from serve.capacity import BATCH_SIZE, Capacity, gateway_options
+from serve.gateway import Gateway
+from serve.protocol import Problem, Query, answer
+
+
+class Preprocess:
+    """Encoded bytes in, the ensemble's answer out; the entry of a version's application.
+
+    Bytes travel here, not arrays: a radiograph has 0.1 to 1 MB as a file and 5 to 10 MB decoded.
+    """
+
+    def __init__(self, recipe: Mapping[str, Any], ensemble: DeploymentHandle[Any]) -> None:
+        import cv2
+
+        cv2.setNumThreads(1)
+        self._recipe = Recipe.from_dict(dict(recipe))
+        self._ensemble = ensemble
+        # one decoder a replica: more cores mean more replicas, not threads that take turns
+        self._decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
+        _, png = cv2.imencode(".png", np.tile(np.arange(256, dtype=np.uint8), (256, 1)))
+        read(png.tobytes(), self._recipe)  # warm: the first call loads what imports left out
+
+    async def score(self, data: bytes, is_male: bool) -> dict[str, Any]:
+        """Score one file.
+
+        A refused image is an answer, not a failure of this replica: for that, Serve would log a traceback.
+
+        Returns:
+            ``{"answer": ...}`` or ``{"refused": [code, sentence]}``.
+        """
+        try:
+            pixels = await asyncio.get_running_loop().run_in_executor(self._decoder, read, data, self._recipe)
+        except RadiographError as error:
+            return {"refused": [error.code, str(error)]}
+        return {"answer": await self._ensemble.score.remote(pixels, is_male)}
+
+    async def version(self) -> str:
+        """The version that the ensemble holds."""
+        version: str = await self._ensemble.version.remote()
+        return version
+
+
+class Ensemble:
+    """All members of one bundle in one process: one hop, and every member sees the same batch."""
+
+    def __init__(self, registry: str, version: str, num_threads: int) -> None:
+        import torch
+
+        from ensemble.predictor import Predictor
+        from ensemble.registry import Registry
+
+        torch.set_num_threads(num_threads)
+        bundle = Registry(registry).resolve(version)
+        self._version = bundle.version
+        self._predictor = Predictor(bundle, device="cuda" if torch.cuda.is_available() else "cpu")
+        size = bundle.recipe.size
+        for num_images in (1, BATCH_SIZE):  # warm-up: no traffic arrives before this constructor returns
+            self._predict([np.zeros((size, size), np.uint8)] * num_images, [True] * num_images)
+
+    # With no waiting time a batch is what arrived while the one before was computed. That holds only because
+    # the model runs in the event loop itself: Serve forms its batches in that loop, and while it is free it
+    # would form them one by one and let them wait as ones.
+    @serve.batch(max_batch_size=BATCH_SIZE, batch_wait_timeout_s=0.0)  # type: ignore[arg-type]
+    async def score(  # type: ignore[misc]  # Ray types functions of one argument only
+        self, pixels: list[np.ndarray], is_male: list[bool]
+    ) -> list[dict[str, Any]]:
+        """Score ``(S, S)`` uint8 pixels; batched by Serve."""
+        return self._predict(pixels, is_male)
+
+    async def version(self) -> str:
+        """The version held; answering shows that the replica still works off its queue."""
+        return str(self._version)
+
+    def _predict(self, pixels: list[np.ndarray], is_male: list[bool]) -> list[dict[str, Any]]:
+        return [
+            answer(prediction) for prediction in self._predictor.predict(np.stack(pixels), np.array(is_male))
+        ]
+
+
+class Application:
+    """A `serve.gateway.Scorer` that asks the Serve application of one version."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    async def score(self, query: Query) -> dict[str, Any]:
+        outcome: dict[str, Any] = await self._ask("score", query.data, query.sex == "male")
+        if "refused" in outcome:
+            raise RadiographError(*outcome["refused"])
+        scored: dict[str, Any] = outcome["answer"]
+        return scored
+
+    async def version(self) -> str:
+        version: str = await self._ask("version")
+        return version
+
+    @cached_property
+    def _handle(self) -> DeploymentHandle[Any]:  # at the first request: both applications start side by side
+        return serve.get_app_handle(self._name)
+
+    async def _ask(self, method: str, *arguments: Any) -> Any:
+        try:
+            return await getattr(self._handle, method).remote(*arguments)
+        except BackPressureError:
+            raise Problem(
+                "overloaded", "Every place in the queue is taken. Send it again in a second."
+            ) from None
+        except (
+            RayServeException,
+            RayActorError,
+        ):  # not there yet, not there any more, or lost under this request
+            raise Problem(
+                "unavailable", "The ensemble is not there. Send it again in a few seconds."
+            ) from None
+
+
+@serve.ingress()
+class HttpGateway:
+    """The Starlette gateway as a deployment; its app is built when a replica starts, with handles at hand."""
+
+    def __init__(self, version: str, versions: Sequence[Mapping[str, Any]]) -> None:
+        self._version, self._versions = version, versions
+
+    def __serve_build_asgi_app__(self) -> Starlette:
+        return Gateway(Application(self._version), self._versions).app()
+
+
+def version_application(registry: str, version: str, recipe: Recipe, capacity: Capacity) -> serve.Application:
+    """The application that scores with one bundle version."""
+    ensemble = serve.deployment(**capacity.ensemble_options())(Ensemble)
+    preprocess = serve.deployment(**capacity.preprocess_options())(Preprocess)
+    return preprocess.bind(recipe.to_dict(), ensemble.bind(registry, version, capacity.ensemble_threads))
+
+
+def gateway_application(version: str, versions: Sequence[Mapping[str, Any]]) -> serve.Application:
+    """The application that speaks HTTP."""
+    return serve.deployment(**gateway_options())(HttpGateway).bind(version, list(versions))

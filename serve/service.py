@@ -1,0 +1,187 @@
+"""A running service: starts or joins Ray, deploys, and takes down again exactly what it put up."""
+
+import contextlib
+import http.client
+import io
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve.api import RunTarget
+
+from ensemble.bundle import Bundle
+from serve.capacity import Capacity
+from serve.deployments import gateway_application, version_application
+from serve.environment import FOR_PROCESSES
+from serve.gateway import SCORE_TIMEOUT_S
+from serve.protocol import BODY_TIMEOUT_S
+
+GATEWAY = "gateway"
+_OBJECT_STORE_BYTES = 512 * 1024 * 1024
+"""Images on their way between processes; without a limit Ray takes 30 % of the memory."""
+
+
+class ServiceError(RuntimeError):
+    """The service cannot start: the sentence says why."""
+
+
+class Service:
+    """One bundle version behind HTTP.
+
+    Args:
+        registry: Absolute path or URI of the registry; on a cluster every node must reach it.
+        bundle: The checked bundle to serve.
+        versions: What ``GET /v1/versions`` lists.
+        host: Address to listen at.
+        port: Port to listen at.
+        address: A Ray cluster to join; None starts a Ray of its own on this machine.
+        stop: Set, from a signal handler, to end `start` early. A signal must never raise in here: an exception
+            in the middle of Ray's start leaves its processes behind.
+        say: Called with one line at each step.
+    """
+
+    def __init__(
+        self,
+        registry: str,
+        bundle: Bundle,
+        versions: list[dict[str, Any]],
+        host: str,
+        port: int,
+        address: str | None,
+        stop: threading.Event,
+        say: Callable[[str], None],
+    ) -> None:
+        self._registry, self._bundle, self._versions = registry, bundle, versions
+        self._host, self._port, self._address = host, port, address
+        self._stop, self._say = stop, say
+        self._names: list[str] = []
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    def start(self) -> bool:
+        """Start or join Ray, deploy, and wait until a request can be answered.
+
+        Returns:
+            Whether it answers; False when `stop` was set before.
+
+        Raises:
+            ServiceError: A part of it does not start.
+        """
+        self._start_ray()
+        if not self._stop.is_set():
+            self._deploy()
+        while not self._stop.is_set():
+            if self._all_running() and (self._address or self._answers()):
+                return True
+            self._stop.wait(0.2)
+        return False
+
+    def end(self) -> None:
+        """Answer what is under way, then remove what was put up: our own Ray, or of a joined one our applications."""
+        with contextlib.redirect_stdout(io.StringIO()):  # Ray comments on its own end
+            try:
+                for name in self._names:
+                    serve.delete(name)
+                if self._names and not serve.status().applications:
+                    serve.shutdown()
+            finally:
+                ray.shutdown()  # type: ignore[no-untyped-call]
+
+    def _start_ray(self) -> None:
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if self._address:
+            self._say(f"joining the Ray cluster at {self._address}")
+            environment = {"env_vars": FOR_PROCESSES, "py_modules": _stage_folders()}
+            options |= {"address": self._address, "runtime_env": environment}
+        else:
+            self._say("starting Ray on this machine")
+            options |= {
+                "address": "local",
+                "include_dashboard": False,
+                "object_store_memory": _OBJECT_STORE_BYTES,
+            }
+        # in the main thread Ray would put a handler of SIGTERM there that exits at once, wherever it stands
+        with ThreadPoolExecutor(1) as thread:
+            try:
+                thread.submit(ray.init, **options).result()
+            except (ConnectionError, RuntimeError) as error:
+                raise ServiceError(f"Ray cannot be reached or started: {_last_line(error)}") from error
+
+    def _deploy(self) -> None:
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        capacity = Capacity.of(ray.cluster_resources())  # type: ignore[no-untyped-call]
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options={
+                "host": self._host,
+                "port": self._port,
+                # the gateway gives up first, in our own words
+                "request_timeout_s": BODY_TIMEOUT_S + SCORE_TIMEOUT_S + 10,
+            },
+            logging_config={"enable_access_log": False, "log_level": "WARNING"},
+        )
+        version = self._bundle.version
+        self._say(f"loading {version} on the {'GPU' if capacity.ensemble_gpus else 'CPU'}")
+        scorer = version_application(self._registry, version, self._bundle.recipe, capacity)
+        gateway = gateway_application(version, self._versions)
+        # side by side: the gateway answers 503 until the ensemble is loaded and warm
+        targets = [RunTarget(scorer, version, None), RunTarget(gateway, GATEWAY, "/")]
+        serve.run_many(targets, wait_for_applications_running=False)
+        self._names = [
+            GATEWAY,
+            version,
+        ]  # removed in this order: the gateway drains while its scorer still answers
+
+    def _all_running(self) -> bool:
+        applications = serve.status().applications
+        for name in self._names:
+            if applications[name].status in ("DEPLOY_FAILED", "UNHEALTHY"):
+                raise ServiceError(
+                    f"Application {name} does not start: {_last_line(applications[name].message)}"
+                )
+        return all(applications[name].status == "RUNNING" for name in self._names)
+
+    def _answers(self) -> bool:
+        """Whether the way through the proxy is open: it learns of an application a moment after that runs."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
+        connection = http.client.HTTPConnection(host, self._port, timeout=10)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+
+def port_is_free(host: str, port: int) -> bool:
+    """Whether something could listen there now."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port(host: str) -> int:
+    """A port that nothing listens at."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _stage_folders() -> list[str]:
+    root = Path(__file__).resolve().parent.parent
+    return [str(root / stage) for stage in ("preprocessing", "search", "ensemble", "serve")]
+
+
+def _last_line(message: object) -> str:
+    lines = [line.strip() for line in str(message).splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason was given"

@@ -1,0 +1,66 @@
+"""cluster.yaml is checked with Ray's own schema, offline, and for the launcher's known traps."""
+
+import re
+import socket
+from typing import Any
+
+import pytest
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def written() -> dict[str, Any]:
+    """The file as it stands."""
+    return yaml.safe_load((ROOT / "cluster.yaml").read_text())
+
+
+def test_the_launchers_own_schema_accepts_it_without_a_network(
+    written: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("validation asked the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    validate_config(prepare_config(written))
+
+
+def test_the_head_runs_no_trial(written: dict[str, Any]) -> None:
+    head = written["available_node_types"][written["head_node_type"]]
+    assert head["resources"] == {"CPU": 0}
+    assert head["max_workers"] == 0
+
+
+def test_the_search_pool_is_spot_and_the_serving_pool_is_not(written: dict[str, Any]) -> None:
+    markets = {
+        name: kind["node_config"].get("InstanceMarketOptions", {}).get("MarketType")
+        for name, kind in written["available_node_types"].items()
+    }
+    assert markets == {"head": None, "gpu_spot": "spot", "gpu_on_demand": None}
+
+
+def test_ray_is_pinned_to_the_version_of_the_lock_file(written: dict[str, Any]) -> None:
+    (version,) = re.findall(r"^ray==(\S+)$", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert {written["docker"][image].split(":")[1].split("-")[0] for image in ("head_image", "worker_image")} == {version}
+    assert "requirements.lock" in " ".join(written["setup_commands"])
+    assert "dev0" not in str(written)
+
+
+def test_every_ray_start_asks_for_the_token(written: dict[str, Any]) -> None:
+    starts = [
+        command
+        for key in ("head_start_ray_commands", "worker_start_ray_commands")
+        for command in written[key]
+        if "ray start" in command
+    ]
+    assert len(starts) == 2
+    assert all("RAY_AUTH_MODE=token" in command for command in starts)
+    assert "/home/ray/.ray/auth_token" in written["file_mounts"]
+
+
+def test_dashboard_stays_on_loopback_and_stopped_nodes_are_not_kept(written: dict[str, Any]) -> None:
+    assert "--dashboard-host=127.0.0.1" in " ".join(written["head_start_ray_commands"])
+    assert written["provider"]["cache_stopped_nodes"] is False

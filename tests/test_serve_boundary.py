@@ -1,0 +1,62 @@
+"""The outermost layer around a foreign app, as it stands around Serve's proxy."""
+
+from typing import Any
+
+import pytest
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
+
+from serve.boundary import Boundary
+
+
+def client_of(app: Any) -> TestClient:
+    return TestClient(Boundary(app), raise_server_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected", "code"),
+    [(404, 404, "not_found"), (408, 504, "timeout"), (503, 503, "overloaded"), (500, 503, "unavailable")],
+)
+def test_plain_text_refusal_becomes_a_problem(status: int, expected: int, code: str) -> None:
+    answer = client_of(PlainTextResponse("Request dropped", status, {"retry-after": "7"})).get("/")
+    assert (answer.status_code, answer.json()["code"]) == (expected, code)
+    assert answer.headers["retry-after"] == "7"
+    assert "dropped" not in answer.text
+
+
+def test_app_that_says_nothing_is_unavailable() -> None:
+    async def silent(scope: Scope, receive: Receive, send: Send) -> None:
+        return
+
+    answer = client_of(silent).get("/")
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+
+
+def test_inner_request_id_header_is_replaced_not_doubled() -> None:
+    inner = PlainTextResponse("fine", headers={"x-request-id": "inner"})
+    answer = client_of(inner).get("/", headers={"x-request-id": "outer"})
+    assert answer.headers.get_list("x-request-id") == ["outer"]
+
+
+def test_control_headers_do_not_pass() -> None:
+    seen: list[bytes] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.extend(name for name, _ in scope["headers"])
+        await PlainTextResponse("fine")(scope, receive, send)
+
+    headers = {
+        "serve_multiplexed_model_id": "x",
+        "x-session-id": "y",
+        "x-request-timeout-seconds": "1",
+        "accept": "*/*",
+    }
+    client_of(app).get("/", headers=headers)
+    assert b"accept" in seen
+    assert not {b"serve_multiplexed_model_id", b"x-session-id", b"x-request-timeout-seconds"} & set(seen)
+
+
+def test_two_boundaries_agree_on_the_id() -> None:
+    answer = TestClient(Boundary(Boundary(PlainTextResponse("", 404)))).get("/")
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]

@@ -1,0 +1,162 @@
+"""The whole service for real: Ray, Serve, a genuine bundle, `python -m serve` in a process of its own."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from hostile_uploads import PNG, SCORE, UPLOADS, Upload, hand_png
+from test_serve_gateway import check
+
+from benchmarks.sample import publish_sample
+from benchmarks.service import ROOT, Running, running_service
+from serve import ask
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sample")
+    publish_sample(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def service(sample: Path) -> Iterator[Running]:
+    with running_service(sample / "registry") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(service: Running) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client:
+        yield client
+
+
+@pytest.mark.parametrize("upload", UPLOADS, ids=lambda upload: upload.name)
+def test_hostile_upload_gets_a_problem_and_a_strange_one_its_reading(
+    client: httpx.Client, upload: Upload
+) -> None:
+    answer = client.request(upload.method, upload.path, headers=upload.headers, content=upload.content)
+    check(answer, upload)
+    assert len(answer.headers.get_list("x-request-id")) == 1
+
+
+def test_file_gives_the_same_months_over_http_from_the_predictor_and_from_the_cohort(
+    client: httpx.Client, sample: Path
+) -> None:
+    from ensemble.predictor import Predictor
+    from ensemble.registry import Registry
+    from preprocessing.cohort import Cohort
+
+    predictor = Predictor(Registry(sample / "registry").resolve("champion"))
+    cohort = Cohort.load(sample / "cohort")
+    for row in cohort.test_rows():
+        case = cohort.cases.iloc[row]
+        data = (Path(cohort.source) / case["file"]).read_bytes()
+        answer = client.post("/v1/score", params={"sex": case["sex"]}, content=data).json()
+        alone = predictor.score(data, case["sex"])
+        prepared = predictor.predict(cohort.pixels[row][None], np.array([case["is_male"]]))[0]
+        assert answer["bone_age_months"] == pytest.approx(alone.bone_age_months, abs=0.01)
+        assert answer["bone_age_months"] == pytest.approx(prepared.bone_age_months, abs=0.01)
+        assert answer["distribution"] == pytest.approx(alone.distribution.tolist(), abs=1e-4)
+        assert (answer["version"], answer["recipe"]) == (predictor.bundle.version, cohort.recipe.hash)
+
+
+def test_many_at_once_get_the_same_reading_as_one_alone(client: httpx.Client) -> None:
+    alone = client.post(SCORE, content=PNG).json()["bone_age_months"]
+    readings: list[float] = []
+
+    def ask_once() -> None:
+        readings.append(client.post(SCORE, content=PNG).json()["bone_age_months"])
+
+    threads = [threading.Thread(target=ask_once) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert readings == pytest.approx([alone] * 40, abs=0.01)
+
+
+def test_header_that_is_no_utf_8_does_not_fail_in_the_proxy(service: Running) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
+    for name in ("X-Request-ID", "X-Session-ID", "serve_multiplexed_model_id", "x-request-timeout-seconds"):
+        connection.request("POST", SCORE, PNG, {name: b"\xff\xfe"})
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == 200, name
+
+
+def test_length_that_lies_is_an_error_not_a_hang(service: Running) -> None:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as connection:
+        connection.sendall(b"POST /v1/score?sex=male HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nshort")
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(65536)  # nothing or a refusal: the service lives on, which the next line shows
+    assert httpx.get(f"{service.url}/healthz", trust_env=False).status_code == 200
+
+
+def test_version_and_readiness_name_the_bundle(client: httpx.Client) -> None:
+    listed = client.get("/v1/versions").json()["versions"]
+    assert [version["aliases"] for version in listed] == [["champion"]]
+    assert client.get("/readyz").json() == {"status": "ready", "version": listed[0]["version"]}
+
+
+def test_asking_about_a_cohort_shows_the_truth_beside_the_answer(
+    service: Running, sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "answer.json"
+    assert ask.main([service.url, "--cohort", str(sample / "cohort"), "--wait", "60", "--out", str(out)]) == 0
+    record = json.loads(out.read_text())
+    assert set(record) == {"case_id", "sex", "bone_age_months_true", "file", "image_png_base64", "answer"}
+    assert f"{record['bone_age_months_true']:.1f} months" in capsys.readouterr().out
+
+
+def test_taken_port_is_refused_in_a_sentence(service: Running, sample: Path) -> None:
+    told = _serve(str(sample / "registry"), "--port", str(service.port))
+    assert told.returncode == 2
+    assert "it is taken" in told.stderr
+
+
+def test_unknown_version_is_refused_in_a_sentence(sample: Path) -> None:
+    told = _serve(str(sample / "registry"), "--version", "ens-000000000000")
+    assert told.returncode == 2
+    assert told.stderr.startswith("serve: ")
+
+
+def test_missing_registry_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    told = _serve(str(tmp_path / "nothing"))
+    assert told.returncode == 2
+    assert told.stderr.count("\n") == 1
+
+
+def test_sigterm_ends_it_with_0_and_leaves_no_process(
+    service: Running,
+) -> None:  # the last test: it stops the service
+    family = _family(service.process.pid)
+    assert len(family) > 5
+    service.process.send_signal(signal.SIGTERM)
+    assert service.process.wait(60) == 0
+    assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
+
+
+def _serve(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "serve", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=120
+    )
+
+
+def _family(pid: int) -> list[int]:
+    """A process and everything it started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(each for child in children for each in _family(int(child)))]
