@@ -8,19 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from ensemble.__main__ import main as ensemble
+from preprocessing.cohort import Cohort
 from preprocessing.phantom import write_phantoms
 from preprocessing.prepare import prepare
 from preprocessing.recipe import Recipe
-from preprocessing.cohort import Cohort
 from preprocessing.sources import read_rsna
 from preprocessing.storage import read_json, write_json
 from search.space import TrialConfig
 from search.trial import run_trial, trial_folder
 
 
-def publish_sample(
-    folder: Path, *, backbone: str = "slim_resnet10", size: int = 96, num_trials: int = 2
-) -> Path:
+def publish_sample(folder: Path, *, backbone: str = "slim_resnet10", size: int = 96, num_trials: int = 2) -> Path:
     """Draw, prepare, train and publish.
 
     Args:

@@ -85,9 +85,7 @@ def _report(rows: dict[str, list[Turn]], num_bytes: int) -> dict[str, object]:
         counts = [sum(turn.num_answers for turn in turns), sum(turn.num_failed for turn in turns)]
         print(f"{name:22}{numbers[0]:10.1f}{numbers[1]:10.1f}{numbers[2]:10.1f}{counts[0]:10}{counts[1]:8}")
     loops = {name: turns for name, turns in rows.items() if name.startswith("loop")}
-    loop = max(
-        loops.values(), key=lambda turns: _median(turns, "per_second")
-    )  # the faster loop is the yardstick
+    loop = max(loops.values(), key=lambda turns: _median(turns, "per_second"))  # the faster loop is the yardstick
     alone, loaded = rows["service, 1 client"], rows[f"service, {CLIENTS} clients"]
     served, plain = _median(loaded, "per_second"), _median(loop, "per_second")
     return {

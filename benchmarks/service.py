@@ -51,9 +51,7 @@ def running_service(registry: str | Path, *options: str, start_within_s: float =
         except Empty:
             url = None
         if url is None:
-            raise RuntimeError(
-                f"The service did not start within {start_within_s:.0f} s:\n" + "\n".join(lines)
-            )
+            raise RuntimeError(f"The service did not start within {start_within_s:.0f} s:\n" + "\n".join(lines))
         yield Running(url, process, lines)
     finally:
         if process.poll() is None:

@@ -61,9 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_bundle(parser: argparse.ArgumentParser, name: str, text: str) -> None:
     parser.add_argument(name, help=f"{text}, local or an fsspec URI")
-    parser.add_argument(
-        "--version", default="champion", help="version or alias in the registry (default champion)"
-    )
+    parser.add_argument("--version", default="champion", help="version or alias in the registry (default champion)")
 
 
 def _build(options: argparse.Namespace) -> None:
@@ -148,14 +146,16 @@ def _lines(report: dict[str, Any]) -> list[str]:
         f"  right year            {100 * report['top1_year']:6.1f} %   among the two likeliest "
         f"{100 * report['top2_year']:.1f} %",
         "",
-        "  sex     bone age        n     MAE    bias",
+        "  sex     bone age          n     MAE    bias",
     ]
     for group in report["groups"]:
         low, high = group["bone_age_years"]
         lines.append(
-            f"  {group['sex']:<7} {low:>2} to {high:<2} years {group['n']:>5}  {group['mae_months']:6.2f}  "
+            f"  {group['sex']:<7} {low:>2} to {high:>2} years {group['n']:>4}  {group['mae_months']:6.2f}  "
             f"{group['bias_months']:+6.2f}"
         )
+    if "cohort_of_bundle" not in report:
+        lines += ["", "  Cases that the bundle was trained on, should any be here, make these figures too good."]
     if report["rejected"]:
         lines += ["", "  rejected: " + ", ".join(f"{n} x {why}" for why, n in report["rejected_reasons"].items())]
         for row in report["rejected_files"][:20]:

@@ -3,6 +3,7 @@
 Shape letters: C cases, T trials, M members.
 """
 
+import contextlib
 import importlib.metadata
 import platform
 from collections import Counter
@@ -85,9 +86,7 @@ class Combination:
         candidates = zip(self.trials, self.weights_T, self.evidence["candidates"], strict=True)
         for trial, weight, candidate in sorted(candidates, key=lambda row: row[2]["oof_mae_months"]):
             share = f"{weight:8.3f}" if weight else "       -"
-            lines.append(
-                f"{trial.number:>5}  {trial.config.backbone:<20} {candidate['oof_mae_months']:8.2f} {share}"
-            )
+            lines.append(f"{trial.number:>5}  {trial.config.backbone:<20} {candidate['oof_mae_months']:8.2f} {share}")
         evidence = self.evidence
         lines += [
             "",
@@ -124,12 +123,7 @@ def combine(study: str | Path | AnyPath, *, max_members: int = 6, selector: str 
     about = read_study(root)
     trials = finished_trials(root)
     if not trials:
-        counts = Counter(outcome["state"] for outcome in all_outcomes(root))
-        states = ", ".join(f"{counts[state]} {state}" for state in ("complete", "stopped", "failed", "running"))
-        raise CombineError(
-            f"An ensemble needs 1 complete trial or more; {root} has {states}. "
-            f"Go on with: python -m search resume {root}"
-        )
+        raise CombineError(_no_trial(root))
     oof_CT, actual_C = _join(trials)
     weights_T = SELECTORS[selector](oof_CT, actual_C, max_members=max_members)
     evidence = {
@@ -138,6 +132,17 @@ def combine(study: str | Path | AnyPath, *, max_members: int = 6, selector: str 
         **_evidence(oof_CT, actual_C, weights_T, trials, selector, max_members),
     }
     return Combination(about, trials, weights_T, evidence, float(np.median(actual_C)))
+
+
+def _no_trial(study: AnyPath) -> str:
+    outcomes = all_outcomes(study)
+    counts = Counter(outcome["state"] for outcome in outcomes)
+    states = ", ".join(f"{counts[state]} {state}" for state in ("complete", "stopped", "failed", "running"))
+    sentence = f"An ensemble needs 1 complete trial or more; {study} has {states}."
+    if counts["running"] or not outcomes:
+        return f"{sentence} Let it end with: python -m search resume {study}"
+    reason = next(outcome["reason"] for outcome in outcomes if outcome.get("reason"))
+    return f"{sentence} The first reason given: {reason} Search again with more trials or another space."
 
 
 def _join(trials: list[FinishedTrial]) -> tuple[np.ndarray, np.ndarray]:
@@ -212,8 +217,7 @@ def _packages() -> dict[str, str]:
     names = ("carpal", "numpy", "safetensors", "timm", "torch")
     versions = {"python": platform.python_version()}
     for name in names:
-        try:
+        # Carpal itself is run from a checkout on a cluster, where it has no version
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # run from a checkout, as on a cluster
-            versions[name] = "not installed"
     return versions

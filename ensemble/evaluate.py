@@ -182,7 +182,7 @@ def _locked_test(cohort: Cohort, predictor: Predictor) -> pd.DataFrame:
     return cohort.cases.iloc[cohort.test_rows()].reset_index(drop=True)
 
 
-def _cohort_batches(cohort: Cohort) -> Iterator[list[np.ndarray]]:
+def _cohort_batches(cohort: Cohort) -> Iterator[ChunkResult]:
     rows = cohort.test_rows()
     for start in range(0, len(rows), BATCH):
         yield list(cohort.pixels[rows[start : start + BATCH]])
@@ -207,7 +207,7 @@ def _file_batches(folder: AnyPath, files: list[str], predictor: Predictor) -> It
 def _predict(
     predictor: Predictor,
     cases: pd.DataFrame,
-    batches: Iterator[Any],
+    batches: Iterator[ChunkResult],
     progress: Callable[[int, int], None],
 ) -> tuple[dict[int, Prediction], list[dict[str, str]]]:
     """Predictions by row number of `cases`, and a problem for each row without one."""
@@ -216,14 +216,15 @@ def _predict(
     problems = []
     done = 0
     for results in batches:
-        usable = [done + index for index, result in enumerate(results) if isinstance(result, np.ndarray)]
+        usable: dict[int, np.ndarray] = {}
+        for row, result in enumerate(results, start=done):
+            if isinstance(result, np.ndarray):
+                usable[row] = result
+            else:
+                problems.append(problem(str(cases.at[row, "case_id"]), str(cases.at[row, "file"]), *result))
         if usable:
-            pixels_BHW = np.stack([results[row - done] for row in usable])
-            predictions |= zip(usable, predictor.predict(pixels_BHW, is_male[usable]), strict=True)
-        for index, result in enumerate(results):
-            if not isinstance(result, np.ndarray):
-                row = cases.iloc[done + index]
-                problems.append(problem(row["case_id"], row["file"], *result))
+            pixels_BHW = np.stack(list(usable.values()))
+            predictions |= zip(usable, predictor.predict(pixels_BHW, is_male[list(usable)]), strict=True)
         done += len(results)
         progress(done, len(cases))
     return predictions, problems

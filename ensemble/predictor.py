@@ -23,7 +23,9 @@ DISAGREEMENT_MONTHS = 12.0
 def in_words(months: float) -> str:
     """Bone age as people say it, rounded once to whole months: ``10 years 6 months``, ``9 months``, ``1 year``."""
     years, rest = divmod(max(0, round(float(months))), 12)
-    parts = [f"{count} {unit}{'' if count == 1 else 's'}" for count, unit in ((years, "year"), (rest, "month")) if count]
+    parts = [
+        f"{count} {unit}{'' if count == 1 else 's'}" for count, unit in ((years, "year"), (rest, "month")) if count
+    ]
     return " ".join(parts) or "0 months"
 
 
@@ -72,6 +74,8 @@ class Predictor:
             raise ValueError(f"The device must be cpu where torch finds no GPU, got {device!r}.")
         self.bundle = bundle
         self._device = torch.device(device)
+        if self._device.type == "cuda":  # CUDA convolutions round to TF32 by default, which moves the answer
+            torch.backends.cudnn.allow_tf32 = False
         self._models = [
             load_model(file, member.config, self._device) for member in bundle.members for file in member.files
         ]
@@ -154,9 +158,7 @@ class Predictor:
 
 @torch.inference_mode()
 def _probabilities(model: BoneAgeNet, images: torch.Tensor, is_male: torch.Tensor) -> np.ndarray:
-    # TF32, which CUDA convolutions use by default, would move the answer by tenths of a month
-    with torch.backends.cudnn.flags(allow_tf32=False):
-        return model(images, is_male).softmax(dim=1).double().cpu().numpy()
+    return model(images, is_male).softmax(dim=1).double().cpu().numpy()
 
 
 def _pool(num_threads: int) -> ThreadPoolExecutor | None:

@@ -80,7 +80,9 @@ class Registry:
         version = name if VERSION_PATTERN.fullmatch(name) else self.aliases().get(name)
         if version is None or not (self._folder(version) / MARKER).exists():
             known = sorted(self.aliases()) + self._names()
-            have = f"It has {', '.join(known)}." if known else "It is empty: run python -m ensemble build STUDY REGISTRY."
+            have = (
+                f"It has {', '.join(known)}." if known else "It is empty: run python -m ensemble build STUDY REGISTRY."
+            )
             raise RegistryError(f"{self.path} has no bundle {name!r}. {have}")
         bundle = Bundle.load(self._folder(version))
         if bundle.version != version:
@@ -198,7 +200,7 @@ def registry_or_bundle(path: str | Path | AnyPath, name: str = CHAMPION) -> Bund
 
 def _move(staging: Path, target: AnyPath) -> bool:
     """Make a finished bundle visible; False when another publisher was faster with the same content."""
-    if isinstance(target, Path) and is_local(target):
+    if isinstance(target, Path):  # as_path makes every local path one
         staging.chmod(0o755)  # mkdtemp makes it private; a registry has several readers
         try:
             staging.rename(target)
@@ -212,5 +214,3 @@ def _move(staging: Path, target: AnyPath) -> bool:
         remote = target / path.relative_to(staging).as_posix()
         remote.fs.put_file(str(path), remote.path)
     return True
-
-

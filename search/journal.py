@@ -20,6 +20,7 @@ def open_journal(study: AnyPath) -> JournalStorage:
     if not is_local(study):
         return JournalStorage(ObjectJournal(study / FILE))
     path = study / FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         content = path.read_bytes()
         if content and not content.endswith(b"\n"):

@@ -11,7 +11,6 @@ from preprocessing.storage import StorageError, as_path
 from serve import environment
 from serve.protocol import describe
 
-
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -24,12 +23,20 @@ def main(arguments: list[str] | None = None) -> int:
     def say(line: str) -> None:
         print(f"{time.monotonic() - begin:5.1f} s  {line}", flush=True)
 
-    for each in _SIGNALS:  # any number of them: a second one does not cut the draining short
-        signal.signal(each, lambda number, frame: stop.set())
-    return _serve(options, stop, say)
+    def claim_signals() -> None:
+        for each in _SIGNALS:  # any number of them: a second one does not cut the draining short
+            signal.signal(each, lambda number, frame: stop.set())
+
+    claim_signals()
+    return _serve(options, stop, claim_signals, say)
 
 
-def _serve(options: argparse.Namespace, stop: threading.Event, say: Callable[[str], None]) -> int:
+def _serve(
+    options: argparse.Namespace,
+    stop: threading.Event,
+    claim_signals: Callable[[], None],
+    say: Callable[[str], None],
+) -> int:
     environment.prepare(own_ray=not options.address)
     # these load torch and Ray: not for --help, nor for a mistyped option, nor before the environment is right
     from ensemble.bundle import BundleError
@@ -45,12 +52,12 @@ def _serve(options: argparse.Namespace, stop: threading.Event, say: Callable[[st
         return _refuse(str(error))
     port = options.port or free_port(options.host)
     if not options.address and not port_is_free(options.host, port):
-        return _refuse(
-            f"Nothing can listen at {options.host}:{port}: it is taken, or no address of this machine."
-        )
+        return _refuse(f"Nothing can listen at {options.host}:{port}: it is taken, or no address of this machine.")
     if options.host not in ("127.0.0.1", "::1", "localhost"):
         say(f"WARNING: {options.host} is open to other machines, and the service asks for no key")
-    service = Service(str(registry.path), bundle, versions, options.host, port, options.address, stop, say)
+    service = Service(
+        str(registry.path), bundle, versions, options.host, port, options.address, stop, claim_signals, say
+    )
     try:
         if service.start():
             say(f"ready at {service.url}")
@@ -72,15 +79,9 @@ def _refuse(sentence: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m serve", description=__doc__)
-    parser.add_argument(
-        "registry", help="registry that `python -m ensemble build` published to, or its fsspec URI"
-    )
-    parser.add_argument(
-        "--port", type=_port, default=8000, help="port to listen at; 0 takes a free one (default 8000)"
-    )
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen at (default: this machine only)"
-    )
+    parser.add_argument("registry", help="registry that `python -m ensemble build` published to, or its fsspec URI")
+    parser.add_argument("--port", type=_port, default=8000, help="port to listen at; 0 takes a free one (default 8000)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine only)")
     parser.add_argument("--version", default="champion", help="alias or version to serve (default champion)")
     parser.add_argument("--address", help="Ray cluster to run on (default: a Ray of its own on this machine)")
     return parser

@@ -137,9 +137,7 @@ def _held_out_case(cohort_path: str, case_id: str | None, sex: str | None) -> Ca
     else:
         chosen = test[test["case_id"] == case_id]
         if chosen.empty:
-            raise ValueError(
-                f"Case {case_id} is not in the locked test split, which begins {list(test.case_id[:5])}."
-            )
+            raise ValueError(f"Case {case_id} is not in the locked test split, which begins {list(test.case_id[:5])}.")
         row = chosen.iloc[0]
     data = (as_path(cohort.source) / row["file"]).read_bytes()
     name = Path(row["file"]).name
@@ -204,9 +202,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sex", choices=["male", "female"], help="sex of the child (a cohort knows it)")
     parser.add_argument("--cohort", help="take the radiograph from the locked test split of this cohort")
     parser.add_argument("--case", help="id of the case (default: the one closest to the median bone age)")
-    parser.add_argument(
-        "--wait", type=float, metavar="SECONDS", help="wait so long for the service to become ready"
-    )
+    parser.add_argument("--wait", type=float, metavar="SECONDS", help="wait so long for the service to become ready")
     parser.add_argument("--out", help="write the answer, the truth and a small picture to this JSON file")
     return parser
 

@@ -45,9 +45,7 @@ class Boundary:
             _logger.exception("request %s failed", request_id)
             await response.fail("internal")
         else:
-            if (
-                not response.started
-            ):  # Serve's proxy returns without a word when a replica died under the request
+            if not response.started:  # Serve's proxy returns without a word when a replica died under the request
                 await response.fail("unavailable")
 
 
@@ -66,11 +64,7 @@ def _identify(scope: Scope) -> str:
     given = [value for name, value in scope["headers"] if name == b"x-request-id"]
     valid = len(given) == 1 and _REQUEST_ID.fullmatch(given[0])
     request_id = given[0] if valid else uuid.uuid4().hex.encode()
-    kept = [
-        pair
-        for pair in scope["headers"]
-        if pair[0] != b"x-request-id" and not _CONTROL_HEADERS.fullmatch(pair[0])
-    ]
+    kept = [pair for pair in scope["headers"] if pair[0] != b"x-request-id" and not _CONTROL_HEADERS.fullmatch(pair[0])]
     scope["headers"] = [*kept, (b"x-request-id", request_id)]
     return request_id.decode()
 

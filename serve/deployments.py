@@ -82,10 +82,8 @@ class Ensemble:
     # With no waiting time a batch is what arrived while the one before was computed. That holds only because
     # the model runs in the event loop itself: Serve forms its batches in that loop, and while it is free it
     # would form them one by one and let them wait as ones.
-    @serve.batch(max_batch_size=BATCH_SIZE, batch_wait_timeout_s=0.0)  # type: ignore[arg-type]
-    async def score(  # type: ignore[misc]  # Ray types functions of one argument only
-        self, pixels: list[np.ndarray], is_male: list[bool]
-    ) -> list[dict[str, Any]]:
+    @serve.batch(max_batch_size=BATCH_SIZE, batch_wait_timeout_s=0.0)
+    async def score(self, pixels: list[np.ndarray], is_male: list[bool]) -> list[dict[str, Any]]:
         """Score ``(S, S)`` uint8 pixels; batched by Serve."""
         return self._predict(pixels, is_male)
 
@@ -94,9 +92,7 @@ class Ensemble:
         return str(self._version)
 
     def _predict(self, pixels: list[np.ndarray], is_male: list[bool]) -> list[dict[str, Any]]:
-        return [
-            answer(prediction) for prediction in self._predictor.predict(np.stack(pixels), np.array(is_male))
-        ]
+        return [answer(prediction) for prediction in self._predictor.predict(np.stack(pixels), np.array(is_male))]
 
 
 class Application:
@@ -124,16 +120,12 @@ class Application:
         try:
             return await getattr(self._handle, method).remote(*arguments)
         except BackPressureError:
-            raise Problem(
-                "overloaded", "Every place in the queue is taken. Send it again in a second."
-            ) from None
+            raise Problem("overloaded", "Every place in the queue is taken. Send it again in a second.") from None
         except (
             RayServeException,
             RayActorError,
         ):  # not there yet, not there any more, or lost under this request
-            raise Problem(
-                "unavailable", "The ensemble is not there. Send it again in a few seconds."
-            ) from None
+            raise Problem("unavailable", "The ensemble is not there. Send it again in a few seconds.") from None
 
 
 @serve.ingress()

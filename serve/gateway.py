@@ -80,9 +80,7 @@ class Gateway:
             async with asyncio.timeout(SCORE_TIMEOUT_S):
                 answer = await self._scorer.score(query)
         except TimeoutError:
-            raise Problem(
-                "timeout", f"Scoring took more than {SCORE_TIMEOUT_S:.0f} s. Send it again."
-            ) from None
+            raise Problem("timeout", f"Scoring took more than {SCORE_TIMEOUT_S:.0f} s. Send it again.") from None
         finally:
             self._in_flight -= 1
         return JSONResponse({**answer, "request_id": request_id_of(request.scope)})
@@ -98,9 +96,7 @@ class Gateway:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 version = await self._scorer.version()
         except TimeoutError:
-            raise Problem(
-                "unavailable", f"The ensemble did not answer within {READY_TIMEOUT_S:.0f} s."
-            ) from None
+            raise Problem("unavailable", f"The ensemble did not answer within {READY_TIMEOUT_S:.0f} s.") from None
         return JSONResponse({"status": "ready", "version": version})
 
 

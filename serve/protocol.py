@@ -122,9 +122,7 @@ async def read_query(request: Request) -> Query:
         sexes = sexes + [value for name, value in fields if name == "sex"]
         names |= {name for name, _ in fields}
     if unknown := names - {"sex"}:
-        raise Problem(
-            "unknown_parameter", f"The only parameter is sex, got also {_quoted(min(unknown))}. Remove it."
-        )
+        raise Problem("unknown_parameter", f"The only parameter is sex, got also {_quoted(min(unknown))}. Remove it.")
     return Query(data, parse_sex(sexes))
 
 
@@ -137,9 +135,7 @@ def parse_sex(words: Iterable[str]) -> str:
     meanings = set()
     for word in words:
         if (meaning := SEX_WORDS.get(word.strip().lower())) is None:
-            raise Problem(
-                "sex_unknown_word", f"The sex must be male or female (or m, f), got {_quoted(word)}."
-            )
+            raise Problem("sex_unknown_word", f"The sex must be male or female (or m, f), got {_quoted(word)}.")
         meanings.add(meaning)
     if not meanings:
         raise Problem(
@@ -175,9 +171,7 @@ def describe(bundle: "Bundle", aliases: Mapping[str, str]) -> dict[str, Any]:
 
 async def _read_body(request: Request) -> bytes:
     """The whole body; the limit counts what arrives, since Content-Length may lie or be absent."""
-    too_large = Problem(
-        "too_large", f"A body may have {MAX_BODY_BYTES:,} bytes. Send the image compressed or smaller."
-    )
+    too_large = Problem("too_large", f"A body may have {MAX_BODY_BYTES:,} bytes. Send the image compressed or smaller.")
     declared = request.headers.get("content-length", "")
     if request.headers.get("expect") and declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
         raise too_large  # the client waits for leave to send: refuse before it does
@@ -194,9 +188,7 @@ async def _read_body(request: Request) -> bytes:
                 else:
                     break
     except TimeoutError:
-        raise Problem(
-            "body_timeout", f"The body must arrive within {BODY_TIMEOUT_S:.0f} s. Send it again."
-        ) from None
+        raise Problem("body_timeout", f"The body must arrive within {BODY_TIMEOUT_S:.0f} s. Send it again.") from None
     except ClientDisconnect:
         raise Problem("body_incomplete", "The connection closed before the whole body was there.") from None
     if size > MAX_BODY_BYTES:
@@ -227,9 +219,7 @@ async def _read_form(request: Request, body: bytes) -> tuple[bytes, list[tuple[s
         if not parser.complete:
             raise Problem("bad_multipart", "The multipart form lacks its closing boundary: it was cut short.")
         files = [part for part in form.getlist("file") if isinstance(part, UploadFile)]
-        others = [
-            name for name, part in form.multi_items() if isinstance(part, UploadFile) and name != "file"
-        ]
+        others = [name for name, part in form.multi_items() if isinstance(part, UploadFile) and name != "file"]
         if not files:
             raise Problem(
                 "file_missing",

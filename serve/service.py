@@ -6,6 +6,7 @@ import io
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -43,6 +44,7 @@ class Service:
         address: A Ray cluster to join; None starts a Ray of its own on this machine.
         stop: Set, from a signal handler, to end `start` early. A signal must never raise in here: an exception
             in the middle of Ray's start leaves its processes behind.
+        claim_signals: Puts the signal handlers of the caller in place (again).
         say: Called with one line at each step.
     """
 
@@ -55,12 +57,16 @@ class Service:
         port: int,
         address: str | None,
         stop: threading.Event,
+        claim_signals: Callable[[], None],
         say: Callable[[str], None],
     ) -> None:
         self._registry, self._bundle, self._versions = registry, bundle, versions
         self._host, self._port, self._address = host, port, address
-        self._stop, self._say = stop, say
+        self._stop, self._claim_signals, self._say = stop, claim_signals, say
         self._names: list[str] = []
+        self._is_ready = False
+        # Ray ties the life of its processes to the thread that started them: this one must live to the end
+        self._ray_thread = ThreadPoolExecutor(1, "ray")
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     def start(self) -> bool:
@@ -77,20 +83,23 @@ class Service:
             self._deploy()
         while not self._stop.is_set():
             if self._all_running() and (self._address or self._answers()):
+                self._is_ready = True
                 return True
             self._stop.wait(0.2)
         return False
 
     def end(self) -> None:
-        """Answer what is under way, then remove what was put up: our own Ray, or of a joined one our applications."""
+        """Answer what is under way, then remove what was put up: our own Ray, or our part of a joined one."""
         with contextlib.redirect_stdout(io.StringIO()):  # Ray comments on its own end
             try:
-                for name in self._names:
-                    serve.delete(name)
-                if self._names and not serve.status().applications:
-                    serve.shutdown()
+                if self._address or self._is_ready:  # an unready Ray of our own may go at once, with all in it
+                    for name in self._names:
+                        serve.delete(name)
+                    if self._names and not serve.status().applications:
+                        serve.shutdown()
             finally:
-                ray.shutdown()  # type: ignore[no-untyped-call]
+                ray.shutdown()
+                self._ray_thread.shutdown()
 
     def _start_ray(self) -> None:
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -105,16 +114,19 @@ class Service:
                 "include_dashboard": False,
                 "object_store_memory": _OBJECT_STORE_BYTES,
             }
-        # in the main thread Ray would put a handler of SIGTERM there that exits at once, wherever it stands
-        with ThreadPoolExecutor(1) as thread:
-            try:
-                thread.submit(ray.init, **options).result()
-            except (ConnectionError, RuntimeError) as error:
-                raise ServiceError(f"Ray cannot be reached or started: {_last_line(error)}") from error
+        # In the main thread Ray would put a handler of SIGTERM there that exits at once, wherever it stands; its
+        # native part puts a deadly one in any case. So it starts beside, and our handlers are put back all the while.
+        starting = self._ray_thread.submit(ray.init, **options)
+        while not starting.done():
+            self._claim_signals()
+            time.sleep(0.02)
+        self._claim_signals()
+        if error := starting.exception():
+            raise ServiceError(f"Ray cannot be reached or started: {_last_line(error)}") from error
 
     def _deploy(self) -> None:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        capacity = Capacity.of(ray.cluster_resources())  # type: ignore[no-untyped-call]
+        capacity = Capacity.of(ray.cluster_resources())
         serve.start(
             proxy_location="HeadOnly",
             http_options={
@@ -132,18 +144,13 @@ class Service:
         # side by side: the gateway answers 503 until the ensemble is loaded and warm
         targets = [RunTarget(scorer, version, None), RunTarget(gateway, GATEWAY, "/")]
         serve.run_many(targets, wait_for_applications_running=False)
-        self._names = [
-            GATEWAY,
-            version,
-        ]  # removed in this order: the gateway drains while its scorer still answers
+        self._names = [GATEWAY, version]  # removed in this order: the gateway drains while its scorer answers
 
     def _all_running(self) -> bool:
         applications = serve.status().applications
         for name in self._names:
             if applications[name].status in ("DEPLOY_FAILED", "UNHEALTHY"):
-                raise ServiceError(
-                    f"Application {name} does not start: {_last_line(applications[name].message)}"
-                )
+                raise ServiceError(f"Application {name} does not start: {_last_line(applications[name].message)}")
         return all(applications[name].status == "RUNNING" for name in self._names)
 
     def _answers(self) -> bool:

@@ -50,9 +50,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cohort_folder(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its cohort: 64 pixels, 3 folds, a tenth locked away."""
     out = tmp_path_factory.mktemp("cohort") / "cohort"
-    prepare(
-        read_rsna(source), out, Recipe(size=64), num_folds=3, test_fraction=0.1, seed=0, progress=lambda done: None
-    )
+    prepare(read_rsna(source), out, Recipe(size=64), num_folds=3, test_fraction=0.1, seed=0, progress=lambda done: None)
     return out
 
 

@@ -95,7 +95,5 @@ def make_study(
             write_oof(target, cohort)
         if state != "running":
             outcome = {"state": state, "fold_mae_months": maes, "reason": "" if maes else "the test says so"}
-            write_json(
-                target / "outcome.json", outcome | ({"mae_months": float(np.mean(maes))} if maes else {})
-            )
+            write_json(target / "outcome.json", outcome | ({"mae_months": float(np.mean(maes))} if maes else {}))
     return folder

@@ -76,15 +76,11 @@ _FORM = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
 _NOISE = np.random.default_rng(0).bytes(4096)
 
 
-def _image(
-    name: str, status: int, code: str | None, content: bytes, content_type: str = "image/png"
-) -> Upload:
+def _image(name: str, status: int, code: str | None, content: bytes, content_type: str = "image/png") -> Upload:
     return Upload(name, status, code, content, headers={"content-type": content_type})
 
 
-def _multipart(
-    name: str, status: int, code: str | None, *parts: tuple[str, bytes], path: str = SCORE
-) -> Upload:
+def _multipart(name: str, status: int, code: str | None, *parts: tuple[str, bytes], path: str = SCORE) -> Upload:
     return Upload(name, status, code, form(*parts), path, headers=_FORM)
 
 
@@ -122,14 +118,10 @@ UPLOADS = [
     _image("2^31 - 1 squared in the header", 413, "too_many_pixels", png_that_claims(2**31 - 1, 2**31 - 1)),
     _image("decompression bomb", 413, "too_many_pixels", png_that_claims(30_000, 30_000, bytes(30_000_000))),
     _image("one black square", 422, "blank", _encode(np.zeros((200, 200), np.uint8), "PNG")),
-    _image(
-        "one white square", 422, "blank", _encode(np.full((200, 200), 255, np.uint8), "JPEG"), "image/jpeg"
-    ),
+    _image("one white square", 422, "blank", _encode(np.full((200, 200), 255, np.uint8), "JPEG"), "image/jpeg"),
     _image("33 MiB", 413, "too_large", PNG + bytes(33 * 1024 * 1024)),
     # the form
-    Upload(
-        "form without boundary", 400, "bad_multipart", PNG, headers={"content-type": "multipart/form-data"}
-    ),
+    Upload("form without boundary", 400, "bad_multipart", PNG, headers={"content-type": "multipart/form-data"}),
     Upload(
         "form with another boundary",
         400,
@@ -169,7 +161,7 @@ UPLOADS = [
     Upload("PUT on score", 405, "method_not_allowed", PNG, method="PUT"),
     Upload("DELETE on score", 405, "method_not_allowed", method="DELETE"),
     Upload("POST on versions", 405, "method_not_allowed", PNG, "/v1/versions"),
-    Upload("an unheard-of method", 405, "method_not_allowed", method="BREW"),
+    Upload("a method of other servers", 405, "method_not_allowed", method="PROPFIND"),
     Upload("the root", 404, "not_found", path="/", method="GET"),
     Upload("a slash too many", 404, "not_found", PNG, "/v1/score/?sex=male"),
     Upload("another version", 404, "not_found", PNG, "/v2/score?sex=male"),
@@ -182,9 +174,7 @@ UPLOADS = [
     Upload("PNG without a content type", 200, None, PNG),
     Upload("PNG with a broken content type", 200, None, PNG, headers={"content-type": ";;;=="}),
     _image("16-bit PNG", 200, None, hand_png(depth=16)),
-    _multipart(
-        "form with the sex in it", 200, None, (FILE, PNG), ('name="sex"', b" Female "), path="/v1/score"
-    ),
+    _multipart("form with the sex in it", 200, None, (FILE, PNG), ('name="sex"', b" Female "), path="/v1/score"),
     _multipart("form with a hostile file name", 200, None, ('name="file"; filename="../../x\\".png"', PNG)),
     Upload("capital letters", 200, None, PNG, "/v1/score?sex=FEMALE"),
     Upload("one letter", 200, None, PNG, "/v1/score?sex=f"),

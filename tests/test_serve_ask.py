@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hostile_uploads import hand_png
 from PIL import Image
 
 from serve import ask
+from tests.hostile_uploads import hand_png
 
 ANSWER = {
     "bone_age_months": 100.5,
@@ -41,9 +41,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         type(self).asked += 1
-        self._answer(
-            200 if self.asked >= 3 else 503, {"detail": "Not yet.", "status": 503, "code": "unavailable"}
-        )
+        self._answer(200 if self.asked >= 3 else 503, {"detail": "Not yet.", "status": 503, "code": "unavailable"})
 
     def _answer(self, status: int, body: object) -> None:
         content = json.dumps(body).encode()
@@ -104,9 +102,7 @@ def test_no_service_is_told_in_one_sentence(picture: Path, capsys: pytest.Captur
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "words", [[], ["hand.png"], ["hand.png", "--cohort", "c"], ["missing.png", "--sex", "male"]]
-)
+@pytest.mark.parametrize("words", [[], ["hand.png"], ["hand.png", "--cohort", "c"], ["missing.png", "--sex", "male"]])
 def test_wrong_call_ends_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert ask.main(["http://127.0.0.1:1", *words]) == 2
     assert capsys.readouterr().err.startswith("ask: ")

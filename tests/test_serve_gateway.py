@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hostile_uploads import PNG, SCORE, UPLOADS, Upload
 from starlette.testclient import TestClient
 
 from preprocessing.recipe import Recipe
@@ -14,6 +13,7 @@ from preprocessing.standardize import read
 from serve import gateway
 from serve.gateway import Gateway
 from serve.protocol import STATUS, Problem, Query
+from tests.hostile_uploads import PNG, SCORE, UPLOADS, Upload
 
 RECIPE = Recipe(size=64)
 
@@ -67,9 +67,7 @@ def check(response: Any, upload: Upload) -> None:
 
 
 @pytest.mark.parametrize("upload", UPLOADS, ids=lambda upload: upload.name)
-def test_hostile_upload_gets_a_problem_and_a_strange_one_its_reading(
-    client: TestClient, upload: Upload
-) -> None:
+def test_hostile_upload_gets_a_problem_and_a_strange_one_its_reading(client: TestClient, upload: Upload) -> None:
     check(client.request(upload.method, upload.path, headers=upload.headers, content=upload.content), upload)
 
 
@@ -146,9 +144,7 @@ def test_full_gateway_refuses_at_once(client: TestClient, monkeypatch: pytest.Mo
     check(client.post(SCORE, content=PNG), Upload("", 503, "overloaded"))
 
 
-def test_slow_scorer_is_given_up(
-    client: TestClient, scorer: MeanScorer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_scorer_is_given_up(client: TestClient, scorer: MeanScorer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway, "SCORE_TIMEOUT_S", 0.05)
     scorer.pause_s = 5
     check(client.post(SCORE, content=PNG), Upload("", 504, "timeout"))

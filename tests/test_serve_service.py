@@ -13,13 +13,14 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 import pytest
-from hostile_uploads import PNG, SCORE, UPLOADS, Upload, hand_png
-from test_serve_gateway import check
 
 from benchmarks.sample import publish_sample
 from benchmarks.service import ROOT, Running, running_service
 from serve import ask
+from tests.hostile_uploads import PNG, SCORE, UPLOADS, Upload
+from tests.test_serve_gateway import check
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -44,9 +45,7 @@ def client(service: Running) -> Iterator[httpx.Client]:
 
 
 @pytest.mark.parametrize("upload", UPLOADS, ids=lambda upload: upload.name)
-def test_hostile_upload_gets_a_problem_and_a_strange_one_its_reading(
-    client: httpx.Client, upload: Upload
-) -> None:
+def test_hostile_upload_gets_a_problem_and_a_strange_one_its_reading(client: httpx.Client, upload: Upload) -> None:
     answer = client.request(upload.method, upload.path, headers=upload.headers, content=upload.content)
     check(answer, upload)
     assert len(answer.headers.get_list("x-request-id")) == 1
@@ -142,21 +141,13 @@ def test_missing_registry_is_refused_in_a_sentence(tmp_path: Path) -> None:
 def test_sigterm_ends_it_with_0_and_leaves_no_process(
     service: Running,
 ) -> None:  # the last test: it stops the service
-    family = _family(service.process.pid)
+    family = psutil.Process(service.process.pid).children(recursive=True)
     assert len(family) > 5
     service.process.send_signal(signal.SIGTERM)
     assert service.process.wait(60) == 0
-    assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
+    assert [process for process in family if process.is_running()] == []
 
 
 def _serve(*arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "serve", *arguments]
-    return subprocess.run(
-        command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=120
-    )
-
-
-def _family(pid: int) -> list[int]:
-    """A process and everything it started."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(each for child in children for each in _family(int(child)))]
+    return subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=120)

@@ -1,0 +1,144 @@
+"""A bundle answers for every byte in it, and for nothing outside it."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from ensemble.bundle import Bundle, BundleError, version_of
+from ensemble.combine import combine
+from tests.ensemble_fixtures import make_cohort, make_study
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory) -> Path:
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("bundle")
+    study = make_study(root / "study", make_cohort(root / "cohort"))
+    combine(study).write(root / "bundle")
+    return root / "bundle"
+
+
+@pytest.fixture
+def bundle(pristine, tmp_path) -> Path:
+    """A copy that a test may harm."""
+    shutil.copytree(pristine, tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def rewrite(folder: Path, change) -> None:
+    """Change the manifest as a forger would: with a version that fits."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(manifest)
+    manifest["version"] = version_of(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_written_bundle_loads_with_its_members(bundle):
+    loaded = Bundle.load(bundle)
+    assert loaded.version.startswith("ens-")
+    assert sum(member.weight for member in loaded.members) == pytest.approx(1)
+    assert all(len(member.files) == 2 for member in loaded.members)
+
+
+def test_the_manifest_says_how_weights_and_service_differ(bundle):
+    note = Bundle.load(bundle).manifest["weights_note"]
+    assert "out-of-fold" in note
+    assert "average of its fold models" in note
+
+
+def test_a_flipped_bit_in_any_file_is_found(bundle):
+    for path in [path for path in bundle.rglob("*") if path.is_file()]:
+        content = path.read_bytes()
+        for position in (0, len(content) // 3, len(content) - 2):
+            path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
+            with pytest.raises(BundleError):
+                Bundle.load(bundle)
+        path.write_bytes(content)
+    Bundle.load(bundle)
+
+
+def test_another_schema_is_refused_by_name(bundle):
+    rewrite(bundle, lambda manifest: manifest.update(schema="carpal-bundle-99"))
+    with pytest.raises(BundleError, match="must have the schema carpal-bundle-1, got 'carpal-bundle-99'"):
+        Bundle.load(bundle)
+
+
+def test_a_missing_member_file_is_refused(bundle):
+    next(bundle.rglob("*.safetensors")).unlink()
+    with pytest.raises(BundleError, match=r"\.safetensors is missing"):
+        Bundle.load(bundle)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../outside/fold_0.safetensors",
+        "members/../../outside.safetensors",
+        "/etc/passwd",
+        "members/0001/../0001/fold_0.safetensors",
+        "members/0001/fold_0.pt",
+        "members/0001/fold_0.safetensors\n",
+        "members\\0001\\fold_0.safetensors",
+        "",
+    ],
+)
+def test_a_file_that_is_not_a_member_inside_is_refused(bundle, name):
+    rewrite(bundle, lambda manifest: manifest["members"][0]["folds"][0].update(file=name))
+    with pytest.raises(BundleError, match="must be named members/TRIAL/fold_K"):
+        Bundle.load(bundle)
+
+
+def test_a_pickle_under_a_safetensors_name_is_refused(bundle):
+    path = next(bundle.rglob("*.safetensors"))
+    path.write_bytes(pickle.dumps({"weights": [1, 2, 3]}))
+    import hashlib
+
+    name, digest = path.relative_to(bundle).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def forge(manifest):
+        for member in manifest["members"]:
+            for fold in member["folds"]:
+                if fold["file"] == name:
+                    fold["sha256"] = digest
+
+    rewrite(bundle, forge)
+    with pytest.raises(BundleError, match="no safetensors file"):
+        Bundle.load(bundle)
+
+
+def test_a_file_that_the_manifest_does_not_name_is_refused(bundle):
+    (bundle / "members" / "extra.pkl").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"holds members/extra\.pkl"):
+        Bundle.load(bundle)
+
+
+@pytest.mark.parametrize("weight", [0.0, -0.5, 2.0, float("nan")])
+def test_weights_that_are_no_shares_are_refused(bundle, weight):
+    rewrite(bundle, lambda manifest: manifest["members"][0].update(weight=weight))
+    with pytest.raises(BundleError, match="weights must be above 0 and sum to 1"):
+        Bundle.load(bundle)
+
+
+def test_a_folder_without_manifest_is_no_bundle(tmp_path):
+    with pytest.raises(BundleError, match="not a bundle"):
+        Bundle.load(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "7", '{"schema": "carpal-bundle-1"}', "{", "\xff"])
+def test_a_manifest_that_is_none_is_refused_with_a_sentence(tmp_path, content):
+    (tmp_path / "manifest.json").write_text(content, encoding="latin-1")
+    with pytest.raises(BundleError):
+        Bundle.load(tmp_path)
+
+
+def test_an_incomplete_manifest_is_refused_with_a_sentence(bundle):
+    for key in ("members", "recipe", "training_median_months"):
+        original = (bundle / "manifest.json").read_text()
+        rewrite(bundle, lambda manifest, key=key: manifest.pop(key))
+        with pytest.raises(BundleError, match="incomplete"):
+            Bundle.load(bundle)
+        (bundle / "manifest.json").write_text(original)

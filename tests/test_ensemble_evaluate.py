@@ -1,0 +1,182 @@
+"""Figures of an evaluation, by hand where they can be counted."""
+
+import json
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ensemble.combine import combine
+from ensemble.evaluate import EvaluationError, bootstrap_ci95, evaluate, metrics
+from ensemble.predictor import Predictor
+from ensemble.registry import Registry
+from preprocessing.cohort import Cohort
+from tests.ensemble_fixtures import make_cohort, make_study
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("evaluate")
+    cohort = make_cohort(root / "cohort")
+    Registry(root / "registry").publish(combine(make_study(root / "study", cohort)).write)
+    return root
+
+
+@pytest.fixture(scope="module")
+def predictor(folders):
+    registry = Registry(folders / "registry")
+    return Predictor(registry.resolve(registry.versions()[0]["version"]))
+
+
+def labelled_folder(folder, *, good: int = 5, broken: int = 1, missing: int = 1, unlabelled: int = 1):
+    """A folder in the RSNA layout with noise pictures and everything that can be wrong."""
+    (folder / "images").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for index in range(good + unlabelled):
+        picture = rng.integers(0, 256, (80, 60)).astype(np.uint8)
+        cv2.imwrite(str(folder / "images" / f"{index + 1}.png"), picture)
+    ids = [*range(1, good + 1), *range(100, 100 + broken), *range(200, 200 + missing)]
+    for index in range(100, 100 + broken):
+        (folder / "images" / f"{index}.png").write_bytes(b"not a picture")
+    table = pd.DataFrame({"id": ids, "boneage": np.linspace(20, 200, len(ids)).round(), "male": True})
+    table.to_csv(folder / "labels.csv", index=False)
+    return folder
+
+
+def one_hot(months):
+    return np.eye(240, dtype=np.float32)[np.asarray(months, int)]
+
+
+def test_errors_are_counted_in_months():
+    actual_C, predicted_C = np.array([10.0, 20, 100, 150]), np.array([11.0, 18, 100, 171])
+    figures = metrics(actual_C, predicted_C, np.array([True] * 4), one_hot(predicted_C), training_median_months=100)
+    assert figures["n"] == 4
+    assert figures["mae_months"] == 6
+    assert figures["bias_months"] == 5
+    assert figures["rmse_months"] == pytest.approx(np.sqrt((1 + 4 + 441) / 4), abs=1e-4)
+    assert figures["within_12_months"] == 0.75
+    assert figures["median_predictor_mae_months"] == (90 + 80 + 0 + 50) / 4
+
+
+def test_an_error_of_exactly_12_months_is_within():
+    figures = metrics(np.array([50.0]), np.array([62.0]), np.array([True]), one_hot([62]), training_median_months=50)
+    assert figures["within_12_months"] == 1
+
+
+def test_the_year_is_taken_from_the_distribution_summed_by_year():
+    distribution_CM = np.zeros((3, 240), np.float32)
+    distribution_CM[:, 131] = 0.3  # the likeliest month lies in year 10 ...
+    distribution_CM[:, 108:120] = 0.5 / 12  # ... the likeliest year is year 9 ...
+    distribution_CM[:, 36] = 0.2  # ... and year 3 is third
+    actual_C = np.array([119.0, 120.0, 36.0])
+    figures = metrics(actual_C, actual_C, np.array([True] * 3), distribution_CM, training_median_months=100)
+    assert figures["top1_year"] == pytest.approx(1 / 3, abs=1e-4)
+    assert figures["top2_year"] == pytest.approx(2 / 3, abs=1e-4)
+
+
+def test_a_flat_distribution_is_right_no_more_often_than_a_guess():
+    actual_C = np.arange(0.0, 240.0, 12.0)
+    distribution_CM = np.full((20, 240), 1 / 240, np.float32)
+    figures = metrics(actual_C, actual_C, np.ones(20, bool), distribution_CM, training_median_months=100)
+    assert figures["top1_year"] == pytest.approx(1 / 20)
+    assert figures["top2_year"] == pytest.approx(2 / 20)
+
+
+def test_groups_hold_every_case_once():
+    rng = np.random.default_rng(0)
+    actual_C, is_male_C = rng.uniform(0, 239, 50), rng.random(50) < 0.5
+    figures = metrics(actual_C, actual_C + 1, is_male_C, one_hot(actual_C), training_median_months=100)
+    assert sum(group["n"] for group in figures["groups"]) == 50
+    assert {group["sex"] for group in figures["groups"]} == {"female", "male"}
+
+
+def test_no_case_is_an_error_not_a_nan():
+    empty = np.empty(0)
+    with pytest.raises(EvaluationError, match="1 case or more"):
+        metrics(empty, empty, empty.astype(bool), np.empty((0, 240)), training_median_months=100)
+
+
+def test_the_interval_holds_the_mean_in_95_of_100_samples():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for seed in range(200):
+        low, high = bootstrap_ci95(rng.exponential(5, (1, 80)), num_resamples=400, seed=seed)[0]
+        hits += low <= 5 <= high
+    assert 0.88 <= hits / 200 <= 0.98
+
+
+def test_the_interval_is_the_same_twice():
+    values_KC = np.random.default_rng(0).normal(size=(2, 30_000))
+    assert bootstrap_ci95(values_KC, num_resamples=70) == bootstrap_ci95(values_KC, num_resamples=70)
+
+
+def test_a_cohort_is_measured_on_its_locked_test_only(predictor, folders):
+    evaluation = evaluate(predictor, folders / "cohort")
+    cohort = Cohort.load(folders / "cohort")
+    assert evaluation.cases["case_id"].tolist() == cohort.cases.loc[cohort.cases["is_test"], "case_id"].tolist()
+    assert evaluation.report["cohort_of_bundle"] is True
+
+
+def test_every_file_that_cannot_be_used_is_listed_with_its_reason(predictor, tmp_path):
+    evaluation = evaluate(predictor, labelled_folder(tmp_path / "raw"))
+    assert evaluation.report["n"] == 5
+    assert evaluation.report["rejected"] == 3
+    assert evaluation.report["rejected_reasons"] == {
+        "missing_image": 1,
+        "missing_label": 1,
+        "unsupported_format": 1,
+    }
+    assert {row["case_id"] for row in evaluation.report["rejected_files"]} == {"100", "200", "6"}
+
+
+def test_figures_do_not_depend_on_the_batch_size(predictor, tmp_path, monkeypatch):
+    folder = labelled_folder(tmp_path / "raw", good=7)
+    whole = evaluate(predictor, folder)
+    monkeypatch.setattr("ensemble.evaluate.BATCH", 2)
+    parts = evaluate(predictor, folder)
+    np.testing.assert_allclose(whole.cases["predicted_months"], parts.cases["predicted_months"], atol=1e-3)
+
+
+def test_files_and_predictions_stay_together_behind_a_broken_file(predictor, tmp_path):
+    folder = labelled_folder(tmp_path / "raw", good=4, broken=2)
+    for row in evaluate(predictor, folder).cases.itertuples():
+        alone = predictor.score((folder / row.file).read_bytes(), row.sex)
+        assert row.predicted_months == pytest.approx(alone.bone_age_months, abs=1e-3)
+
+
+def test_the_report_is_json(predictor, tmp_path):
+    report = evaluate(predictor, labelled_folder(tmp_path / "raw")).report
+    wanted = {
+        "n",
+        "rejected",
+        "mae_months",
+        "mae_ci95",
+        "rmse_months",
+        "bias_months",
+        "within_12_months",
+        "top1_year",
+        "top2_year",
+        "median_predictor_mae_months",
+        "bundle",
+    }
+    assert wanted <= json.loads(json.dumps(report, allow_nan=False)).keys()
+
+
+def test_a_folder_with_only_broken_pictures_is_refused_with_the_reasons(predictor, tmp_path):
+    folder = labelled_folder(tmp_path / "raw", good=0, broken=3, missing=0, unlabelled=0)
+    with pytest.raises(EvaluationError, match="3 x unsupported_format"):
+        evaluate(predictor, folder)
+
+
+def test_a_cohort_of_another_recipe_is_refused(predictor, tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.ensemble_fixtures.SIZE", 72)
+    with pytest.raises(EvaluationError, match="recipe"):
+        evaluate(predictor, make_cohort(tmp_path / "other"))
+
+
+def test_a_cohort_without_locked_test_is_refused(predictor, tmp_path):
+    with pytest.raises(EvaluationError, match="no labelled radiograph"):
+        evaluate(predictor, make_cohort(tmp_path / "open", num_test=0))

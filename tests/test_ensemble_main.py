@@ -1,0 +1,93 @@
+"""The command line: one sentence and a status for what is wrong, and JSON that is only JSON."""
+
+import json
+
+import pytest
+import torch
+
+from ensemble.__main__ import main
+from tests.ensemble_fixtures import make_cohort, make_study
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A study that was built into a registry."""
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("main")
+    make_study(root / "study", make_cohort(root / "cohort"))
+    assert main(["build", str(root / "study"), str(root / "registry")]) == 0
+    return root
+
+
+def test_building_twice_says_that_there_is_nothing_to_do(folders, capsys):
+    assert main(["build", str(folders / "study"), str(folders / "registry")]) == 0
+    assert "is published already, with the same content: nothing to do" in capsys.readouterr().out
+
+
+def test_build_prints_what_it_published(folders, tmp_path, capsys):
+    assert main(["build", str(folders / "study"), str(tmp_path / "new"), "--max-members", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "published ens-" in out
+    assert "champion is now ens-" in out
+
+
+def test_json_is_the_only_thing_on_standard_output(folders, capsys):
+    assert main(["evaluate", str(folders / "registry"), str(folders / "cohort"), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["n"] == 6
+    assert "radiographs predicted" in captured.err
+
+
+def test_predictions_are_written_one_row_a_case(folders, tmp_path):
+    out = tmp_path / "predictions.csv"
+    main(["evaluate", str(folders / "registry"), str(folders / "cohort"), "--predictions", str(out)])
+    lines = out.read_text().splitlines()
+    assert len(lines) == 7
+    assert "predicted_months" in lines[0]
+
+
+def test_a_bundle_folder_is_evaluated_like_its_registry(folders, capsys):
+    (bundle,) = (folders / "registry" / "bundles").iterdir()
+    main(["evaluate", str(bundle), str(folders / "cohort"), "--json"])
+    direct = capsys.readouterr().out
+    main(["evaluate", str(folders / "registry"), str(folders / "cohort"), "--json", "--version", bundle.name])
+    assert direct == capsys.readouterr().out
+
+
+def test_a_cohort_that_the_bundle_does_not_come_from_is_pointed_out(folders, tmp_path, capsys):
+    other = make_cohort(tmp_path / "other", seed=1)
+    assert main(["evaluate", str(folders / "registry"), str(other), "--json"]) == 0
+    assert "not the cohort that the bundle was trained on" in capsys.readouterr().err
+
+
+def test_the_report_is_one_file(folders, tmp_path, capsys):
+    out = tmp_path / "page.html"
+    arguments = ["--study", str(folders / "study"), "--cohort", str(folders / "cohort"), "--out", str(out)]
+    assert main(["report", str(folders / "registry"), *arguments]) == 0
+    assert out.read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["build", "{root}/nothing", "{tmp}/registry"], "study.json is missing"),
+        (["build", "{root}/study", "{tmp}/registry", "--alias", "no good"], "An alias is a word"),
+        (["build", "{root}/study", "{tmp}/registry", "--max-members", "0"], "1 member or more"),
+        (["evaluate", "{root}/nothing", "{root}/cohort"], "does not exist"),
+        (["evaluate", "{tmp}", "{root}/cohort"], "python -m ensemble build"),
+        (["evaluate", "{root}/registry", "{root}/nothing"], "not a folder"),
+        (["evaluate", "{root}/registry", "{tmp}"], "exactly one CSV"),
+        (["evaluate", "{root}/registry", "{root}/cohort", "--version", "v2"], "no bundle 'v2'"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(folders, tmp_path, capsys, arguments, sentence):
+    assert main([word.format(root=folders, tmp=tmp_path) for word in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert sentence in captured.err
+
+
+def test_nothing_is_published_when_the_alias_is_refused(folders, tmp_path):
+    main(["build", str(folders / "study"), str(tmp_path / "registry"), "--alias", "NO"])
+    assert not (tmp_path / "registry").exists()

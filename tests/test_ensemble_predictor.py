@@ -1,0 +1,143 @@
+"""The predictor: one answer for one picture, whoever asks and however many at once."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from ensemble.combine import combine
+from ensemble.predictor import Predictor, in_words
+from ensemble.registry import Registry
+from preprocessing.radiograph import RadiographError
+from preprocessing.standardize import read
+from search.model import BIN_MONTHS, load_model
+from tests.ensemble_fixtures import SIZE, make_cohort, make_study
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("predictor")
+    study = make_study(root / "study", make_cohort(root / "cohort"))
+    registry = Registry(root / "registry")
+    return registry.resolve(registry.publish(combine(study, selector="equal").write).version)
+
+
+@pytest.fixture(scope="module")
+def predictor(bundle):
+    return Predictor(bundle)
+
+
+def pictures(count: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (count, SIZE, SIZE)).astype(np.uint8), rng.random(count) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("months", "words"),
+    [
+        (126, "10 years 6 months"),
+        (9.4, "9 months"),
+        (13, "1 year 1 month"),
+        (12, "1 year"),
+        (11.6, "1 year"),
+        (119.5, "10 years"),
+        (24.4, "2 years"),
+        (1, "1 month"),
+        (0.2, "0 months"),
+        (-0.3, "0 months"),
+    ],
+)
+def test_bone_age_is_said_as_people_say_it(months, words):
+    assert in_words(months) == words
+
+
+def test_the_answer_does_not_depend_on_the_batch(predictor):
+    pixels_BHW, is_male_B = pictures(37)
+    together = predictor.predict(pixels_BHW, is_male_B)
+    for index in (0, 1, 31, 32, 36):
+        (alone,) = predictor.predict(pixels_BHW[index : index + 1], is_male_B[index : index + 1])
+        assert alone.bone_age_months == pytest.approx(together[index].bone_age_months, abs=1e-3)
+
+
+def test_the_ensemble_is_the_weighted_mixture_of_averaged_fold_models(predictor, bundle):
+    pixels_BHW, is_male_B = pictures(3)
+    expected = np.zeros((3, 240))
+    for member in bundle.members:
+        for file in member.files:
+            with torch.inference_mode():
+                logits = load_model(file, member.config)(torch.from_numpy(pixels_BHW), torch.from_numpy(is_male_B))
+            expected += member.weight / len(member.files) * logits.double().softmax(dim=1).numpy()
+    found = predictor.predict(pixels_BHW, is_male_B)
+    np.testing.assert_allclose([prediction.distribution for prediction in found], expected, atol=1e-6)
+    np.testing.assert_allclose([prediction.bone_age_months for prediction in found], expected @ BIN_MONTHS, atol=1e-3)
+
+
+def test_the_distribution_sums_to_one_and_its_mean_is_the_bone_age(predictor):
+    for prediction in predictor.predict(*pictures(4)):
+        assert prediction.distribution.dtype == np.float32
+        assert prediction.distribution.sum() == pytest.approx(1, abs=1e-5)
+        assert prediction.distribution @ BIN_MONTHS == pytest.approx(prediction.bone_age_months, abs=1e-2)
+
+
+def test_the_spread_is_the_deviation_between_members(predictor, bundle):
+    (prediction,) = predictor.predict(*pictures(1))
+    months = []
+    for member in bundle.members:
+        with torch.inference_mode():
+            logits = [load_model(file, member.config)(*map(torch.from_numpy, pictures(1))) for file in member.files]
+        months.append(float(torch.stack(logits).softmax(dim=2).mean(dim=0)[0] @ torch.arange(240.0)))
+    assert prediction.spread_months == pytest.approx(np.std(months), abs=1e-3)
+
+
+def test_members_that_disagree_are_said_to(predictor):
+    (prediction,) = predictor.predict(*pictures(1))
+    assert prediction.spread_months > 12  # the fixture's networks start 20 months apart
+    assert "members disagree" in prediction.warnings[0]
+
+
+def test_a_file_gets_the_answer_of_its_pixels(predictor, bundle):
+    image = np.random.default_rng(1).integers(0, 256, (90, 70)).astype(np.uint8)
+    data = cv2.imencode(".png", image)[1].tobytes()
+    scored = predictor.score(data, "male")
+    (direct,) = predictor.predict(read(data, bundle.recipe)[None], np.array([True]))
+    assert scored.bone_age_months == direct.bone_age_months
+    assert (scored.version, scored.recipe) == (bundle.version, bundle.recipe.hash)
+
+
+def test_threads_do_not_change_the_answer(predictor, bundle):
+    torch.set_num_threads(2)
+    try:
+        threaded = Predictor(bundle)
+    finally:
+        torch.set_num_threads(1)
+    expected = predictor.predict(*pictures(5))
+    for one, other in zip(threaded.predict(*pictures(5)), expected, strict=True):
+        assert one.bone_age_months == pytest.approx(other.bone_age_months, abs=1e-4)
+
+
+def test_no_picture_gets_no_prediction(predictor):
+    assert predictor.predict(*pictures(0)) == []
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((2, SIZE, SIZE + 1), np.uint8), ((2, SIZE, SIZE), np.float32), ((SIZE, SIZE), np.uint8)]
+)
+def test_pixels_that_the_recipe_did_not_make_are_refused(predictor, shape, dtype):
+    with pytest.raises(ValueError, match="bundle's recipe"):
+        predictor.predict(np.zeros(shape, dtype), np.zeros(shape[0], bool))
+
+
+def test_a_sex_for_every_picture_is_needed(predictor):
+    with pytest.raises(ValueError, match="as many sexes"):
+        predictor.predict(pictures(2)[0], np.array([True]))
+
+
+def test_an_unknown_word_for_the_sex_is_refused(predictor):
+    with pytest.raises(ValueError, match="male or female, got 'M'"):
+        predictor.score(b"", "M")
+
+
+def test_a_file_that_is_no_picture_is_refused(predictor):
+    with pytest.raises(RadiographError):
+        predictor.score(b"no picture", "male")

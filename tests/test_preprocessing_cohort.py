@@ -1,0 +1,129 @@
+"""Reading a labelled folder, splitting it and writing the cohort."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from preprocessing.__main__ import main
+from preprocessing.cohort import Cohort
+from preprocessing.folds import assign
+from preprocessing.recipe import Recipe
+from preprocessing.sources import SourceError, read_rsna
+from preprocessing.standardize import read
+from preprocessing.storage import StorageError
+from tests.conftest import write_source
+
+
+def prepared(source: Path, out: Path, *arguments: str) -> Cohort:
+    assert main(["prepare", str(source), str(out), "--size", "64", *arguments]) == 0
+    return Cohort.load(out)
+
+
+def test_cohort_pixels_are_what_the_server_would_see(cohort: Cohort) -> None:
+    for row in (0, 7, 31):
+        data = (Path(cohort.source) / cohort.cases["file"].iloc[row]).read_bytes()
+        assert np.array_equal(cohort.pixels[row], read(data, cohort.recipe))
+
+
+def test_each_case_is_in_the_test_split_or_in_one_fold(cohort: Cohort) -> None:
+    rows = [cohort.test_rows(), *(cohort.fold_rows(fold) for fold in range(cohort.num_folds))]
+    assert sorted(np.concatenate(rows)) == list(range(len(cohort.cases)))
+
+
+def test_training_rows_hold_neither_the_fold_nor_the_locked_test(cohort: Cohort) -> None:
+    for fold in range(cohort.num_folds):
+        assert not set(cohort.train_rows(fold)) & (set(cohort.fold_rows(fold)) | set(cohort.test_rows()))
+
+
+def test_the_same_source_gives_the_same_cohort(source: Path, cohort: Cohort, tmp_path: Path) -> None:
+    assert prepared(source, tmp_path / "again").hash == cohort.hash
+
+
+def test_bad_rows_and_files_are_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "rsna", 30)
+    pictures = source / "boneage-training-dataset"
+    (pictures / "1000.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
+    (pictures / "1001.png").unlink()
+    cv2.imwrite(str(pictures / "9999.png"), np.eye(64, dtype=np.uint8) * 255)
+    labels = pd.read_csv(source / "boneage-training-dataset.csv")
+    labels["boneage"] = labels["boneage"].astype(object)
+    labels.loc[2, "boneage"] = "old"
+    labels.loc[len(labels)] = [1005, 100, True]
+    labels.to_csv(source / "boneage-training-dataset.csv", index=False)
+    cohort = prepared(source, tmp_path / "cohort")
+    rejected = pd.read_csv(tmp_path / "cohort" / "rejected.csv", dtype=str).set_index("reason")["case_id"]
+    assert rejected.to_dict() == {
+        "unreadable": "1000",
+        "missing_image": "1001",
+        "bad_bone_age": "1002",
+        "duplicate_id": "1005",
+        "missing_label": "9999",
+    }
+    assert len(cohort.cases) == 27
+
+
+def test_copies_of_one_picture_stay_together(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "rsna", 30)
+    pictures = source / "boneage-training-dataset"
+    for i in (1003, 1010, 1021):
+        (pictures / f"{i}.png").write_bytes((pictures / "1000.png").read_bytes())
+    cases = prepared(source, tmp_path / "cohort").cases.set_index("case_id")
+    assert cases.loc[["1000", "1003", "1010", "1021"], "fold"].nunique() == 1
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "no_csv", "no_picture", "two_csv"])
+def test_a_folder_in_another_layout_is_refused_with_a_sentence(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "rsna"
+    if kind != "missing":
+        folder.mkdir()
+    if kind in ("no_picture", "two_csv"):
+        (folder / "labels.csv").write_text("id,boneage,male\n1,100,True\n")
+    if kind == "two_csv":
+        (folder / "more.csv").write_text("id,boneage,male\n1,100,True\n")
+    with pytest.raises(SourceError):
+        read_rsna(folder)
+    assert main(["prepare", str(folder), str(tmp_path / "cohort")]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_a_cohort_is_never_overwritten(source: Path, cohort_folder: Path) -> None:
+    before = (cohort_folder / "cohort.json").read_bytes()
+    assert main(["prepare", str(source), str(cohort_folder)]) == 2
+    assert (cohort_folder / "cohort.json").read_bytes() == before
+
+
+def test_an_unfinished_cohort_is_not_opened(cohort_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "cases.parquet").write_bytes((cohort_folder / "cases.parquet").read_bytes())
+    with pytest.raises(StorageError, match=r"cohort\.json"):
+        Cohort.load(tmp_path)
+
+
+@settings(max_examples=50, deadline=None)
+@given(num_cases=st.integers(60, 400), num_folds=st.integers(2, 5), test=st.sampled_from([0.0, 0.1, 0.25]))
+def test_split_sizes_are_exact_and_balanced(num_cases: int, num_folds: int, test: float) -> None:
+    rng = np.random.default_rng(num_cases)
+    cases = pd.DataFrame({"is_male": rng.random(num_cases) < 0.5, "bone_age_months": rng.uniform(0, 228, num_cases)})
+    fold, is_test = assign(cases, np.arange(num_cases), num_folds=num_folds, test_fraction=test, seed=1)
+    assert abs(is_test.sum() - num_cases * test) <= 1
+    sizes = np.bincount(fold[~is_test], minlength=num_folds)
+    assert sizes.max() - sizes.min() <= 1
+    males = [cases["is_male"][fold == k].sum() for k in range(num_folds)]
+    assert max(males) - min(males) <= 2
+    assert ((fold == -1) == is_test).all()
+
+
+def test_recipe_round_trip_keeps_its_hash() -> None:
+    recipe = Recipe(size=128)
+    assert Recipe.from_dict(recipe.to_dict()).hash == recipe.hash != Recipe().hash
+
+
+def test_recipe_refuses_what_it_does_not_know() -> None:
+    with pytest.raises(ValueError, match="colour"):
+        Recipe.from_dict(Recipe().to_dict() | {"colour": 1})

@@ -1,0 +1,180 @@
+"""Sampler, race and control: who runs, who stops, and that each trial is accounted for once. No Ray here."""
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from upath import UPath
+
+from preprocessing.storage import read_json, write_json
+from search.control import StudyControl
+from search.journal import FILE, ObjectJournal, open_journal
+from search.racing import FoldRace
+from search.sampler import Outcome, Sampler
+from search.space import SPACES, TrialConfig, load_space
+from search.trial import trial_folder
+
+SPACE = "tests.spaces_of_tests:tiny"
+
+
+def sampler(folder: Path, num_trials: int = 6) -> Sampler:
+    return Sampler(folder, name="study", space=SPACE, seed=3, num_trials=num_trials)
+
+
+def control(folder: Path, *, num_trials: int = 6, pool_size: int = 2, **options: Any) -> StudyControl:
+    return StudyControl(sampler(folder, num_trials), FoldRace(pool_size), num_folds=3, **options)
+
+
+def states(folder: Path) -> list[str]:
+    study = optuna.load_study(study_name="study", storage=open_journal(folder))
+    return [trial.state.name for trial in study.get_trials(deepcopy=False)]
+
+
+def play(referee: StudyControl, number: int, maes: list[float]) -> None:
+    """Report folds until the trial is stopped or its errors are used up, then end it."""
+    for count in range(1, len(maes) + 1):
+        result = {"fold": count - 1, "fold_finished": True, "fold_mae_months": maes[:count]}
+        if referee.on_result(number, result):
+            break
+    referee.on_end(number, crashed=False)
+
+
+def begin(referee: StudyControl) -> int:
+    following = referee.next()
+    assert following is not None
+    return following[0]
+
+
+def test_race_waits_for_as_many_complete_trials_as_the_pool_wants() -> None:
+    race = FoldRace(2, {0: (10.0, 11.0, 12.0)})
+    assert race.verdict((99.0,)) is None
+
+
+def test_race_stops_what_is_no_better_than_the_worst_fold_of_the_second_best() -> None:
+    race = FoldRace(2, {0: (10.0, 11.0, 12.0), 1: (12.0, 13.0, 14.0), 2: (20.0, 20.0, 20.0)})
+    assert race.verdict((13.9,)) is None
+    assert "worst fold of trial 1" in (race.verdict((14.0,)) or "")
+    assert race.verdict((15.0, 12.0)) is None  # the mean counts, not the last fold
+
+
+def test_optuna_hears_complete_pruned_and_failed_as_they_are(tmp_path: Path) -> None:
+    referee = control(tmp_path)
+    play(referee, begin(referee), [10.0, 11.0, 12.0])
+    play(referee, begin(referee), [11.0, 12.0, 13.0])
+    play(referee, begin(referee), [30.0, 30.0, 30.0])
+    crashed, broken = begin(referee), begin(referee)
+    referee.on_end(crashed, crashed=True)
+    referee.on_result(broken, {"failed": "The loss became nan."})
+    referee.on_end(broken, crashed=False)
+    assert states(tmp_path) == ["COMPLETE", "COMPLETE", "PRUNED", "FAIL", "FAIL"]
+    assert read_json(trial_folder(tmp_path, 2) / "outcome.json")["fold_mae_months"] == [30.0]
+    assert "nan" in read_json(trial_folder(tmp_path, 4) / "outcome.json")["reason"]
+
+
+def test_every_fold_is_an_intermediate_value_the_stopping_one_too(tmp_path: Path) -> None:
+    referee = control(tmp_path, pool_size=1)
+    play(referee, begin(referee), [10.0, 11.0, 12.0])
+    play(referee, begin(referee), [30.0])
+    trials = optuna.load_study(study_name="study", storage=open_journal(tmp_path)).trials
+    assert trials[0].intermediate_values == {0: 10.0, 1: 11.0, 2: 12.0}
+    assert trials[0].value == pytest.approx(11.0)
+    assert trials[1].intermediate_values == {0: 30.0}
+
+
+def test_an_interrupted_trial_stays_open_and_comes_first_after_a_restart(tmp_path: Path) -> None:
+    referee = control(tmp_path)
+    play(referee, begin(referee), [10.0, 11.0, 12.0])
+    play(referee, begin(referee), [10.5])  # not stopped: its worker went with the driver
+    restarted = control(tmp_path)
+    assert [begin(restarted), begin(restarted), begin(restarted)] == [1, 0, 2]
+    assert states(tmp_path) == ["COMPLETE", "RUNNING", "RUNNING"]
+
+
+def test_a_replayed_trial_is_never_stopped_or_told_again(tmp_path: Path) -> None:
+    first = control(tmp_path, pool_size=1)
+    play(first, begin(first), [30.0, 30.0, 30.0])
+    play(first, begin(first), [10.0, 10.0, 10.0])
+    restarted = control(tmp_path, pool_size=1)
+    play(restarted, begin(restarted), [30.0, 30.0, 30.0])
+    assert states(tmp_path) == ["COMPLETE", "COMPLETE"]
+
+
+def test_killed_between_disk_and_journal_the_outcome_is_told_on_restart(tmp_path: Path) -> None:
+    referee = control(tmp_path)
+    number = begin(referee)
+    write_json(trial_folder(tmp_path, number) / "outcome.json", Outcome("complete", (9.0, 9.0, 9.0)).to_dict())
+    control(tmp_path)
+    assert states(tmp_path) == ["COMPLETE"]
+
+
+def test_killed_before_the_configuration_was_written_it_is_drawn_again_the_same(tmp_path: Path) -> None:
+    referee = control(tmp_path)
+    path = trial_folder(tmp_path, begin(referee)) / "config.json"
+    before = path.read_bytes()
+    path.unlink()
+    control(tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_resuming_draws_what_an_undisturbed_study_would_have_drawn(tmp_path: Path) -> None:
+    undisturbed = control(tmp_path / "a")
+    for _ in range(6):
+        play(undisturbed, begin(undisturbed), [10.0, 11.0, 12.0])
+    for _ in range(6):
+        disturbed = control(tmp_path / "b")
+        while (number := begin(disturbed)) in disturbed._replays:
+            pass
+        play(disturbed, number, [10.0, 11.0, 12.0])
+    configs = [[read_json(path) for path in sorted((tmp_path / name).glob("trials/*/config.json"))] for name in "ab"]
+    assert configs[0] == configs[1]
+    assert len(configs[0]) == 6
+
+
+def test_no_trial_begins_beyond_the_number_or_the_deadline(tmp_path: Path) -> None:
+    referee = control(tmp_path / "number", num_trials=1)
+    begin(referee)
+    assert referee.next() is None
+    assert control(tmp_path / "deadline", deadline=0.0).next() is None
+
+
+def test_a_line_torn_by_a_kill_does_not_spoil_the_journal(tmp_path: Path) -> None:
+    referee = control(tmp_path)
+    play(referee, begin(referee), [10.0, 11.0, 12.0])
+    with (tmp_path / FILE).open("ab") as file:
+        file.write(b'{"op_code": 4, "tri')
+    referee = control(tmp_path)
+    assert (begin(referee), begin(referee)) == (0, 1)
+    assert states(tmp_path) == ["COMPLETE", "RUNNING"]
+
+
+def test_journal_on_an_object_store_survives_reopening() -> None:
+    folder = UPath("memory://bucket/study-journal")
+    ObjectJournal(folder).append_logs([{"a": 1}, {"a": 2}])
+    again = ObjectJournal(folder)
+    again.append_logs([{"a": 3}])
+    assert [entry["a"] for entry in ObjectJournal(folder).read_logs(1)] == [2, 3]
+
+
+@pytest.mark.parametrize("name", [*SPACES, SPACE])
+def test_every_space_draws_valid_configurations(name: str) -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(200):
+        TrialConfig(**load_space(name)(study.ask()))
+
+
+@pytest.mark.parametrize("name", ["slow", "tests.spaces_of_tests:none", "no.such.module:space"])
+def test_an_unknown_space_is_a_sentence(name: str) -> None:
+    with pytest.raises(ValueError, match="--space"):
+        load_space(name)
+
+
+def test_a_configuration_survives_json() -> None:
+    config = TrialConfig(backbone="resnet10t", learning_rate=3e-3)
+    assert TrialConfig.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize("bad", [{"augmentation": 2.0}, {"learning_rate": 0.0}, {"head": "tail"}, {"weight_l1": -1.0}])
+def test_a_configuration_out_of_range_cannot_exist(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        TrialConfig(backbone="resnet10t", **bad)
