@@ -21,7 +21,8 @@ from search.trial import FinishedTrial, all_outcomes, finished_trials, read_stud
 BOOTSTRAP_ROUNDS = 200
 WEIGHTS_NOTE = (
     "Weights are fitted on out-of-fold predictions, each made by the one fold model that never saw the case. "
-    "A member is served as the average of its fold models, whose error is lower; the weights are not refitted to that."
+    "A member is served as the average of its fold models, whose error is usually lower; "
+    "the weights are not refitted to that."
 )
 
 

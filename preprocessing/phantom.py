@@ -22,12 +22,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from preprocessing.bones import VISIBLE, draw_bones
-from preprocessing.exposure import ByteArray, expose
-from preprocessing.ossification import CENTRES, Sex, draw_tempo, maturity, shaft_growth
-from preprocessing.placement import Placement, place
-from preprocessing.skeleton import FloatArray, Hand, draw_hand
-from preprocessing.soft_tissue import draw_soft_tissue
+from preprocessing.drawing.bones import VISIBLE, draw_bones
+from preprocessing.drawing.exposure import ByteArray, expose
+from preprocessing.drawing.ossification import CENTRES, Sex, draw_tempo, maturity, shaft_growth
+from preprocessing.drawing.placement import Placement, place
+from preprocessing.drawing.skeleton import FloatArray, Hand, draw_hand
+from preprocessing.drawing.soft_tissue import draw_soft_tissue
 
 YOUNGEST, OLDEST = 6, 228
 """Bone ages that can be drawn, in months; the ends of the RSNA range."""

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import io
 import logging
+import re
 import socket
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import Any
 import ray
 from ray import serve
 from ray.serve.api import RunTarget
+from ray.serve.schema import ApplicationStatusOverview
 
 from ensemble.bundle import Bundle
 from serve.capacity import Capacity
@@ -24,6 +26,8 @@ from serve.gateway import SCORE_TIMEOUT_S
 from serve.protocol import BODY_TIMEOUT_S
 
 GATEWAY = "gateway"
+START_TIMEOUT_S = 600.0
+"""Large bundles from a slow store take minutes; what takes longer will not come."""
 _OBJECT_STORE_BYTES = 512 * 1024 * 1024
 """Images on their way between processes; without a limit Ray takes 30 % of the memory."""
 
@@ -81,7 +85,10 @@ class Service:
         self._start_ray()
         if not self._stop.is_set():
             self._deploy()
+        deadline = time.monotonic() + START_TIMEOUT_S
         while not self._stop.is_set():
+            if time.monotonic() > deadline:
+                raise ServiceError(f"It was not ready after {START_TIMEOUT_S:.0f} s. Ray's logs are in /tmp/ray.")
             if self._all_running() and (self._address or self._answers()):
                 self._is_ready = True
                 return True
@@ -150,7 +157,7 @@ class Service:
         applications = serve.status().applications
         for name in self._names:
             if applications[name].status in ("DEPLOY_FAILED", "UNHEALTHY"):
-                raise ServiceError(f"Application {name} does not start: {_last_line(applications[name].message)}")
+                raise ServiceError(f"Application {name} does not start: {_reason(applications[name])}")
         return all(applications[name].status == "RUNNING" for name in self._names)
 
     def _answers(self) -> bool:
@@ -160,7 +167,7 @@ class Service:
         try:
             connection.request("GET", "/readyz")
             return connection.getresponse().status == 200
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return False
         finally:
             connection.close()
@@ -187,6 +194,14 @@ def free_port(host: str) -> int:
 def _stage_folders() -> list[str]:
     root = Path(__file__).resolve().parent.parent
     return [str(root / stage) for stage in ("preprocessing", "search", "ensemble", "serve")]
+
+
+def _reason(application: ApplicationStatusOverview) -> str:
+    """The line of a replica's traceback that names its error, else what the application says."""
+    for deployment in application.deployments.values():
+        if found := re.findall(r"^[\w.]*(?:Error|Exception): .+", deployment.message, re.MULTILINE):
+            return str(found[-1])
+    return _last_line(application.message)
 
 
 def _last_line(message: object) -> str:

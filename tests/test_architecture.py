@@ -11,9 +11,7 @@ MAY_IMPORT_RAY = {
     "preprocessing/cluster.py",
     "search/adapters.py",
     "search/study.py",
-    "serve/capacity.py",
     "serve/deployments.py",
-    "serve/gateway.py",
     "serve/service.py",
 }
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocessing.ossification import CARPALS, CENTRES, EPIPHYSES, Sex, maturity, shaft_growth, timetable
+from preprocessing.drawing.ossification import CARPALS, CENTRES, EPIPHYSES, Sex, maturity, shaft_growth, timetable
 from preprocessing.phantom import Phantom, draw_phantom, write_phantoms
 
 SEXES: tuple[Sex, Sex] = ("female", "male")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from preprocessing.skeleton import FloatArray
+from preprocessing.drawing.skeleton import FloatArray
 
 CORTEX, TRABECULAR = 0.105, 0.034
 """Attenuation per mm in excess of the soft tissue that the bone displaces."""

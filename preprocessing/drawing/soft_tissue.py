@@ -13,8 +13,8 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from preprocessing.placement import Placement
-from preprocessing.skeleton import FloatArray, Hand
+from preprocessing.drawing.placement import Placement
+from preprocessing.drawing.skeleton import FloatArray, Hand
 
 SOFT, FAT = 0.021, 0.006
 """Attenuation per mm of muscle and skin, and how much less a mm of fat attenuates."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from preprocessing.skeleton import FloatArray, Hand
+from preprocessing.drawing.skeleton import FloatArray, Hand
 
 
 @dataclass(frozen=True, kw_only=True)

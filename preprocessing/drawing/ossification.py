@@ -17,7 +17,8 @@ What is published, rounded to whole months, and what is ours:
   girls and 11 in boys (distal phalanges earlier), and cap it before they fuse. Spread between children is
   ours too: each centre runs a few percent early or late, so that no single centre gives bone age away.
 
-These tables draw phantoms. They are no standard to read a child's radiograph by.
+The figures were set down from knowledge of these works, not transcribed from their tables; check one before any use
+but drawing. They are no standard to read a child's radiograph by.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from preprocessing.skeleton import FloatArray
+from preprocessing.drawing.skeleton import FloatArray
 
 ByteArray = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 

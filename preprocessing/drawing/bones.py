@@ -13,10 +13,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from preprocessing.ossification import Maturity
-from preprocessing.placement import Placement, patch
-from preprocessing.skeleton import FloatArray, Hand, Round, Tubular
-from preprocessing.solids import TRABECULAR, bead, solid
+from preprocessing.drawing.ossification import Maturity
+from preprocessing.drawing.placement import Placement, patch
+from preprocessing.drawing.skeleton import FloatArray, Hand, Round, Tubular
+from preprocessing.drawing.solids import TRABECULAR, bead, solid
 
 VISIBLE = 0.012
 """Attenuation above which a pixel counts as bone."""

@@ -1,0 +1,1 @@
+"""Parts of the phantom: anatomy, how it grows, and how an exposure shows it."""

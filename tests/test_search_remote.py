@@ -1,0 +1,47 @@
+"""A study, and the ensemble made of it, on storage that is no file system of this machine."""
+
+from pathlib import Path
+
+import pytest
+
+from ensemble.__main__ import main as ensemble
+from ensemble.registry import Registry
+from preprocessing.cohort import Cohort
+from preprocessing.storage import as_path, read_json, write_json
+from search.control import StudyControl
+from search.racing import FoldRace
+from search.sampler import Sampler
+from search.trial import finished_trials, run_trial, trial_folder
+
+
+def test_a_study_on_an_object_store_becomes_a_published_ensemble(
+    cohort: Cohort, cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CARPAL_CACHE", str(tmp_path))
+    study = as_path("memory://bucket/study")
+    about = read_json(cohort_folder / "cohort.json")
+    record = {"name": "remote", "cohort": str(cohort_folder), "cohort_hash": cohort.hash, "num_folds": 3, "seed": 0}
+    write_json(study / "study.json", record | {"recipe": about["recipe"], "recipe_hash": about["recipe_hash"]})
+    sampler = Sampler(study, name="remote", space="tests.spaces_of_tests:tiny", seed=0, num_trials=2)
+    control = StudyControl(sampler, FoldRace(2), num_folds=3)
+    while (following := control.next()) is not None:
+        number = following[0]
+
+        def report(item: object, number: int = number) -> None:
+            fields = vars(item)
+            control.on_result(
+                number,
+                {
+                    "fold": fields["fold"],
+                    "fold_finished": fields["fold_finished"],
+                    "fold_mae_months": fields["fold_mae_months"],
+                    "epoch": fields["measurement"].epoch,
+                    "measured_mae_months": fields["measurement"].mae_months,
+                },
+            )
+
+        run_trial(trial_folder(study, number), sampler.config(number), cohort, report=report)
+        control.on_end(number, crashed=False)
+    assert [trial.number for trial in finished_trials(study)] == [0, 1]
+    assert ensemble(["build", "memory://bucket/study", "memory://bucket/registry"]) == 0
+    assert Registry("memory://bucket/registry").resolve("champion").version.startswith("ens-")
