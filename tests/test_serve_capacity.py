@@ -1,0 +1,33 @@
+"""How a cluster is divided among the replicas."""
+
+import pytest
+
+from serve.capacity import BATCH_SIZE, MAX_QUEUED, Capacity, gateway_options
+
+
+@pytest.mark.parametrize("resources", [{"CPU": 1.0}, {"CPU": 2.0}, {"CPU": 64.0}, {"CPU": 16.0, "GPU": 2.0}])
+def test_all_replicas_fit_while_an_update_doubles_them(resources: dict[str, float]) -> None:
+    capacity = Capacity.of(resources)
+    tiers = [capacity.preprocess_options(), capacity.ensemble_options()]
+    for tier in tiers:  # the GPUs are shared out without the spare that an update would need: it waits for one
+        assert tier["autoscaling_config"]["min_replicas"] == 1
+    cpus = sum(2 * tier["autoscaling_config"]["max_replicas"] * tier["ray_actor_options"]["num_cpus"] for tier in tiers)
+    assert cpus <= max(2.0, resources["CPU"])
+
+
+def test_two_cores_compute_on_one_and_leave_the_other() -> None:
+    assert Capacity.of({"CPU": 2.0}).ensemble_threads == 1
+
+
+def test_a_gpu_each_when_there_are_gpus() -> None:
+    capacity = Capacity.of({"CPU": 16.0, "GPU": 2.0})
+    assert (capacity.ensemble_replicas, capacity.ensemble_gpus) == (2, 1.0)
+    assert capacity.ensemble_options()["ray_actor_options"]["num_gpus"] == 1.0
+
+
+def test_queues_are_finite_and_hold_a_batch() -> None:
+    capacity = Capacity.of({"CPU": 2.0})
+    for tier in (capacity.preprocess_options(), capacity.ensemble_options(), gateway_options()):
+        assert tier["max_ongoing_requests"] >= BATCH_SIZE
+        assert MAX_QUEUED <= tier["max_queued_requests"] < 10_000
+        assert tier["max_surge_percent"] == 100
