@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from preprocessing.storage import StorageError, as_path
+from preprocessing.storage import as_path
 from serve import environment
 from serve.protocol import describe
 
@@ -39,8 +39,7 @@ def _serve(
 ) -> int:
     environment.prepare(own_ray=not options.address)
     # these load torch and Ray: not for --help, nor for a mistyped option, nor before the environment is right
-    from ensemble.bundle import BundleError
-    from ensemble.registry import Registry, RegistryError
+    from ensemble.registry import Registry
     from serve.service import Service, ServiceError, free_port, port_is_free
 
     say("checking the bundle")
@@ -48,7 +47,7 @@ def _serve(
         registry = Registry(as_path(options.registry))
         bundle = registry.resolve(options.version)
         versions = [describe(bundle, registry.aliases())]
-    except (BundleError, RegistryError, StorageError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:  # all of ours are ValueErrors; an s3:// path may lack s3fs
         return _refuse(str(error))
     port = options.port or free_port(options.host)
     if not options.address and not port_is_free(options.host, port):

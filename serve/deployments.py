@@ -121,10 +121,7 @@ class Application:
             return await getattr(self._handle, method).remote(*arguments)
         except BackPressureError:
             raise Problem("overloaded", "Every place in the queue is taken. Send it again in a second.") from None
-        except (
-            RayServeException,
-            RayActorError,
-        ):  # not there yet, not there any more, or lost under this request
+        except (RayServeException, RayActorError):  # not there yet, not any more, or lost under this request
             raise Problem("unavailable", "The ensemble is not there. Send it again in a few seconds.") from None
 
 
