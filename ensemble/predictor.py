@@ -131,7 +131,7 @@ class Predictor:
 
     def _members(self, pixels_BHW: np.ndarray, is_male_B: np.ndarray) -> np.ndarray:
         """Distributions of all members, ``(E, B, 240)`` float64."""
-        images = torch.from_numpy(np.ascontiguousarray(pixels_BHW)).to(self._device)
+        images = torch.from_numpy(np.array(pixels_BHW)).to(self._device)
         is_male = torch.from_numpy(is_male_B).to(self._device)
         run: Callable[[BoneAgeNet], np.ndarray] = lambda model: _probabilities(model, images, is_male)  # noqa: E731
         outputs = list(self._pool.map(run, self._models) if self._pool else map(run, self._models))

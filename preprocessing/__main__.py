@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from preprocessing.environment import prepare as prepare_environment
 from preprocessing.prepare import PrepareError, prepare, thread_map
 from preprocessing.progress import Progress
 from preprocessing.recipe import Recipe
@@ -65,9 +66,12 @@ def _prepare(options: argparse.Namespace) -> None:
     source = read_rsna(options.source)
     chunk_map = thread_map
     if options.address:
-        from preprocessing.cluster import connect, ray_map  # only here: a run on this machine needs no Ray
+        prepare_environment(own_ray=False)
+        import ray  # only here: a run on this machine needs no Ray
 
-        connect(options.address)
+        from preprocessing.cluster import connection, ray_map
+
+        ray.init(**connection(options.address))
         chunk_map = ray_map
     rejected = prepare(
         source,

@@ -1,52 +1,41 @@
-"""Ray for every stage: how to connect to it, and preparation spread over its nodes."""
+"""Ray for every stage: how to connect to it, and preparation spread over its nodes.
 
+Call `preprocessing.environment.prepare` before this module is imported.
+"""
+
+import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-
-# Set before Ray is imported: it reads them then. Carpal never reports usage, and a Ray that listens on loopback
-# only needs no token; on a cluster, cluster.yaml chooses the token mode for every process.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-# Trials share the cores: a thread that spins while it waits for another one takes the core from a third.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+from typing import Any
 
 import ray
 
+from preprocessing.environment import FOR_PROCESSES
 from preprocessing.prepare import ChunkResult
 
-_PACKAGES = ("preprocessing", "search", "ensemble", "serve")
+OBJECT_STORE_BYTES = 512 * 1024 * 1024
+"""Of a Ray of our own: what is on its way between processes. Without a limit Ray takes 30 % of the memory."""
 
 
-def connect(address: str | None = None, *, num_cpus: int | None = None) -> None:
-    """Start a private Ray on this machine's loopback address, or join a cluster.
+def connection(address: str | None, settings: Mapping[str, str] = FOR_PROCESSES) -> dict[str, Any]:
+    """Arguments of `ray.init`: a private Ray on this machine that ends with this process, or a cluster to join.
 
     A Ray job brings its working directory along; any other driver uploads Carpal's own packages, so that workers
     run the code that the driver runs.
 
     Args:
-        address: ``auto``, ``host:port`` or ``ray://…`` of a running cluster; None starts Ray here, until this
-            process ends.
-        num_cpus: Logical CPUs of the private Ray; by default as many as the machine has.
-
-    Raises:
-        ConnectionError: No cluster answers at the address.
+        address: ``auto``, ``host:port`` or ``ray://…`` of a running cluster; None starts Ray here.
+        settings: Environment of the workers of a joined cluster; those of our own inherit ours.
     """
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
-        ray.init(
-            address="local",
-            num_cpus=num_cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            _node_ip_address="127.0.0.1",
-        )
-        return
-    in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    root = Path(__file__).resolve().parents[1]
-    code = None if in_job else {"py_modules": [str(root / name) for name in _PACKAGES]}
-    ray.init(address=address, runtime_env=code, log_to_driver=False, logging_level="ERROR")
+        return quiet | {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    code: dict[str, Any] = {"env_vars": dict(settings)}
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
+        root = Path(__file__).resolve().parents[1]
+        code["py_modules"] = [str(root / name) for name in ("preprocessing", "search", "ensemble", "serve")]
+    return quiet | {"address": address, "runtime_env": code}
 
 
 def ray_map(function: Callable[[list[str]], ChunkResult], chunks: list[list[str]]) -> Iterator[ChunkResult]:

@@ -3,12 +3,15 @@
 import argparse
 import sys
 
+from preprocessing import environment
 from preprocessing.storage import StorageError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; a wrong input gives one sentence and exit status 2, an interrupted study status 130."""
     options = _parser().parse_args(arguments)
+    if options.run is not _status:
+        environment.prepare(own_ray=not options.address)
     try:
         return int(options.run(options))
     except (StorageError, ValueError, ConnectionError) as error:

@@ -26,7 +26,7 @@ import ray
 import torch
 from ray import tune
 
-from preprocessing.cluster import connect
+from preprocessing.cluster import connection
 from preprocessing.cohort import MARKER, Cohort
 from preprocessing.storage import AnyPath, as_path, is_local, read_json, remote, write_json
 from search.adapters import RaceScheduler, StudySearcher
@@ -120,7 +120,7 @@ def run(study: str | AnyPath, compute: Compute) -> bool:
             deadline=time.monotonic() + 3600 * compute.hours if compute.hours else None,
         )
         control.say = board = Board(record["num_trials"], record["num_folds"], control.num_ended)
-        connect(compute.address)
+        ray.init(**connection(compute.address))
         try:
             _fit(folder, record, compute, control)
         finally:

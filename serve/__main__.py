@@ -7,8 +7,9 @@ import threading
 import time
 from collections.abc import Callable
 
+from preprocessing import environment
 from preprocessing.storage import as_path
-from serve import environment
+from serve.boundary import FOR_PROCESSES
 from serve.protocol import describe
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -37,7 +38,7 @@ def _serve(
     claim_signals: Callable[[], None],
     say: Callable[[str], None],
 ) -> int:
-    environment.prepare(own_ray=not options.address)
+    environment.prepare(FOR_PROCESSES, own_ray=not options.address)
     # these load torch and Ray: not for --help, nor for a mistyped option, nor before the environment is right
     from ensemble.registry import Registry
     from serve.service import Service, ServiceError, free_port, port_is_free

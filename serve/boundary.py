@@ -16,7 +16,14 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from preprocessing import environment
 from serve.protocol import Problem
+
+FOR_PROCESSES = environment.FOR_PROCESSES | {
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.boundary:proxy_middlewares",
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+}
+"""Environment of every process of the service; the first of the two puts the boundary around Serve's proxy."""
 
 _logger = logging.getLogger("carpal.serve")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")

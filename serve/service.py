@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -19,17 +18,16 @@ from ray.serve.api import RunTarget
 from ray.serve.schema import ApplicationStatusOverview
 
 from ensemble.bundle import Bundle
+from preprocessing.cluster import connection
+from serve.boundary import FOR_PROCESSES
 from serve.capacity import Capacity
 from serve.deployments import gateway_application, version_application
-from serve.environment import FOR_PROCESSES
 from serve.gateway import SCORE_TIMEOUT_S
 from serve.protocol import BODY_TIMEOUT_S
 
 GATEWAY = "gateway"
 START_TIMEOUT_S = 600.0
 """Large bundles from a slow store take minutes; what takes longer will not come."""
-_OBJECT_STORE_BYTES = 512 * 1024 * 1024
-"""Images on their way between processes; without a limit Ray takes 30 % of the memory."""
 
 
 class ServiceError(RuntimeError):
@@ -109,18 +107,9 @@ class Service:
                 self._ray_thread.shutdown()
 
     def _start_ray(self) -> None:
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        if self._address:
-            self._say(f"joining the Ray cluster at {self._address}")
-            environment = {"env_vars": FOR_PROCESSES, "py_modules": _stage_folders()}
-            options |= {"address": self._address, "runtime_env": environment}
-        else:
-            self._say("starting Ray on this machine")
-            options |= {
-                "address": "local",
-                "include_dashboard": False,
-                "object_store_memory": _OBJECT_STORE_BYTES,
-            }
+        where = f"joining the Ray cluster at {self._address}" if self._address else "starting Ray on this machine"
+        self._say(where)
+        options = connection(self._address, FOR_PROCESSES)
         # In the main thread Ray would put a handler of SIGTERM there that exits at once, wherever it stands; its
         # native part puts a deadly one in any case. So it starts beside, and our handlers are put back all the while.
         starting = self._ray_thread.submit(ray.init, **options)
@@ -189,11 +178,6 @@ def free_port(host: str) -> int:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
-
-
-def _stage_folders() -> list[str]:
-    root = Path(__file__).resolve().parent.parent
-    return [str(root / stage) for stage in ("preprocessing", "search", "ensemble", "serve")]
 
 
 def _reason(application: ApplicationStatusOverview) -> str:
