@@ -27,9 +27,10 @@ class Board:
     num_folds: int
     num_ended: int = 0
     """Trials that had ended before this run."""
+    best: float = float("inf")
+    """Lowest error of a complete trial so far, in months."""
     _started: float = field(default_factory=time.monotonic)
     _last: float = field(default_factory=time.monotonic)
-    _best: float = float("inf")
     _stopped: int = 0
     _failed: int = 0
     _folds_run: int = 0
@@ -48,12 +49,12 @@ class Board:
         if event.kind in ("complete", "stopped", "failed"):
             self.num_ended += 1
         if event.kind == "complete":
-            self._best = min(self._best, sum(event.fold_mae_months) / self.num_folds)
+            self.best = min(self.best, sum(event.fold_mae_months) / self.num_folds)
         if event.kind in ("stopped", "failed"):
             self._folds_saved += self.num_folds - len(event.fold_mae_months)
             self._stopped += event.kind == "stopped"
             self._failed += event.kind == "failed"
-        best = f"{self._best:.2f}" if self._best < float("inf") else "-"
+        best = f"{self.best:.2f}" if self.best < float("inf") else "-"
         self._print(
             f"  {self.num_ended}/{self.num_trials} trials, best {best}, {self._stopped} stopped, {self._failed} failed"
             f"{self._time_left()} | trial {event.number} {event.text}"

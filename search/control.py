@@ -49,6 +49,11 @@ class StudyControl:
             if outcome.state == "complete":
                 race.record(number, outcome.fold_mae_months)
 
+    @property
+    def best_mae_months(self) -> float:
+        """Lowest error of a complete trial, infinite before the first."""
+        return min((sum(maes) / len(maes) for maes in self._race.complete.values()), default=float("inf"))
+
     def next(self) -> tuple[int, dict[str, Any]] | None:
         """Number and settings of the next trial, or None when no more shall begin."""
         if self._queue:

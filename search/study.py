@@ -119,7 +119,8 @@ def run(study: str | AnyPath, compute: Compute) -> bool:
             num_folds=record["num_folds"],
             deadline=time.monotonic() + 3600 * compute.hours if compute.hours else None,
         )
-        control.say = board = Board(record["num_trials"], record["num_folds"], control.num_ended)
+        board = Board(record["num_trials"], record["num_folds"], control.num_ended, control.best_mae_months)
+        control.say = board
         ray.init(**connection(compute.address))
         try:
             _fit(folder, record, compute, control)

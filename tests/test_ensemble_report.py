@@ -2,8 +2,11 @@
 
 import base64
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -130,3 +133,21 @@ def test_an_answer_that_is_none_is_refused(run, tmp_path):
     root = run["root"]
     with pytest.raises(ReportError, match=r"no answer that python -m serve\.ask wrote"):
         render(run["bundle"], study=root / "study", cohort=root / "cohort", answer=tmp_path / "answer.json")
+
+
+@pytest.mark.browser
+def test_a_browser_shows_the_page_with_its_pictures(run, tmp_path):
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    page, picture = tmp_path / "page.html", tmp_path / "page.png"
+    page.write_text(run["page"])
+    flags = [
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+        "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
+        "--window-size=1000,3000", f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={picture}",
+    ]  # fmt: skip
+    subprocess.run([chromium, *flags, page.as_uri()], check=True, capture_output=True, timeout=120)
+    shown = cv2.imread(str(picture))
+    assert shown.shape[:2] == (3000, 1000)
+    assert shown.std() > 10

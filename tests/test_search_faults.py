@@ -9,10 +9,12 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import optuna
 import psutil
 import pytest
 
+from ensemble.combine import combine
 from search.journal import open_journal
 from search.trial import all_outcomes, finished_trials
 from tests.conftest import ROOT
@@ -120,7 +122,7 @@ def test_trial_with_nan_loss_is_failed_with_its_reason_and_the_rest_goes_on(
     assert Counter(states.values())["failed"] == 1
 
 
-def test_same_seed_on_one_worker_gives_the_same_trials_and_tables(cohort_folder: Path, tmp_path: Path) -> None:
+def test_same_seed_on_one_worker_gives_the_same_trials_tables_and_weights(cohort_folder: Path, tmp_path: Path) -> None:
     studies = [tmp_path / "first", tmp_path / "second"]
     for study in studies:
         finish(start("run", cohort_folder, study, "--space", SPACE, "--trials", 3, "--concurrent", 1, "--seed", 7))
@@ -129,3 +131,4 @@ def test_same_seed_on_one_worker_gives_the_same_trials_and_tables(cohort_folder:
     assert [trial.fold_hashes for trial in first] == [trial.fold_hashes for trial in second]
     for a, b in zip(first, second, strict=True):
         assert a.oof["predicted_months"].equals(b.oof["predicted_months"])
+    assert np.array_equal(*(combine(study).weights_T for study in studies))
