@@ -7,7 +7,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 PY := .venv/bin/python
-# Everything that the demo writes lies here, and goes when it starts again.
+# Everything that the demo writes lies here; the run before is kept as demo.before.
 WORK := demo
 # A folder in the RSNA layout; without it the demo draws its own radiographs.
 DATA ?=
@@ -17,16 +17,17 @@ PORT ?= 8000
 export NO_ALBUMENTATIONS_UPDATE := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help demo serve test check lint types install
+.PHONY: help demo data serve test check lint types install
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  make demo DATA=FOLDER   the same on your own radiographs (a CSV of id, boneage, male beside the pictures)"
 
-demo: install ## the whole product once, on drawn hands: search, ensemble, service, one answer, one page
-	@rm -rf $(WORK) && mkdir $(WORK)
-	@echo "== 1/7 radiographs"
-	$(if $(DATA),@test -d '$(DATA)' || { echo "DATA=$(DATA) is not a folder." >&2; exit 2; },$(PY) -m preprocessing phantom $(SOURCE) --cases 400 --seed 1)
+demo: data install ## the whole product once, on drawn hands: search, ensemble, service, one answer, one page
+	@rm -rf $(WORK).before; ! test -e $(WORK) || mv $(WORK) $(WORK).before
+	@mkdir $(WORK)
+	@echo "== 1/7 radiographs: $(if $(DATA),$(DATA),400 drawn hands)"
+	$(if $(DATA),,$(PY) -m preprocessing phantom $(SOURCE) --cases 400 --seed 1)
 	@echo "== 2/7 cohort: standardise, lock the test split, draw the folds"
 	$(PY) -m preprocessing prepare '$(SOURCE)' $(WORK)/cohort --size 96 --folds 3 --test 0.1
 	@echo "== 3/7 search: 8 trials x 3 folds, raced"
@@ -44,6 +45,9 @@ demo: install ## the whole product once, on drawn hands: search, ensemble, servi
 	$(PY) -m ensemble report $(WORK)/registry --study $(WORK)/study --cohort $(WORK)/cohort \
 		--answer $(WORK)/answer.json --out $(WORK)/report.html
 	@echo "Done. Open $(WORK)/report.html in a browser, or keep the service running with: make serve"
+
+data:
+	@test -z '$(DATA)' || test -d '$(DATA)' || { echo "DATA must name a folder, and $(DATA) is none." >&2; exit 2; }
 
 serve: install ## serve what the demo published, until stopped (PORT=8000)
 	@test -d $(WORK)/registry || { echo "There is no $(WORK)/registry yet: run make demo first." >&2; exit 2; }
@@ -65,12 +69,13 @@ types:
 install: .venv/installed
 
 .venv/installed: pyproject.toml requirements.lock
-	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed, and $(PYTHON) is not installed." >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, got $$($(PYTHON) --version). Name another one: make PYTHON=python3.11 demo" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "Python 3.11 or newer is needed, and $(PYTHON) is not installed." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "Python 3.11 or newer is needed, got $$($(PYTHON) --version 2>&1 | head -n 1). Name another one: make PYTHON=python3.11 demo" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing. On Debian: apt-get install python3-venv" >&2; exit 1; }
 	@free=$$(df -Pk . | awk 'NR == 2 {print int($$4 / 1048576)}'); test "$$free" -ge 9 || test -d .venv || { echo "9 GB of free disk are needed for PyTorch and the rest, $$free GB are left here." >&2; exit 1; }
 	@echo "== installing into .venv, once: two to ten minutes, 6 GB"
 	@$(PYTHON) -m venv .venv
-	@.venv/bin/pip install --disable-pip-version-check --progress-bar off -e '.[dev]' -c requirements.lock 2>&1 | awk '/^(Collecting|Building|Installing|Successfully|ERROR|WARNING: Retrying|error)/ {print "   " substr($$0, 1, 140); fflush()}' \
-		|| { echo "The installation failed; the last lines say why. Without a network or disk space it cannot work; run make again afterwards." >&2; exit 1; }
+	@.venv/bin/pip install --disable-pip-version-check --progress-bar off -e '.[dev]' -c requirements.lock 2>&1 \
+		| tee .venv/install.log | awk '/^(Collecting|Installing)/ {printf "%s%s", $$1 == "Installing" ? "\n   unpacking " : " ", $$1 == "Installing" ? NF - 3 " packages\n" : $$2; fflush()}' \
+		|| { echo; grep -iE "error|no space" .venv/install.log | tail -n 4; echo "The installation failed. It needs the network and 6 GB of disk; what pip said is in .venv/install.log. Run make again afterwards." >&2; exit 1; }
 	@touch $@
