@@ -19,6 +19,8 @@ from search.space import TrialConfig
 REPORTS = 5
 """How often a fold is measured while it trains. The last measurement counts; none of them picks the weights."""
 EVAL_BATCH = 64
+GLANCE_CASES = 256
+"""Measurements before the last take at most this many of the fold's cases: they only draw a curve."""
 
 
 class TrainingError(RuntimeError):
@@ -35,7 +37,7 @@ class Measurement:
     train_loss: float
     """Mean since the measurement before."""
     mae_months: float
-    """Of the fold's own cases, which it does not learn from."""
+    """Of the fold's own cases, which it does not learn from; before the last measurement, of a sample of them."""
     final: bool = False
     """Whether training has ended; only this one counts."""
 
@@ -113,8 +115,11 @@ def train_fold(
         if not math.isfinite(losses[-1]):
             raise TrainingError(f"The loss of fold {fold} became {losses[-1]} at step {step} of {num_steps}.")
         if step in report_steps:
-            probabilities = predict(model, cohort, cohort.fold_rows(fold), device)
-            error = np.abs(probabilities @ BIN_MONTHS - months[cohort.fold_rows(fold)])
+            measured = cohort.fold_rows(fold)
+            if step < num_steps:
+                measured = measured[:: math.ceil(len(measured) / GLANCE_CASES)]
+            probabilities = predict(model, cohort, measured, device)
+            error = np.abs(probabilities @ BIN_MONTHS - months[measured])
             seen = step * batch_size
             history.append(
                 Measurement(seen / len(rows), seen, float(np.mean(losses)), float(error.mean()), step == num_steps)

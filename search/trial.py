@@ -76,7 +76,8 @@ def run_trial(
 ) -> None:
     """Run the folds of a trial in order, from wherever it stopped before.
 
-    A finished fold is read, reported and not trained again. After the last one the out-of-fold table is written.
+    A finished fold is read, reported and not trained again. After the last one the out-of-fold table is written. A
+    trial that has ended, stopped by the race for instance, only reports the folds it has.
 
     Args:
         folder: The trial's folder.
@@ -89,8 +90,11 @@ def run_trial(
         TrainingError: The configuration cannot be trained.
     """
     maes: list[float] = []
+    ended = (folder / "outcome.json").exists()
     for fold in range(cohort.num_folds):
         done = read_fold(folder, fold)
+        if ended and not done:
+            return
         history: list[Measurement] = [Measurement(**item) for item in done["history"]] if done else []
 
         def say(measurement: Measurement, finished: bool, replayed: bool, fold: int = fold) -> None:

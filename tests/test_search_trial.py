@@ -1,0 +1,59 @@
+"""One trial's folder: what is trained, what is only read, and what is refused."""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from preprocessing.cohort import Cohort
+from preprocessing.storage import StorageError, write_json
+from search.sampler import Outcome
+from search.space import TrialConfig
+from search.trial import FoldReport, read_fold, run_trial, write_oof
+
+TINY = TrialConfig(backbone="test_resnet", sex_features=4, batch_size=8, max_images_seen=40)
+
+
+class Stopped(Exception):
+    """Raised by the test in place of Tune's stop."""
+
+
+def run(folder: Path, cohort: Cohort, *, until_fold: int = 99) -> list[FoldReport]:
+    reports: list[FoldReport] = []
+
+    def report(item: FoldReport) -> None:
+        reports.append(item)
+        if item.fold_finished and item.fold == until_fold:
+            raise Stopped
+
+    with contextlib.suppress(Stopped):
+        run_trial(folder, TINY, cohort, report=report)
+    return reports
+
+
+def test_finished_folds_are_read_and_the_rest_is_trained(cohort: Cohort, tmp_path: Path) -> None:
+    run(tmp_path, cohort, until_fold=0)
+    reports = run(tmp_path, cohort)
+    assert {(item.fold, item.replayed) for item in reports} == {(0, True), (1, False), (2, False)}
+    assert (tmp_path / "oof.parquet").exists()
+
+
+def test_a_stopped_trial_is_replayed_without_training_its_missing_folds(cohort: Cohort, tmp_path: Path) -> None:
+    run(tmp_path, cohort, until_fold=0)
+    write_json(tmp_path / "outcome.json", Outcome("stopped", (20.0,), "raced out").to_dict())
+    reports = run(tmp_path, cohort)
+    assert {(item.fold, item.replayed) for item in reports} == {(0, True)}
+    assert read_fold(tmp_path, 1) is None
+
+
+def test_a_replay_reports_what_the_first_run_reported(cohort: Cohort, tmp_path: Path) -> None:
+    first, again = run(tmp_path, cohort), run(tmp_path, cohort)
+    assert [item.measurement for item in first] == [item.measurement for item in again]
+    assert [item.fold_mae_months for item in first] == [item.fold_mae_months for item in again]
+
+
+def test_an_out_of_fold_table_with_a_case_missing_is_refused(cohort: Cohort, tmp_path: Path) -> None:
+    run(tmp_path, cohort)
+    (tmp_path / "fold_1.parquet").write_bytes((tmp_path / "fold_0.parquet").read_bytes())
+    with pytest.raises(StorageError, match="each case exactly once"):
+        write_oof(tmp_path, cohort)
