@@ -8,16 +8,16 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PY := .venv/bin/python
 # Everything that the demo writes lies here; the run before is kept as demo.before.
-WORK := demo
+override WORK := demo
 # A folder in the RSNA layout; without it the demo draws its own radiographs.
 DATA ?=
-SOURCE := $(if $(DATA),$(abspath $(DATA)),$(WORK)/radiographs)
+SOURCE := $(or $(DATA),$(WORK)/radiographs)
 PORT ?= 8000
 
 export NO_ALBUMENTATIONS_UPDATE := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help demo data serve test check lint types install
+.PHONY: help demo data published serve test check lint types install
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,9 +48,13 @@ demo: data install ## the whole product once, on drawn hands: search, ensemble, 
 
 data:
 	@test -z '$(DATA)' || test -d '$(DATA)' || { echo "DATA must name a folder, and $(DATA) is none." >&2; exit 2; }
+	@case "$$(realpath -m -- '$(or $(DATA),/)')/" in "$$PWD"/$(WORK)/*|"$$PWD"/$(WORK).before/*) \
+		echo "DATA must lie outside $(WORK)/, which the demo replaces. Move the radiographs first." >&2; exit 2;; esac
 
-serve: install ## serve what the demo published, until stopped (PORT=8000)
+published:
 	@test -d $(WORK)/registry || { echo "There is no $(WORK)/registry yet: run make demo first." >&2; exit 2; }
+
+serve: published install ## serve what the demo published, until stopped (PORT=8000)
 	@exec $(PY) -m serve $(WORK)/registry --port $(PORT)
 
 test: install lint types ## lint, format, types and the whole default test suite

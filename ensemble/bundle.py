@@ -121,7 +121,7 @@ def copy_checked(source: AnyPath, target: Path, sha256: str) -> None:
     if digest.hexdigest() != sha256:
         raise BundleError(
             f"{source} must have the sha256 {sha256[:12]}... that its fold recorded, got {digest.hexdigest()[:12]}... "
-            "Remove the trial's folder and resume the study."
+            "Restore the trial's folder from a backup."
         )
 
 

@@ -133,6 +133,9 @@ def evaluate(
     about: dict[str, Any] = {"bundle": bundle.version, "recipe": bundle.recipe.hash}
     if (folder / cohort_folder.MARKER).exists():
         cohort = Cohort.load(folder)
+        cohort.verify()
+        if not len(cohort.test_rows()):
+            raise EvaluationError(f"{folder} locks no test split. Prepare it with --test above 0, or name other cases.")
         same = cohort.hash == bundle.manifest["provenance"]["cohort_hash"]
         about |= {"source": "locked test of a cohort", "cohort_of_bundle": same}
         cases, rejected = _locked_test(cohort, predictor), problem_table([])

@@ -70,8 +70,8 @@ class Predictor:
         Raises:
             ValueError: Weights do not fit the configuration of their trial, or there is no such device.
         """
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise ValueError(f"The device must be cpu where torch finds no GPU, got {device!r}.")
+        if not (device == "cpu" or (device.startswith("cuda") and torch.cuda.is_available())):
+            raise ValueError(f"The device must be cpu, or cuda where torch finds a GPU, got {device!r}.")
         self.bundle = bundle
         self._device = torch.device(device)
         if self._device.type == "cuda":  # CUDA convolutions round to TF32 by default, which moves the answer

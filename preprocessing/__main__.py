@@ -19,6 +19,12 @@ def main(arguments: list[str] | None = None) -> int:
     except (SourceError, PrepareError, StorageError, ValueError) as error:
         print(f"preprocessing: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("preprocessing: interrupted; nothing was left behind.", file=sys.stderr)
+        return 130
+    except ConnectionError as error:
+        print(f"preprocessing: {error}", file=sys.stderr)
+        return 2
     except OSError as error:  # full disk, no permission: the system's own sentence names the file
         print(
             f"preprocessing: {error}. Free space or choose another folder, then run it again.",

@@ -14,7 +14,7 @@ def augmentation(strength: float, seed: int) -> A.Compose | None:
     """Build the augmentation of one training run.
 
     The ends are the identity at 0 and, at 1, rotation by 20 degrees, shift by 10 %, zoom by 15 %, a mirrored hand
-    every other time, and a quarter of brightness, contrast and gamma.
+    every other time, a quarter of brightness and contrast, and a third of gamma.
 
     Args:
         strength: Within 0..1.

@@ -33,8 +33,8 @@ class Cohort:
 
     cases: pd.DataFrame
     """case_id, sex, is_male, bone_age_months, file, fold (-1: locked test), is_test; sorted by case_id."""
-    pixels: np.ndarray
-    """``(N, S, S)`` uint8, memory-mapped."""
+    pixels: np.memmap
+    """``(N, S, S)`` uint8."""
     recipe: Recipe
     hash: str
     """64 hex digits of the cases, their folds, the pixels and the recipe."""
@@ -60,6 +60,19 @@ class Cohort:
             )
         recipe = Recipe.from_dict(about["recipe"])
         return cls(cases, pixels, recipe, about["hash"], about["num_folds"], about["source"])
+
+    def verify(self) -> None:
+        """Check every byte against the cohort's hash, at the start of what relies on its folds and its locked test.
+
+        Raises:
+            StorageError: Cases, folds or pixels were changed since it was prepared.
+        """
+        found = cohort_hash(self.cases, Path(str(self.pixels.filename)), self.recipe)
+        if found != self.hash:
+            raise StorageError(
+                f"The cohort's content hash must be {self.hash[:12]}..., got {found[:12]}...: its cases, folds or "
+                "pixels were changed after it was prepared. Restore it, or prepare it again."
+            )
 
     def train_rows(self, fold: int) -> np.ndarray:
         """Row numbers that a model of `fold` may learn from: neither its own fold nor the locked test."""

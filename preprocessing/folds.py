@@ -26,6 +26,23 @@ def near_duplicate_groups(pixels_NHW: np.ndarray) -> np.ndarray:
     return pd.factorize(pd.Series(hashes))[0]
 
 
+def check_split(num_cases: int, num_folds: int, test_fraction: float) -> None:
+    """Refuse a split that cannot be drawn, before any work is done for it.
+
+    Raises:
+        ValueError: Too few cases for so many folds, or an argument out of range.
+    """
+    if num_folds < 2:
+        raise ValueError(f"Cross-validation needs 2 folds or more, got {num_folds}.")
+    if not 0 <= test_fraction <= 0.5:
+        raise ValueError(f"The test fraction must lie within 0..0.5, got {test_fraction}.")
+    if num_cases * (1 - test_fraction) < 2 * num_folds:
+        raise ValueError(
+            f"{num_folds} folds need at least {2 * num_folds} different cases outside the test split, "
+            f"got {num_cases} in all. Add cases or ask for fewer folds."
+        )
+
+
 def assign(
     cases: pd.DataFrame, groups: np.ndarray, *, num_folds: int, test_fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -47,16 +64,9 @@ def assign(
     Raises:
         ValueError: Too few cases for so many folds, or an argument out of range.
     """
-    if num_folds < 2:
-        raise ValueError(f"Cross-validation needs 2 folds or more, got {num_folds}.")
-    if not 0 <= test_fraction <= 0.5:
-        raise ValueError(f"The test fraction must lie within 0..0.5, got {test_fraction}.")
+    check_split(len(cases), num_folds, test_fraction)
     first = pd.Series(np.arange(len(cases))).groupby(groups).first()
-    if len(first) * (1 - test_fraction) < 2 * num_folds:
-        raise ValueError(
-            f"{num_folds} folds need at least {2 * num_folds} different cases outside the test split, "
-            f"got {len(first)} in all. Add cases or ask for fewer folds."
-        )
+    check_split(len(first), num_folds, test_fraction)
     heads = cases.iloc[first.to_numpy()]
     band = (heads["bone_age_months"] // AGE_BAND_MONTHS).to_numpy()
     rng = np.random.default_rng(seed)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from preprocessing.cohort import MARKER, cohort_hash
-from preprocessing.folds import assign, near_duplicate_groups
+from preprocessing.folds import assign, check_split, near_duplicate_groups
 from preprocessing.radiograph import RadiographError
 from preprocessing.recipe import Recipe
 from preprocessing.sources import Source, problem, problem_table
@@ -87,6 +87,7 @@ def prepare(
     target = as_path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise PrepareError(f"{target} exists and is not empty. Name a new folder; a cohort is never overwritten.")
+    check_split(len(source.cases), num_folds, test_fraction)
     staging = _staging_folder(target)
     try:
         rejected = _write(source, staging, recipe, num_folds, test_fraction, seed, progress, chunk_map)

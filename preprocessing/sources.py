@@ -1,5 +1,6 @@
 """Readers of labelled folders, each giving the same two tables: usable cases, and what is wrong with the rest."""
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,14 @@ from preprocessing.storage import AnyPath, as_path
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_BONE_AGE_MONTHS = 239
 """Labels lie in 0..239 months; the challenge's own reach 228."""
+
+_IMAGE_SUFFIX = r"(?i)\.(png|jpe?g)$"
+_COLUMNS = {
+    **dict.fromkeys(("image id", "case id", "case_id", "image", "file"), "id"),
+    **dict.fromkeys(("bone age (months)", "bone age", "bone_age", "bone_age_months", "boneage (months)"), "boneage"),
+    **dict.fromkeys(("sex", "gender", "is_male"), "male"),
+}
+"""Headers that the challenge's own later files and others use for the same three columns."""
 
 _SEXES = {
     **dict.fromkeys(("true", "1", "1.0", "m", "male"), "male"),
@@ -60,11 +69,15 @@ def read_rsna(folder: str | Path | AnyPath) -> Source:
     files = _find_images(root)
     rows, problems, seen = [], [], set()
     for case_id, months, sex_word in zip(table["id"], table["boneage"], table["male"], strict=True):
-        file = files.get(case_id, "")
+        found = files.get(case_id, [""])
+        file = found[0]
         sex = _SEXES.get(sex_word.strip().lower())
         value = pd.to_numeric(months, errors="coerce")
         if case_id in seen:
             problems.append(problem(case_id, file, "duplicate_id", "The id stands in more than one row."))
+        elif len(found) > 1:  # which of them the label means cannot be known
+            detail = f"{len(found)} pictures have this id: {', '.join(found)}."
+            problems.append(problem(case_id, file, "duplicate_image", detail))
         elif not file:
             problems.append(problem(case_id, "", "missing_image", "The CSV names the id, no picture has it."))
         elif not 0 <= value <= MAX_BONE_AGE_MONTHS:
@@ -76,36 +89,48 @@ def read_rsna(folder: str | Path | AnyPath) -> Source:
             rows.append((case_id, sex, sex == "male", float(value), file))
         seen.add(case_id)
     unlabelled = sorted(set(files) - seen)
-    problems += [problem(i, files[i], "missing_label", "The picture has no row in the CSV.") for i in unlabelled]
+    problems += [problem(i, files[i][0], "missing_label", "The picture has no row in the CSV.") for i in unlabelled]
     cases = pd.DataFrame(rows, columns=["case_id", "sex", "is_male", "bone_age_months", "file"])
     return Source(root, cases.sort_values("case_id", ignore_index=True), problem_table(problems))
 
 
 def _read_labels(root: AnyPath) -> pd.DataFrame:
-    tables = []
-    for path in sorted(root.glob("*.csv"), key=str):
-        if path.name == "rejected.csv":
+    """Columns id, boneage and male of the one CSV that has them, as text."""
+    tables, seen = [], []
+    for path in sorted(root.iterdir(), key=str):
+        if path.suffix.lower() != ".csv" or path.name == "rejected.csv":
             continue
         with path.open("rb") as file:
             try:
-                table = pd.read_csv(file, dtype=str, keep_default_na=False, skipinitialspace=True)
-            except (ValueError, pd.errors.ParserError) as error:
-                raise SourceError(f"{path} cannot be read as a CSV: {error}") from None
-        table.columns = table.columns.str.strip().str.lower()
+                # The separator is found by looking; index_col keeps a trailing one from shifting the columns.
+                table = pd.read_csv(
+                    file, sep=None, engine="python", dtype=str, keep_default_na=False, index_col=False,
+                    encoding="utf-8-sig", encoding_errors="replace",
+                )  # fmt: skip
+            except (ValueError, csv.Error) as error:
+                seen.append(f"{path.name} (not a table: {error})")
+                continue
+        table.columns = [_COLUMNS.get(name, name) for name in table.columns.str.strip().str.lower()]
+        seen.append(f"{path.name} ({', '.join(table.columns)})")
         if {"id", "boneage", "male"} <= set(table.columns):
-            tables.append((path, table))
+            tables.append(table)
     if len(tables) != 1:
-        names = ", ".join(str(path.name) for path, _ in tables) or "none"
-        raise SourceError(f"{root} must hold exactly one CSV with the columns id, boneage and male; found: {names}.")
-    return tables[0][1].assign(id=lambda table: table["id"].str.strip())
+        found = "; ".join(seen) or "none"
+        raise SourceError(
+            f"{root} must hold exactly one CSV with the columns id, boneage (months) and male (True or False); "
+            f"found: {found}."
+        )
+    table = tables[0].fillna("").map(str.strip)
+    return table.assign(id=table["id"].str.removesuffix(".0").str.replace(_IMAGE_SUFFIX, "", regex=True))
 
 
-def _find_images(root: AnyPath) -> dict[str, str]:
-    """Map id to the path below `root`; masks that the phantom writes beside the pictures are passed over."""
-    files: dict[str, str] = {}
+def _find_images(root: AnyPath) -> dict[str, list[str]]:
+    """Map id to the paths below `root`; masks that the phantom writes beside the pictures are passed over."""
+    files: dict[str, list[str]] = {}
     for path in sorted(root.rglob("*"), key=str):
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.parent.name != "masks":
-            files.setdefault(path.stem, str(path.relative_to(root)))
+        inside = path.relative_to(root)
+        if path.suffix.lower() in IMAGE_SUFFIXES and "masks" not in inside.parts[:-1]:
+            files.setdefault(path.stem, []).append(str(inside))
     if not files:
         raise SourceError(f"{root} holds no picture ({', '.join(IMAGE_SUFFIXES)}).")
     return files

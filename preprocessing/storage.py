@@ -29,8 +29,15 @@ def as_path(text: str | AnyPath) -> AnyPath:
     """Turn a command-line word into an absolute path, or a URI such as ``s3://bucket/study`` into a remote one.
 
     Ray Tune changes a trial's working directory, so nothing relative may pass this point.
+
+    Raises:
+        StorageError: The URI's driver is not installed.
     """
-    path = cast("Path", UPath(text))
+    try:
+        path = cast("Path", UPath(text))
+        _ = path if is_local(path) else remote(path).fs  # its driver is imported here, not in the middle of a stage
+    except ImportError as error:
+        raise StorageError(f"{text} needs a driver that is not installed: {error}") from None
     return Path(os.path.abspath(os.path.expanduser(remote(path).path))) if is_local(path) else path  # noqa: PTH100, PTH111
 
 

@@ -2,6 +2,8 @@
 
 import argparse
 import sys
+import time
+from collections.abc import Callable
 
 from preprocessing import environment
 from preprocessing.storage import StorageError
@@ -41,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
 
     resume = commands.add_parser("resume", help="go on with a study after any kind of stop")
     resume.add_argument("study")
+    resume.add_argument("--cohort", help="where the study's cohort is now, when it was moved")
     _add_compute(resume)
     resume.set_defaults(run=_resume)
 
@@ -50,10 +53,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _positive(kind: type) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        if not kind(text) > 0:
+            raise argparse.ArgumentTypeError(f"it must be above 0, got {text}")
+        return kind(text)
+
+    parse.__name__ = kind.__name__  # argparse names it when the text is no number at all
+    return parse
+
+
+def _share(text: str) -> float:
+    if not float(text) >= 0:
+        raise argparse.ArgumentTypeError(f"it must be 0 or more, got {text}")
+    return float(text)
+
+
 def _add_compute(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--hours", type=float, help="begin nothing after this time; resume continues")
-    parser.add_argument("--concurrent", type=int, help="trials at a time (default: fill the GPUs, or the CPUs)")
-    parser.add_argument("--gpus-per-trial", type=float, help="fractions share a GPU (default 1 where there is one)")
+    parser.add_argument("--hours", type=_positive(float), help="begin nothing after this time; resume continues")
+    parser.add_argument("--concurrent", type=_positive(int), help="trials at a time (default: fill the GPUs or CPUs)")
+    parser.add_argument("--gpus-per-trial", type=_share, help="fractions share a GPU (default 1 where there is one)")
     parser.add_argument("--address", help="Ray cluster to run on (default: this machine)")
 
 
@@ -65,7 +84,7 @@ def _run(options: argparse.Namespace) -> int:
         options.study,
         space=options.space,
         num_trials=options.trials,
-        pool_size=options.pool or min(8, max(2, options.trials // 4)),
+        pool_size=min(8, max(2, options.trials // 4)) if options.pool is None else options.pool,
         seed=options.seed,
     )
     return _resume(options)
@@ -79,11 +98,14 @@ def _resume(options: argparse.Namespace) -> int:
         concurrent=options.concurrent,
         gpus_per_trial=options.gpus_per_trial,
         hours=options.hours,
+        cohort=options.cohort,
     )
+    begin = time.monotonic()
     if run(options.study, compute):
         return 0
     print(f"search: not finished. Go on with: python -m search resume {options.study}", file=sys.stderr)
-    return 0 if options.hours else 130
+    time_was_up = options.hours is not None and time.monotonic() - begin > 3600 * options.hours
+    return 0 if time_was_up else 130
 
 
 def _status(options: argparse.Namespace) -> int:

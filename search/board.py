@@ -17,6 +17,10 @@ class Event:
     number: int
     fold_mae_months: tuple[float, ...]
     text: str
+    folds_trained: int = 0
+    """Folds trained since the event before: 1 or 0."""
+    folds_replayed: int = 0
+    """Folds found finished: 1 or 0."""
 
 
 @dataclass
@@ -45,7 +49,8 @@ class Board:
         """Take note of an event and print it."""
         if event.kind == "measured" and time.monotonic() - self._last < QUIET_SECONDS:
             return
-        self._folds_run += event.kind in ("fold", "complete")
+        self._folds_run += event.folds_trained
+        self._folds_wanted -= event.folds_replayed
         if event.kind in ("complete", "stopped", "failed"):
             self.num_ended += 1
         if event.kind == "complete":

@@ -40,10 +40,13 @@ class StudyControl:
         ended, begun = sampler.reconcile()
         self.num_ended = len(ended)
         self._replays = set(ended)
-        self._queue = deque(begun + ended)
+        self._queue = deque(ended + begun)
         self._maes: dict[int, tuple[float, ...]] = {}
+        self._replayed: dict[int, bool] = {}
         self._stops: dict[int, str] = {}
         self._failures: dict[int, str] = {}
+        self.halted = ""
+        """Why the study cannot go on just now: a full disk, a cohort that cannot be read. No trial is to blame."""
         for number in ended:
             outcome = sampler.outcome(number)
             if outcome.state == "complete":
@@ -56,9 +59,10 @@ class StudyControl:
 
     def next(self) -> tuple[int, dict[str, Any]] | None:
         """Number and settings of the next trial, or None when no more shall begin."""
-        if self._queue:
+        may_train = not self.halted and not self._is_late()
+        if self._queue and (may_train or self._queue[0] in self._replays):
             number = self._queue.popleft()
-        elif self._is_late() or self._sampler.num_asked() >= self._sampler.num_trials:
+        elif self._queue or not may_train or self._sampler.num_asked() >= self._sampler.num_trials:
             return None
         else:
             number = self._sampler.ask()
@@ -71,16 +75,21 @@ class StudyControl:
         if reason := result.get("failed"):
             self._failures[number] = reason
             return False
+        if reason := result.get("halted"):
+            self.halted = reason
+            return True
         maes = tuple(result["fold_mae_months"])
         if not result["fold_finished"]:
             text = f"fold {result['fold'] + 1}, epoch {result['epoch']:.1f}: {result['measured_mae_months']:.1f} months"
             self.say(Event("measured", number, maes, text))
             return False
         self._maes[number] = maes
+        self._replayed[number] = bool(result["replayed"])
         self._sampler.report(number, len(maes) - 1, maes[-1])
         if len(maes) == self._num_folds:
             return False
-        self.say(Event("fold", number, maes, f"fold {len(maes)}/{self._num_folds}: {maes[-1]:.1f} months"))
+        verb = "was finished before" if result["replayed"] else f"{maes[-1]:.1f} months"
+        self._tell("fold", number, maes, f"fold {len(maes)}/{self._num_folds}: {verb}")
         if verdict := self._race.verdict(maes):
             self._stops[number] = verdict
             return True
@@ -92,7 +101,7 @@ class StudyControl:
             return
         maes = self._maes.get(number, ())
         if crashed:
-            outcome = Outcome("failed", maes, "its worker ended again and again; see tune/<trial>/error.txt")
+            outcome = Outcome("failed", maes, "its worker ended again and again without saying why")
         elif number in self._failures:
             outcome = Outcome("failed", maes, self._failures[number])
         elif number in self._stops:
@@ -105,7 +114,13 @@ class StudyControl:
         self._replays.add(number)  # closed: nothing that comes late may change it
         self._sampler.finish(number, outcome)
         text = outcome.reason or f"MAE {outcome.to_dict()['mae_months']:.2f} months over {len(maes)} folds"
-        self.say(Event(outcome.state, number, maes, f"{outcome.state}: {text}"))
+        self._tell(outcome.state, number, maes, f"{outcome.state}: {text}")
+
+    def _tell(self, kind: str, number: int, maes: tuple[float, ...], text: str) -> None:
+        ends_a_fold = kind in ("fold", "complete")
+        replayed = self._replayed.get(number, False)
+        trained = int(ends_a_fold and not replayed)
+        self.say(Event(kind, number, maes, text, trained, int(ends_a_fold and replayed)))
 
     def _is_late(self) -> bool:
         return self._deadline is not None and time.monotonic() > self._deadline

@@ -47,5 +47,5 @@ class FoldRace:
             return None
         return (
             f"mean of {len(fold_mae_months)} fold(s) {mean:.2f} months is no better than {bound:.2f}, the worst fold "
-            f"of trial {reference}, best but {self.pool_size - 1} so far"
+            f"of trial {reference}, number {self.pool_size} of the complete ones so far"
         )

@@ -61,9 +61,9 @@ class Sampler:
         self._study = optuna.create_study(
             storage=open_journal(study), study_name=name, direction="minimize", load_if_exists=True
         )
-        if not self._study.get_trials(deepcopy=False):
-            for point in STARTING_POINTS.get(space, [])[:num_trials]:
-                self._study.enqueue_trial(point)
+        points = STARTING_POINTS.get(space, [])[:num_trials]
+        for point in points[len(self._study.get_trials(deepcopy=False)) :]:  # a kill may have come between two
+            self._study.enqueue_trial(point)
 
     def reconcile(self) -> tuple[list[int], list[int]]:
         """Bring Optuna up to date with the disk after a kill.
@@ -84,6 +84,7 @@ class Sampler:
             elif trial.state == TrialState.RUNNING:
                 begun.append(trial.number)
                 if not (path.parent / "config.json").exists():
+                    self._study.sampler = self._sampler_of(trial.number)
                     self._draw(optuna.trial.Trial(self._study, trial._trial_id))
             else:
                 raise ValueError(

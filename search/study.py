@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,16 @@ from ray import tune
 
 from preprocessing.cluster import connection
 from preprocessing.cohort import MARKER, Cohort
-from preprocessing.storage import AnyPath, as_path, is_local, read_json, remote, write_json
+from preprocessing.storage import (
+    AnyPath,
+    StorageError,
+    as_path,
+    canonical_hash,
+    is_local,
+    read_json,
+    remote,
+    write_json,
+)
 from search.adapters import RaceScheduler, StudySearcher
 from search.board import Board
 from search.control import StudyControl
@@ -58,6 +66,8 @@ class Compute:
     """None: one where the cluster has any, else none. Fractions share a GPU."""
     hours: float | None = None
     """No trial begins after this time, and none goes past the fold it is in; `resume` continues."""
+    cohort: str | None = None
+    """Where the study's cohort is now; None: where it was. Its content must be the same."""
 
 
 def create(cohort: str, study: str, *, space: str, num_trials: int, pool_size: int, seed: int) -> AnyPath:
@@ -70,13 +80,14 @@ def create(cohort: str, study: str, *, space: str, num_trials: int, pool_size: i
     folder, cohort_path = as_path(study), as_path(cohort)
     if (folder / "study.json").exists():
         raise StudyError(f"{folder} holds a study already. Go on with: python -m search resume {folder}")
-    if num_trials < 1:
-        raise StudyError(f"--trials must be 1 or more, got {num_trials}.")
+    for option, value in (("--trials", num_trials), ("--pool", pool_size)):
+        if value < 1:
+            raise StudyError(f"{option} must be 1 or more, got {value}.")
     load_space(space)  # an unknown space fails here, before a folder is made
     about = read_json(cohort_path / MARKER)
     record = {
         "format": "carpal-study-1",
-        "name": f"{space}-{uuid.uuid4().hex[:12]}",
+        "name": f"{space}-{canonical_hash([about['hash'], space, num_trials, pool_size, seed])[:12]}",
         "cohort": str(cohort_path),
         "cohort_hash": about["hash"],
         "recipe": about["recipe"],
@@ -102,9 +113,11 @@ def run(study: str | AnyPath, compute: Compute) -> bool:
     """
     folder = as_path(study)
     record = read_study(folder)
-    cohort_path = as_path(record["cohort"])
-    if read_json(cohort_path / MARKER)["hash"] != record["cohort_hash"]:
-        raise StudyError(f"{cohort_path} is not the cohort that {folder} was begun with. Restore it, or start anew.")
+    cohort = as_path(compute.cohort or record["cohort"])
+    opened = Cohort.load(cohort)
+    if opened.hash != record["cohort_hash"]:
+        raise StudyError(f"{cohort} is not the cohort that {folder} was begun with. Restore it, or start anew.")
+    opened.verify()
     with _lock(folder):
         sampler = Sampler(
             folder,
@@ -117,16 +130,20 @@ def run(study: str | AnyPath, compute: Compute) -> bool:
             sampler,
             FoldRace(record["pool_size"]),
             num_folds=record["num_folds"],
-            deadline=time.monotonic() + 3600 * compute.hours if compute.hours else None,
+            deadline=None if compute.hours is None else time.monotonic() + 3600 * compute.hours,
         )
+        if control.num_ended == record["num_trials"] == len(list((folder / "tune").glob("trial_*"))):
+            return True
+        ray.init(**connection(compute.address))
         board = Board(record["num_trials"], record["num_folds"], control.num_ended, control.best_mae_months)
         control.say = board
-        ray.init(**connection(compute.address))
         try:
-            _fit(folder, record, compute, control)
+            _fit(folder, str(cohort), record["num_trials"], compute, control)
         finally:
             ray.shutdown()
         board.close(sampler.counts())
+        if control.halted:
+            raise StudyError(f"{control.halted} Mend that, then go on with: python -m search resume {folder}")
         return sum(sampler.counts().values()) == record["num_trials"]
 
 
@@ -155,26 +172,47 @@ def trainable(config: dict[str, Any], *, study: str, cohort: str, num_threads: i
     try:
         device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
         run_trial(folder, TrialConfig.from_dict(settings), Cohort.load(cohort), device=device, report=report)
+    except (StorageError, OSError) as error:  # a full disk, a cohort out of reach: no fault of this trial
+        tune.report({"halted": f"{type(error).__name__}: {error}."})
     except (TrainingError, ValueError) as error:  # the same configuration would fail again: no retry
         tune.report({"failed": str(error)})
 
 
-def _fit(folder: AnyPath, record: dict[str, Any], compute: Compute, control: StudyControl) -> None:
+def _share(compute: Compute, num_trials: int) -> tuple[int, int, float]:
+    """Trials at a time, CPUs and GPUs of each.
+
+    A cluster that has scaled to zero shows no resources, so nothing can be derived from it.
+
+    Raises:
+        StudyError: The trials cannot be placed, or it cannot be known.
+    """
     cluster = ray.cluster_resources()
-    gpus = compute.gpus_per_trial if compute.gpus_per_trial is not None else min(1.0, cluster.get("GPU", 0.0))
-    fits = int(cluster["GPU"] / gpus) if gpus else int(cluster["CPU"])
-    concurrent = max(1, compute.concurrent or min(fits, record["num_trials"]))
-    cpus = max(1, int(cluster["CPU"] // concurrent))
+    have_cpus, have_gpus = int(cluster.get("CPU", 0)), cluster.get("GPU", 0.0)
+    gpus = min(1.0, have_gpus) if compute.gpus_per_trial is None else compute.gpus_per_trial
+    if compute.address is None and gpus > have_gpus:
+        raise StudyError(f"--gpus-per-trial {gpus:g} is asked for, and this machine has {have_gpus:g} GPUs.")
+    fits = int(have_gpus / gpus) if gpus else have_cpus
+    if compute.concurrent is None and fits == 0:
+        raise StudyError(
+            "The cluster shows no machine that trials could run on; it may grow when they ask. "
+            "Say how: --concurrent N --gpus-per-trial G."
+        )
+    concurrent = compute.concurrent or min(fits, num_trials)
+    return concurrent, max(1, have_cpus // concurrent), gpus
+
+
+def _fit(folder: AnyPath, cohort: str, num_trials: int, compute: Compute, control: StudyControl) -> None:
+    concurrent, cpus, gpus = _share(compute, num_trials)
     _remove(folder / "tune")
     tuner = tune.Tuner(
         tune.with_resources(
-            partial(trainable, study=str(folder), cohort=record["cohort"], num_threads=cpus),
+            partial(trainable, study=str(folder), cohort=cohort, num_threads=cpus),
             {"cpu": cpus, "gpu": gpus},
         ),
         tune_config=tune.TuneConfig(
             search_alg=StudySearcher(control),
             scheduler=RaceScheduler(control),
-            num_samples=record["num_trials"],
+            num_samples=num_trials,
             max_concurrent_trials=concurrent,
             reuse_actors=True,
             trial_name_creator=_trial_name,

@@ -120,6 +120,8 @@ def train_fold(
                 measured = measured[:: math.ceil(len(measured) / GLANCE_CASES)]
             probabilities = predict(model, cohort, measured, device)
             error = np.abs(probabilities @ BIN_MONTHS - months[measured])
+            if not np.isfinite(error).all():
+                raise TrainingError(f"The predictions of fold {fold} are not finite after step {step} of {num_steps}.")
             seen = step * batch_size
             history.append(
                 Measurement(seen / len(rows), seen, float(np.mean(losses)), float(error.mean()), step == num_steps)

@@ -8,6 +8,7 @@ trials/0007/oof.parquet          the out-of-fold table: one row a case, from all
 trials/0007/outcome.json         complete, stopped or failed, and why; written last, by the driver
 """
 
+import hashlib
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -24,7 +25,6 @@ from preprocessing.storage import (
     StorageError,
     as_path,
     read_json,
-    sha256_file,
     write_atomic,
     write_json,
 )
@@ -130,15 +130,16 @@ def write_fold(folder: AnyPath, fold: int, trained: TrainedFold, cohort: Cohort)
     table.to_parquet(buffer, index=False)
     weights, predictions = folder / f"fold_{fold}.safetensors", folder / f"fold_{fold}.parquet"
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.model.state_dict().items()}
-    write_atomic(weights, save(state))
+    content = save(state)
+    write_atomic(weights, content)
     write_atomic(predictions, buffer.getvalue())
     record = {
         "fold": fold,
         "num_cases": len(table),
         "mae_months": trained.mae_months,
         "history": [asdict(measurement) for measurement in trained.history],
-        "weights_sha256": sha256_file(weights),
-        "predictions_sha256": sha256_file(predictions),
+        "weights_sha256": hashlib.sha256(content).hexdigest(),
+        "predictions_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
     }
     write_json(folder / f"fold_{fold}.json", record)
 
@@ -159,7 +160,7 @@ def write_oof(folder: AnyPath, cohort: Cohort) -> None:
     expected = cohort.cases.loc[~cohort.cases["is_test"], "case_id"]
     if not table["case_id"].is_unique or set(table["case_id"]) != set(expected):
         raise StorageError(
-            f"The folds of {folder} do not cover each case exactly once. Remove the trial, run it again."
+            f"The folds of {folder} do not cover each case exactly once. Restore the trial's folder from a backup."
         )
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
@@ -212,10 +213,10 @@ def finished_trials(study: str | Path | AnyPath) -> list[FinishedTrial]:
         with (folder / "oof.parquet").open("rb") as file:
             oof = pd.read_parquet(file)
         if not oof["case_id"].is_unique or not np.isfinite(oof["predicted_months"]).all():
-            raise StorageError(f"{folder}/oof.parquet is damaged. Remove the trial's folder and resume the study.")
+            raise StorageError(f"{folder}/oof.parquet is damaged. Restore the trial's folder from a backup.")
         folds = [read_json(folder / f"fold_{fold}.json") for fold in range(num_folds)]
         if len(oof) != sum(fold["num_cases"] for fold in folds):
-            raise StorageError(f"{folder}/oof.parquet lacks cases. Remove the trial's folder and resume the study.")
+            raise StorageError(f"{folder}/oof.parquet lacks cases. Restore the trial's folder from a backup.")
         trials.append(
             FinishedTrial(
                 outcome["number"],

@@ -56,7 +56,16 @@ def _serve(
     if options.host not in ("127.0.0.1", "::1", "localhost"):
         say(f"WARNING: {options.host} is open to other machines, and the service asks for no key")
     service = Service(
-        str(registry.path), bundle, versions, options.host, port, options.address, stop, claim_signals, say
+        str(registry.path),
+        bundle,
+        versions,
+        options.host,
+        port,
+        options.address,
+        options.gpus,
+        stop,
+        claim_signals,
+        say,
     )
     try:
         if service.start():
@@ -84,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine only)")
     parser.add_argument("--version", default="champion", help="alias or version to serve (default champion)")
     parser.add_argument("--address", help="Ray cluster to run on (default: a Ray of its own on this machine)")
+    parser.add_argument("--gpus", type=float, help="GPUs of each ensemble replica (default: 1 where there are any)")
     return parser
 
 

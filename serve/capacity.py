@@ -19,23 +19,27 @@ class Capacity:
     ensemble_replicas: int
     """Upper bound; one a GPU, or one a pair of cores."""
     ensemble_gpus: float
-    """GPUs of each ensemble replica: 1, or 0 for the CPU."""
+    """GPUs of each ensemble replica; 0 for the CPU."""
     ensemble_threads: int
     """Torch threads of each ensemble replica."""
 
     @classmethod
-    def of(cls, resources: Mapping[str, float]) -> "Capacity":
+    def of(cls, resources: Mapping[str, float], gpus_per_replica: float | None = None) -> "Capacity":
         """Divide a cluster as ``ray.cluster_resources()`` describes it.
+
+        A pool that has scaled to zero is not described: `gpus_per_replica` then says what each ensemble replica
+        asks for, and the cluster grows to give it.
 
         On the CPU half of the cores compute and the rest is left to decoding and to Serve itself, so that
         two cores carry one replica of each tier without taking turns.
         """
         cpus, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
+        each = float(bool(gpus)) if gpus_per_replica is None else gpus_per_replica
         return cls(
             preprocess_replicas=max(2, cpus // 2),
-            ensemble_replicas=gpus or max(2, cpus // 4),
-            ensemble_gpus=1.0 if gpus else 0.0,
-            ensemble_threads=max(1, cpus // (8 if cpus >= 8 else 2)) if not gpus else 2,
+            ensemble_replicas=max(1, int(gpus / each)) if each else max(2, cpus // 4),
+            ensemble_gpus=each,
+            ensemble_threads=max(1, cpus // (8 if cpus >= 8 else 2)) if not each else 2,
         )
 
     def preprocess_options(self) -> dict[str, Any]:

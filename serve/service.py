@@ -44,6 +44,7 @@ class Service:
         host: Address to listen at.
         port: Port to listen at.
         address: A Ray cluster to join; None starts a Ray of its own on this machine.
+        gpus: GPUs of each ensemble replica; None takes one where the cluster shows any.
         stop: Set, from a signal handler, to end `start` early. A signal must never raise in here: an exception
             in the middle of Ray's start leaves its processes behind.
         claim_signals: Puts the signal handlers of the caller in place (again).
@@ -58,12 +59,13 @@ class Service:
         host: str,
         port: int,
         address: str | None,
+        gpus: float | None,
         stop: threading.Event,
         claim_signals: Callable[[], None],
         say: Callable[[str], None],
     ) -> None:
         self._registry, self._bundle, self._versions = registry, bundle, versions
-        self._host, self._port, self._address = host, port, address
+        self._host, self._port, self._address, self._gpus = host, port, address, gpus
         self._stop, self._claim_signals, self._say = stop, claim_signals, say
         self._names: list[str] = []
         self._is_ready = False
@@ -122,7 +124,7 @@ class Service:
 
     def _deploy(self) -> None:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        capacity = Capacity.of(ray.cluster_resources())
+        capacity = Capacity.of(ray.cluster_resources(), self._gpus)
         serve.start(
             proxy_location="HeadOnly",
             http_options={

@@ -178,5 +178,5 @@ def test_a_cohort_of_another_recipe_is_refused(predictor, tmp_path, monkeypatch)
 
 
 def test_a_cohort_without_locked_test_is_refused(predictor, tmp_path):
-    with pytest.raises(EvaluationError, match="no labelled radiograph"):
+    with pytest.raises(EvaluationError, match="locks no test split"):
         evaluate(predictor, make_cohort(tmp_path / "open", num_test=0))

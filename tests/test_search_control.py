@@ -8,6 +8,7 @@ import pytest
 from upath import UPath
 
 from preprocessing.storage import read_json, write_json
+from search.board import Event
 from search.control import StudyControl
 from search.journal import FILE, ObjectJournal, open_journal
 from search.racing import FoldRace
@@ -34,7 +35,7 @@ def states(folder: Path) -> list[str]:
 def play(referee: StudyControl, number: int, maes: list[float]) -> None:
     """Report folds until the trial is stopped or its errors are used up, then end it."""
     for count in range(1, len(maes) + 1):
-        result = {"fold": count - 1, "fold_finished": True, "fold_mae_months": maes[:count]}
+        result = {"fold": count - 1, "fold_finished": True, "fold_mae_months": maes[:count], "replayed": False}
         if referee.on_result(number, result):
             break
     referee.on_end(number, crashed=False)
@@ -82,12 +83,12 @@ def test_every_fold_is_an_intermediate_value_the_stopping_one_too(tmp_path: Path
     assert trials[1].intermediate_values == {0: 30.0}
 
 
-def test_an_interrupted_trial_stays_open_and_comes_first_after_a_restart(tmp_path: Path) -> None:
+def test_an_interrupted_trial_stays_open_and_comes_before_new_ones_after_a_restart(tmp_path: Path) -> None:
     referee = control(tmp_path)
     play(referee, begin(referee), [10.0, 11.0, 12.0])
     play(referee, begin(referee), [10.5])  # not stopped: its worker went with the driver
     restarted = control(tmp_path)
-    assert [begin(restarted), begin(restarted), begin(restarted)] == [1, 0, 2]
+    assert [begin(restarted), begin(restarted), begin(restarted)] == [0, 1, 2]
     assert states(tmp_path) == ["COMPLETE", "RUNNING", "RUNNING"]
 
 
@@ -115,6 +116,44 @@ def test_killed_before_the_configuration_was_written_it_is_drawn_again_the_same(
     path.unlink()
     control(tmp_path)
     assert path.read_bytes() == before
+
+
+def test_killed_while_a_configuration_was_drawn_it_comes_out_as_if_undisturbed(tmp_path: Path) -> None:
+    undisturbed = sampler(tmp_path / "a")
+    undisturbed.ask()
+    killed = sampler(tmp_path / "b")
+    killed._study.sampler = killed._sampler_of(0)
+    killed._study.ask()  # and here the kill
+    sampler(tmp_path / "b").reconcile()
+    assert undisturbed.config(0) == sampler(tmp_path / "b").config(0)
+
+
+def test_a_full_disk_halts_the_study_and_blames_no_trial(tmp_path: Path) -> None:
+    referee = control(tmp_path)
+    number = begin(referee)
+    assert referee.on_result(number, {"halted": "OSError: No space left on device."})
+    referee.on_end(number, crashed=False)
+    assert referee.next() is None
+    assert states(tmp_path) == ["RUNNING"]
+    assert begin(control(tmp_path)) == number
+
+
+def test_after_the_deadline_a_begun_trial_waits_for_the_next_resume(tmp_path: Path) -> None:
+    begin(control(tmp_path))
+    assert control(tmp_path, deadline=0.0).next() is None
+
+
+def test_the_board_counts_folds_that_were_trained_and_no_replayed_ones(tmp_path: Path) -> None:
+    events: list[Event] = []
+    referee = control(tmp_path, say=events.append)
+    number = begin(referee)
+    for count, replayed in ((1, True), (2, True), (3, False)):
+        maes = [10.0] * count
+        referee.on_result(
+            number, {"fold": count - 1, "fold_finished": True, "fold_mae_months": maes, "replayed": replayed}
+        )
+    referee.on_end(number, crashed=False)
+    assert (sum(event.folds_trained for event in events), sum(event.folds_replayed for event in events)) == (1, 2)
 
 
 def test_resuming_draws_what_an_undisturbed_study_would_have_drawn(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def test_a_study_on_an_object_store_becomes_a_published_ensemble(
                     "fold": fields["fold"],
                     "fold_finished": fields["fold_finished"],
                     "fold_mae_months": fields["fold_mae_months"],
+                    "replayed": fields["replayed"],
                     "epoch": fields["measurement"].epoch,
                     "measured_mae_months": fields["measurement"].mae_months,
                 },
