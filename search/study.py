@@ -23,6 +23,7 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 
 import ray
 import torch
+from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray import tune
 
 from preprocessing.cluster import connection
@@ -220,13 +221,20 @@ def _fit(folder: AnyPath, cohort: str, num_trials: int, compute: Compute, contro
         ),
         run_config=tune.RunConfig(
             name="tune",
-            storage_path=str(folder),
+            **_storage(folder),
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
             verbose=0,
         ),
     )
     with _terminate_like_interrupt():
         tuner.fit()
+
+
+def _storage(folder: AnyPath) -> dict[str, Any]:
+    """Where Tune keeps its logs; remote ones through fsspec like everything else, not only what Arrow knows."""
+    if is_local(folder):
+        return {"storage_path": str(folder)}
+    return {"storage_path": remote(folder).path, "storage_filesystem": PyFileSystem(FSSpecHandler(remote(folder).fs))}
 
 
 def _trial_name(trial: Any) -> str:
