@@ -8,7 +8,7 @@ import pandas as pd
 
 from preprocessing.storage import AnyPath, as_path
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm")
 MAX_BONE_AGE_MONTHS = 239
 """Labels lie in 0..239 months; the challenge's own reach 228."""
 
@@ -57,7 +57,7 @@ def read_rsna(folder: str | Path | AnyPath) -> Source:
 
     Args:
         folder: Holds exactly one CSV with those columns (an optional ``rejected.csv`` is passed over), and the
-            pictures, PNG or JPEG, in it or in its sub-folders.
+            pictures, in any format that is decoded, in it or in its sub-folders.
 
     Raises:
         SourceError: No such folder, no such CSV or more than one, no picture at all.

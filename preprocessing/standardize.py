@@ -14,7 +14,7 @@ def read(data: bytes, recipe: Recipe) -> np.ndarray:
     """Decode and standardise one file.
 
     Args:
-        data: The whole PNG or JPEG.
+        data: The whole file, in any format that `decode` reads.
         recipe: The settings.
 
     Returns:

@@ -198,7 +198,7 @@ def _sentence(case: Case, answer: dict[str, Any]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m serve.ask", description=__doc__)
     parser.add_argument("url", help="where the service listens, such as http://127.0.0.1:8000")
-    parser.add_argument("file", nargs="?", help="a radiograph, PNG or JPEG")
+    parser.add_argument("file", nargs="?", help="a radiograph: PNG, JPEG, TIFF, BMP or DICOM")
     parser.add_argument("--sex", choices=["male", "female"], help="sex of the child (a cohort knows it)")
     parser.add_argument("--cohort", help="take the radiograph from the locked test split of this cohort")
     parser.add_argument("--case", help="id of the case (default: the one closest to the median bone age)")

@@ -32,14 +32,18 @@ SEX_WORDS = {"male": "male", "m": "male", "female": "female", "f": "female"}
 """Accepted words, in any case, and what they mean."""
 
 STATUS = {
-    # the image; the first eight are the codes of RadiographError
+    # the image; all but the last three are codes of RadiographError
     "empty": 400,
     "too_large": 413,
     "unsupported_format": 415,
     "unreadable": 422,
     "truncated": 422,
     "too_many_pixels": 413,
+    "too_compressed": 413,
     "too_small": 422,
+    "multi_frame": 422,
+    "colour_photograph": 422,
+    "encapsulated_document": 415,
     "blank": 422,
     "bad_multipart": 400,
     "file_missing": 422,

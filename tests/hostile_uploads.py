@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
+from tests.dicom_files import dicom
+
 SCORE = "/v1/score?sex=male"
 BOUNDARY = "carpal-test-boundary"
 
@@ -69,7 +71,10 @@ def _zip() -> bytes:
 
 
 PNG = hand_png()
-JPEG = _encode(np.asarray(Image.open(io.BytesIO(PNG))), "JPEG")
+_PIXELS = np.asarray(Image.open(io.BytesIO(PNG)))
+_SKIN = (_PIXELS[..., None] * np.array([1.0, 0.7, 0.5])).astype(np.uint8)
+JPEG, TIFF, BMP = (_encode(_PIXELS, kind) for kind in ("JPEG", "TIFF", "BMP"))
+DICOM = dicom(_PIXELS)
 FILE = 'name="file"; filename="hand.png"'
 _JSON = {"content-type": "application/json"}
 _FORM = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
@@ -99,7 +104,7 @@ UPLOADS = [
     _image("zip", 415, "unsupported_format", _zip(), "application/zip"),
     _image("gzip of a PNG", 415, "unsupported_format", gzip.compress(PNG)),
     _image("GIF", 415, "unsupported_format", _encode(np.zeros((64, 64), np.uint8), "GIF"), "image/gif"),
-    _image("BMP", 415, "unsupported_format", _encode(np.zeros((64, 64), np.uint8), "BMP"), "image/bmp"),
+    _image("WebP", 415, "unsupported_format", _encode(np.zeros((64, 64), np.uint8), "WEBP"), "image/webp"),
     _image("executable", 415, "unsupported_format", b"\x7fELF" + _NOISE, "application/octet-stream"),
     # an image that cannot be read
     _image("PNG signature only", 422, "unreadable", PNG[:8]),
@@ -119,6 +124,20 @@ UPLOADS = [
     _image("decompression bomb", 413, "too_many_pixels", png_that_claims(30_000, 30_000, bytes(30_000_000))),
     _image("one black square", 422, "blank", _encode(np.zeros((200, 200), np.uint8), "PNG")),
     _image("one white square", 422, "blank", _encode(np.full((200, 200), 255, np.uint8), "JPEG"), "image/jpeg"),
+    _image("BMP cut in half", 422, "unreadable", BMP[: len(BMP) // 2], "image/bmp"),
+    _image("TIFF cut in half", 422, "unreadable", TIFF[: len(TIFF) // 2], "image/tiff"),
+    _image("DICOM cut in half", 422, "unreadable", DICOM[: len(DICOM) // 2], "application/dicom"),
+    _image("DICOM preamble, then noise", 422, "unreadable", DICOM[:132] + _NOISE, "application/dicom"),
+    _image("DICOM of two frames", 422, "multi_frame", dicom(_PIXELS, NumberOfFrames=2), "application/dicom"),
+    _image(
+        "DICOM of a PDF",
+        415,
+        "encapsulated_document",
+        dicom(_PIXELS, EncapsulatedDocument=b"%PDF-1.7"),
+        "application/dicom",
+    ),
+    _image("a colour photograph", 422, "colour_photograph", _encode(_SKIN, "PNG")),
+    _image("a blank bomb", 413, "too_compressed", png_that_claims(7000, 7000, bytes(1000))),
     _image("33 MiB", 413, "too_large", PNG + bytes(33 * 1024 * 1024)),
     # the form
     Upload("form without boundary", 400, "bad_multipart", PNG, headers={"content-type": "multipart/form-data"}),
@@ -173,6 +192,9 @@ UPLOADS = [
     _image("PNG as curl sends it", 200, None, PNG, "application/x-www-form-urlencoded"),
     Upload("PNG without a content type", 200, None, PNG),
     Upload("PNG with a broken content type", 200, None, PNG, headers={"content-type": ";;;=="}),
+    _image("BMP", 200, None, BMP, "image/bmp"),
+    _image("TIFF", 200, None, TIFF, "image/tiff"),
+    _image("DICOM", 200, None, DICOM, "application/dicom"),
     _image("16-bit PNG", 200, None, hand_png(depth=16)),
     _multipart("form with the sex in it", 200, None, (FILE, PNG), ('name="sex"', b" Female "), path="/v1/score"),
     _multipart("form with a hostile file name", 200, None, ('name="file"; filename="../../x\\".png"', PNG)),

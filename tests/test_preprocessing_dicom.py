@@ -1,0 +1,247 @@
+"""DICOM: every transfer syntax, levels for display, what the header says, what is refused, and what never gets out."""
+
+import io
+import logging
+import struct
+import warnings
+
+import cv2
+import numpy as np
+import pydicom
+import pytest
+
+from preprocessing.header import Header, contradictions
+from preprocessing.radiograph import RadiographError, decode, decode_with_header
+from preprocessing.recipe import Recipe
+from preprocessing.standardize import read
+from tests import dicom_files as dcm
+from tests.dicom_files import dicom
+
+RAMP_12 = np.tile(np.arange(4096, dtype=np.uint16), (40, 1))
+_RNG = np.random.default_rng(0)
+GREY = np.clip(np.add.outer(np.arange(80), np.arange(120)) + _RNG.integers(0, 9, (80, 120)), 0, 255).astype(np.uint8)
+LOSSLESS_SYNTAXES = [
+    dcm.IMPLICIT, dcm.EXPLICIT, dcm.BIG_ENDIAN, dcm.DEFLATED, dcm.RLE, dcm.LOSSLESS_14, dcm.LOSSLESS, dcm.JPEG_LS,
+    dcm.JPEG_2000_LOSSLESS,
+]  # fmt: skip
+LOSSY_SYNTAXES = [dcm.BASELINE, dcm.EXTENDED, dcm.JPEG_LS_NEAR, dcm.JPEG_2000]
+
+
+def code_of(data: bytes) -> str:
+    with pytest.raises(RadiographError) as caught:
+        decode(data)
+    return caught.value.code
+
+
+@pytest.mark.parametrize("syntax", LOSSLESS_SYNTAXES)
+def test_lossless_syntaxes_give_the_stored_values_back(syntax: str) -> None:
+    assert np.array_equal(decode(dicom(RAMP_12, syntax, bits=12)), RAMP_12)
+    assert np.array_equal(decode(dicom(GREY, syntax)), GREY)
+
+
+@pytest.mark.parametrize("syntax", LOSSY_SYNTAXES)
+def test_lossy_syntaxes_come_close(syntax: str) -> None:
+    assert np.abs(decode(dicom(GREY, syntax)).astype(int) - GREY).max() <= 8
+
+
+@pytest.mark.parametrize("syntax", [*LOSSLESS_SYNTAXES, *LOSSY_SYNTAXES])
+def test_a_cut_file_is_refused_or_lacks_no_pixel(syntax: str) -> None:
+    data = dicom(GREY, syntax)
+    whole = decode(data)
+    for end in np.linspace(140, len(data) - 1, 40).astype(int):
+        try:
+            assert np.array_equal(decode(data[:end]), whole), end
+        except RadiographError as error:
+            assert error.code in ("unreadable", "unsupported_format")  # noqa: PT017
+
+
+def test_a_12_bit_ramp_keeps_its_levels_through_a_window() -> None:
+    image = decode(dicom(RAMP_12, bits=12, WindowCenter=2048, WindowWidth=4096))
+    assert len(np.unique(image)) == 4096
+    assert (image.min(), image.max()) == (0, 65535)
+
+
+def test_a_window_clips_what_lies_outside() -> None:
+    image = decode(dicom(RAMP_12, bits=12, WindowCenter=[1000, 9], WindowWidth=[201, 9]))
+    assert (image[0, [0, 899, 900, 1000, 1100, 4095]] == [0, 0, 164, 32931, 65535, 65535]).all()
+
+
+def test_a_window_acts_after_the_rescale() -> None:
+    plain = decode(dicom(RAMP_12, bits=12, WindowCenter=1000, WindowWidth=400))
+    moved = {"RescaleSlope": 2, "RescaleIntercept": -1024, "WindowCenter": 2 * 1000 - 1024, "WindowWidth": 800}
+    exact = {"VOILUTFunction": "LINEAR_EXACT"}
+    assert np.abs(decode(dicom(RAMP_12, bits=12, **moved, **exact)).astype(int) - plain).max() < 300
+
+
+def test_a_sigmoid_window_rises_without_clipping() -> None:
+    image = decode(dicom(RAMP_12, bits=12, WindowCenter=2048, WindowWidth=4096, VOILUTFunction="SIGMOID"))
+    assert (np.diff(image[0].astype(int)) > 0).all()
+
+
+def test_a_voi_table_comes_before_the_window() -> None:
+    image = decode(dicom(RAMP_12, bits=12, WindowCenter=1, WindowWidth=2, **dcm.voi_lut()))
+    assert len(np.unique(image)) == 4096
+    assert image[0, 0] == 65535
+    assert image[0, -1] == 0
+
+
+def test_a_window_beside_the_picture_is_passed_over_and_said() -> None:
+    decoded = decode_with_header(dicom(RAMP_12, bits=12, WindowCenter=60000, WindowWidth=10))
+    assert decoded.header is not None
+    assert decoded.header.display == "stored"
+    assert np.array_equal(decoded.pixels, RAMP_12)
+
+
+def test_a_negative_slope_inverts() -> None:
+    assert np.array_equal(decode(dicom(RAMP_12, bits=12, RescaleSlope=-1, RescaleIntercept=4095)), 4095 - RAMP_12)
+
+
+def test_monochrome1_is_inverted() -> None:
+    data = dicom(4095 - RAMP_12, bits=12, PhotometricInterpretation="MONOCHROME1")
+    assert np.array_equal(decode(data), RAMP_12)
+
+
+def test_signed_values_keep_their_order() -> None:
+    signed = RAMP_12.astype(np.int16) - 2048
+    assert np.array_equal(decode(dicom(signed, bits=12)), RAMP_12)
+
+
+def test_overlays_in_unused_bits_are_dropped() -> None:
+    assert np.array_equal(decode(dicom(RAMP_12 | np.uint16(0x8000), bits=12)), RAMP_12)
+
+
+def test_padding_gets_the_darkest_level_of_the_picture() -> None:
+    framed = RAMP_12 // 2 + 1000
+    framed[:10] = 4095
+    image = decode(dicom(framed, bits=12, PixelPaddingValue=4000, PixelPaddingRangeLimit=4095))
+    assert (image[:10] == 1000).all()
+    assert np.array_equal(image[10:], framed[10:])
+
+
+def test_grey_in_colour_channels_is_grey_and_colour_is_refused() -> None:
+    assert np.array_equal(decode(dicom(np.dstack([GREY] * 3), dcm.RLE)), GREY)
+    assert np.abs(decode(dicom(np.dstack([GREY] * 3), dcm.BASELINE)).astype(int) - GREY).max() <= 8
+    assert np.abs(decode(dicom(GREY, **dcm.palette())) - GREY * 257.0).max() <= 1
+    assert code_of(dicom(np.dstack([GREY, GREY // 2, GREY // 4]))) == "colour_photograph"
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("window", [{}, {"WindowCenter": 2048, "WindowWidth": 4096}])
+def test_copies_of_one_picture_standardise_alike(photometric: str, window: dict[str, int]) -> None:
+    deep = np.clip(np.add.outer(np.arange(300) * 4, np.arange(220) * 9), 0, 4080).astype(np.uint16)
+    stored = 4095 - deep if photometric == "MONOCHROME1" else deep
+    files = [
+        cv2.imencode(".png", deep)[1].tobytes(),
+        cv2.imencode(".png", deep * 16)[1].tobytes(),
+        cv2.imencode(".png", (deep / 16).round().astype(np.uint8))[1].tobytes(),
+        cv2.imencode(".tiff", deep)[1].tobytes(),
+        dicom(stored, bits=12, PhotometricInterpretation=photometric, **window),
+    ]
+    images = [read(data, Recipe(size=128)).astype(int) for data in files]
+    assert max(np.abs(image - images[0]).max() for image in images) <= 1
+
+
+def test_the_header_gives_facts_and_no_identifier() -> None:
+    data = dicom(GREY, ImagerPixelSpacing=[0.2, 0.2], EstimatedRadiographicMagnificationFactor=1.25)
+    header = decode_with_header(data, salt=b"site").header
+    assert header is not None
+    assert (header.sex, header.laterality, header.spacing_mm) == ("female", "left", (0.16, 0.16))
+    assert header.chronological_age_months == pytest.approx(120, abs=0.1)
+    assert header.patient_hash != decode_with_header(data).header.patient_hash  # type: ignore[union-attr]
+    assert not any(word in repr(header) for word in (dcm.NAME, dcm.PATIENT, dcm.BIRTH))
+
+
+def test_an_age_in_years_is_known_to_a_year() -> None:
+    header = decode_with_header(dicom(GREY, PatientBirthDate=None, PatientAge="010Y")).header
+    assert header is not None
+    assert (header.chronological_age_months, header.age_precision_months) == (120, 12)
+    assert contradictions(header, chronological_age_months=131) == ()
+    assert len(contradictions(header, chronological_age_months=140)) == 1
+
+
+def test_malformed_facts_count_as_not_given() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = dicom(GREY, PatientSex="?", PatientBirthDate="20509999", Laterality="B", PatientID="")
+    assert decode_with_header(data).header == Header()
+
+
+def test_contradictions_are_told_and_name_nobody() -> None:
+    header = decode_with_header(dicom(GREY, Laterality="R")).header
+    told = contradictions(header, sex="male", chronological_age_months=60, patient_hash="0" * 64)
+    assert len(told) == 4
+    assert told[0] == "The sex given is male, the DICOM header says female."
+    assert not any(word in " ".join(told) for word in (dcm.NAME, dcm.PATIENT, dcm.BIRTH))
+    assert contradictions(header, sex="female", laterality="right") == ()
+    assert contradictions(None, sex="male") == ()
+
+
+@pytest.mark.parametrize(
+    ("elements", "code"),
+    [
+        ({"NumberOfFrames": 2}, "multi_frame"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.104.1"}, "encapsulated_document"),
+        ({"EncapsulatedDocument": b"%PDF-1.7"}, "encapsulated_document"),
+        ({"Rows": 65535, "Columns": 65535}, "too_many_pixels"),
+        ({"Rows": 4000, "Columns": 8000}, "too_compressed"),
+        ({"Rows": 81}, "unreadable"),
+        ({"Rows": 3}, "too_small"),
+        ({"PixelData": None}, "unreadable"),
+        ({"PhotometricInterpretation": "HSV"}, "unsupported_format"),
+        ({"BitsStored": 12}, "unreadable"),
+        ({"RescaleSlope": 0, "RescaleIntercept": 0}, "unreadable"),
+    ],
+)
+def test_other_files_are_refused_by_name(elements: dict[str, object], code: str) -> None:
+    assert code_of(dicom(GREY, **elements)) == code
+
+
+def test_a_codestream_larger_than_its_header_is_refused_before_memory_is_taken() -> None:
+    data = bytearray(dicom(GREY, dcm.JPEG_2000_LOSSLESS))
+    place = data.find(b"\xff\x4f\xff\x51") + 8
+    struct.pack_into(">II", data, place, 60_000, 60_000)
+    assert code_of(bytes(data)) == "unreadable"
+
+
+def test_millions_of_elements_are_refused_soon() -> None:
+    item = b"\xfe\xff\x00\xe0\0\0\0\0"
+    sequence = b"\x08\0\x40\x11SQ\0\0\xff\xff\xff\xff" + item * 500_000 + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    data = dicom(GREY)
+    place = data.find(b"\x10\0\x10\0PN")
+    assert code_of(data[:place] + sequence + data[place:]) == "unreadable"
+
+
+def test_an_unknown_syntax_is_refused_without_quoting_it() -> None:
+    data = dicom(GREY).replace(b"1.2.840.10008.1.2.1\0", b"9.9.999.99999.9.9.9\0", 1)
+    with pytest.raises(RadiographError) as caught:
+        decode(data)
+    assert "9.9.999" not in str(caught.value)
+
+
+def test_nothing_of_a_patient_reaches_logs_warnings_errors_or_the_terminal(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    secrets = (dcm.NAME, dcm.PATIENT, dcm.BIRTH, "Zebedee")
+    broken = dicom(GREY).replace(b"20200131", dcm.PATIENT[:8].encode()).replace(b"1.2.3.4\0", b"Zebedee\0")
+    texts = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for data in (broken, broken.replace(b"MONOCHROME2", b"Zebedee    "), broken[:-500], broken[:700]):
+            try:
+                texts.append(repr(decode_with_header(data).header))
+            except RadiographError as error:
+                texts.append(str(error))
+                assert error.__suppress_context__ or error.__context__ is None  # noqa: PT017
+    texts += [str(item.message) for item in caught] + [caplog.text, *capfd.readouterr()]
+    assert not [text for text in texts for secret in secrets if secret in text]
+
+
+def test_a_file_without_preamble_is_read() -> None:
+    assert np.array_equal(decode(dicom(GREY)[132:]), GREY)
+    dataset = pydicom.dcmread(io.BytesIO(dicom(GREY, dcm.IMPLICIT)))
+    buffer = io.BytesIO()
+    del dataset.file_meta
+    dataset.preamble = None
+    dataset.save_as(buffer, implicit_vr=True, little_endian=True, enforce_file_format=False)
+    assert np.array_equal(decode(buffer.getvalue()), GREY)
