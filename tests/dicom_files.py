@@ -3,7 +3,7 @@
 import io
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gdcm
 import numpy as np
@@ -31,8 +31,8 @@ def dicom(pixels: np.ndarray, syntax: str = EXPLICIT, *, bits: int | None = None
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = UID(EXPLICIT if syntax in _GDCM else syntax)
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = "1.2.3.4"
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = UID("1.2.840.10008.5.1.4.1.1.1")
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = UID("1.2.3.4")
     dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = NAME, PATIENT, BIRTH
     dataset.PatientSex, dataset.StudyDate, dataset.Laterality = "F", "20200131", "L"
     dataset.Rows, dataset.Columns = pixels.shape[:2]
@@ -53,7 +53,8 @@ def dicom(pixels: np.ndarray, syntax: str = EXPLICIT, *, bits: int | None = None
         if pixels.ndim == 3:
             dataset.PhotometricInterpretation = "YBR_FULL_422"
     elif syntax in (RLE, JPEG_LS, JPEG_LS_NEAR, JPEG_2000_LOSSLESS, JPEG_2000):
-        options: dict[str, Any] = {JPEG_LS_NEAR: {"jls_error": 1}, JPEG_2000: {"j2k_psnr": [80]}}.get(syntax, {})
+        choices: dict[str, dict[str, Any]] = {JPEG_LS_NEAR: {"jls_error": 1}, JPEG_2000: {"j2k_psnr": [80]}}
+        options = choices.get(syntax, {})
         dataset.file_meta.TransferSyntaxUID = UID(EXPLICIT)
         _set_native(dataset, pixels, "<")
         dataset.compress(UID(syntax), generate_instance_uid=False, **options)
@@ -86,7 +87,7 @@ def voi_lut() -> dict[str, Any]:
     return {"VOILUTSequence": [item]}
 
 
-def _set_native(dataset: Dataset, pixels: np.ndarray, order: str) -> None:
+def _set_native(dataset: Dataset, pixels: np.ndarray, order: Literal["<", ">"]) -> None:
     data = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder(order)).tobytes()
     dataset.PixelData = data + b"\0" * (len(data) % 2)
     dataset["PixelData"].VR = "OW" if dataset.BitsAllocated == 16 else "OB"
