@@ -1,6 +1,7 @@
 """Readers of labelled folders, each giving the same two tables: usable cases, and what is wrong with the rest."""
 
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm")
 MAX_BONE_AGE_MONTHS = 239
 """Labels lie in 0..239 months; the challenge's own reach 228."""
 
-_IMAGE_SUFFIX = r"(?i)\.(png|jpe?g)$"
+_IMAGE_SUFFIX = f"(?i)({'|'.join(map(re.escape, IMAGE_SUFFIXES))})$"
 _COLUMNS = {
     **dict.fromkeys(("image id", "case id", "case_id", "image", "file"), "id"),
     **dict.fromkeys(("bone age (months)", "bone age", "bone_age", "bone_age_months", "boneage (months)"), "boneage"),
