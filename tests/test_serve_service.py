@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import numpy as np
 import psutil
 import pytest
@@ -39,20 +39,20 @@ def service(sample: Path) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="module")
-def client(service: Running) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client:
+def client(service: Running) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=service.url, timeout=60, trust_env=False) as client:
         yield client
 
 
 @pytest.mark.parametrize("upload", UPLOADS, ids=lambda upload: upload.name)
-def test_hostile_upload_gets_a_problem_and_a_strange_one_its_reading(client: httpx.Client, upload: Upload) -> None:
+def test_hostile_upload_gets_a_problem_and_a_strange_one_its_reading(client: httpx2.Client, upload: Upload) -> None:
     answer = client.request(upload.method, upload.path, headers=upload.headers, content=upload.content)
     check(answer, upload)
     assert len(answer.headers.get_list("x-request-id")) == 1
 
 
 def test_file_gives_the_same_months_over_http_from_the_predictor_and_from_the_cohort(
-    client: httpx.Client, sample: Path
+    client: httpx2.Client, sample: Path
 ) -> None:
     from ensemble.predictor import Predictor
     from ensemble.registry import Registry
@@ -72,7 +72,7 @@ def test_file_gives_the_same_months_over_http_from_the_predictor_and_from_the_co
         assert (answer["version"], answer["recipe"]) == (predictor.bundle.version, cohort.recipe.hash)
 
 
-def test_many_at_once_get_the_same_reading_as_one_alone(client: httpx.Client) -> None:
+def test_many_at_once_get_the_same_reading_as_one_alone(client: httpx2.Client) -> None:
     alone = client.post(SCORE, content=PNG).json()["bone_age_months"]
     readings: list[float] = []
 
@@ -101,10 +101,10 @@ def test_length_that_lies_is_an_error_not_a_hang(service: Running) -> None:
         connection.sendall(b"POST /v1/score?sex=male HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nshort")
         connection.shutdown(socket.SHUT_WR)
         connection.recv(65536)  # nothing or a refusal: the service lives on, which the next line shows
-    assert httpx.get(f"{service.url}/healthz", trust_env=False).status_code == 200
+    assert httpx2.get(f"{service.url}/healthz", trust_env=False).status_code == 200
 
 
-def test_version_and_readiness_name_the_bundle(client: httpx.Client) -> None:
+def test_version_and_readiness_name_the_bundle(client: httpx2.Client) -> None:
     listed = client.get("/v1/versions").json()["versions"]
     assert [version["aliases"] for version in listed] == [["champion"]]
     assert client.get("/readyz").json() == {"status": "ready", "version": listed[0]["version"]}
