@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -24,25 +25,36 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 SPACE = "tests.spaces_of_tests:tiny"
 
 
-def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "search", *map(str, arguments)]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | environment, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+class Search:
+    """``python -m search`` in a process of its own; what it says goes to a file, which no orphan keeps open."""
 
+    def __init__(self, *arguments: object, **environment: str) -> None:
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115  (open as long as the process runs)
+        command = [sys.executable, "-m", "search", *map(str, arguments)]
+        self.process = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stderr=self._said)
 
-def wait_for(condition: object, process: subprocess.Popen[str], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    def wait(self, returncode: int = 0) -> str:
+        """Wait for its end and return what it said."""
+        found = self.process.wait(timeout=240)
+        self._said.seek(0)
+        said = self._said.read()
+        assert found == returncode, said
+        return said
 
+    def wait_for_folds(self, study: Path, count: int) -> None:
+        """Wait until so many folds are finished, while it runs."""
+        deadline = time.monotonic() + 120
+        while len(fold_files(study)) < count:
+            assert self.process.poll() is None, self.wait(-1)
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
-def finish(process: subprocess.Popen[str]) -> str:
-    errors = process.communicate(timeout=240)[1]
-    assert process.returncode == 0, errors
-    return errors
+    def workers(self) -> list[psutil.Process]:
+        """Its processes that train."""
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        found = [child for child in children if "ImplicitFunc" in "".join(child.cmdline())]
+        assert found
+        return found
 
 
 def fold_files(study: Path) -> dict[str, int]:
@@ -66,14 +78,14 @@ def test_driver_killed_in_mid_search_resumes_without_training_a_finished_fold_ag
     cohort_folder: Path, tmp_path: Path
 ) -> None:
     study = tmp_path / "study"
-    driver = start("run", cohort_folder, study, "--space", SPACE, "--trials", 4, "--concurrent", 1, TINY_IMAGES="240")
-    wait_for(lambda: len(fold_files(study)) >= 4, driver)
-    children = psutil.Process(driver.pid).children(recursive=True)
-    driver.send_signal(signal.SIGKILL)
-    driver.communicate()
-    psutil.wait_procs(children, timeout=60)
+    driver = Search("run", cohort_folder, study, "--space", SPACE, "--trials", 4, "--concurrent", 1, TINY_IMAGES="240")
+    driver.wait_for_folds(study, 4)
+    workers = driver.workers()
+    driver.process.kill()
+    driver.wait(-signal.SIGKILL)
+    psutil.wait_procs(workers, timeout=60)  # they end with their driver; until then they may write
     before = fold_files(study)
-    finish(start("resume", study, "--concurrent", 1, TINY_IMAGES="240"))
+    Search("resume", study, "--concurrent", 1, TINY_IMAGES="240").wait()
     assert_accounted_for_once(study, 4)
     after = fold_files(study)
     assert {file: after[file] for file in before} == before
@@ -81,17 +93,11 @@ def test_driver_killed_in_mid_search_resumes_without_training_a_finished_fold_ag
 
 def test_worker_killed_in_mid_trial_goes_on_after_its_last_finished_fold(cohort_folder: Path, tmp_path: Path) -> None:
     study = tmp_path / "study"
-    driver = start("run", cohort_folder, study, "--space", SPACE, "--trials", 3, "--concurrent", 1, TINY_IMAGES="240")
-    wait_for(lambda: len(fold_files(study)) >= 1, driver)
-    workers = [
-        process
-        for process in psutil.Process(driver.pid).children(recursive=True)
-        if "ImplicitFunc" in "".join(process.cmdline()) or "ImplicitFunc" in process.name()
-    ]
-    assert workers
+    driver = Search("run", cohort_folder, study, "--space", SPACE, "--trials", 3, "--concurrent", 1, TINY_IMAGES="240")
+    driver.wait_for_folds(study, 1)
     before = fold_files(study)
-    workers[0].kill()
-    finish(driver)
+    driver.workers()[0].kill()
+    driver.wait()
     assert_accounted_for_once(study, 3)
     after = fold_files(study)
     assert {file: after[file] for file in before} == before
@@ -100,13 +106,11 @@ def test_worker_killed_in_mid_trial_goes_on_after_its_last_finished_fold(cohort_
 
 def test_terminated_search_stops_cleanly_and_resumes(cohort_folder: Path, tmp_path: Path) -> None:
     study = tmp_path / "study"
-    driver = start("run", cohort_folder, study, "--space", SPACE, "--trials", 3, "--concurrent", 1, TINY_IMAGES="240")
-    wait_for(lambda: len(fold_files(study)) >= 1, driver)
-    driver.terminate()
-    errors = driver.communicate(timeout=60)[1]
-    assert driver.returncode == 130
-    assert "resume" in errors
-    finish(start("resume", study, "--concurrent", 1))
+    driver = Search("run", cohort_folder, study, "--space", SPACE, "--trials", 3, "--concurrent", 1, TINY_IMAGES="240")
+    driver.wait_for_folds(study, 1)
+    driver.process.terminate()
+    assert "resume" in driver.wait(130)
+    Search("resume", study, "--concurrent", 1).wait()
     assert_accounted_for_once(study, 3)
 
 
@@ -114,7 +118,7 @@ def test_trial_with_nan_loss_is_failed_with_its_reason_and_the_rest_goes_on(
     cohort_folder: Path, tmp_path: Path
 ) -> None:
     study = tmp_path / "study"
-    finish(start("run", cohort_folder, study, "--space", "tests.spaces_of_tests:with_nan", "--trials", 3))
+    Search("run", cohort_folder, study, "--space", "tests.spaces_of_tests:with_nan", "--trials", 3).wait()
     assert_accounted_for_once(study, 3)
     states = {outcome["number"]: outcome["state"] for outcome in all_outcomes(study)}
     assert states[1] == "failed"
@@ -125,7 +129,7 @@ def test_trial_with_nan_loss_is_failed_with_its_reason_and_the_rest_goes_on(
 def test_same_seed_on_one_worker_gives_the_same_trials_tables_and_weights(cohort_folder: Path, tmp_path: Path) -> None:
     studies = [tmp_path / "first", tmp_path / "second"]
     for study in studies:
-        finish(start("run", cohort_folder, study, "--space", SPACE, "--trials", 3, "--concurrent", 1, "--seed", 7))
+        Search("run", cohort_folder, study, "--space", SPACE, "--trials", 3, "--concurrent", 1, "--seed", 7).wait()
     first, second = (finished_trials(study) for study in studies)
     assert [trial.config for trial in first] == [trial.config for trial in second]
     assert [trial.fold_hashes for trial in first] == [trial.fold_hashes for trial in second]
