@@ -11,6 +11,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -110,10 +112,10 @@ def write_phantoms(
 ) -> None:
     """Writes a labelled folder in the RSNA layout, with masks and poses beside it.
 
-    ``out/boneage-training-dataset.csv`` (id, boneage, male; written last: it marks a complete folder),
+    ``out/boneage-training-dataset.csv`` (id, boneage, male),
     ``out/boneage-training-dataset/<id>.png`` (8-bit grey), ``out/masks/<id>.png`` and ``out/poses.json``.
     Case i depends on `seed` and i alone: the bytes are the same whatever `num_workers` and however many
-    cases follow.
+    cases follow. The folder appears complete or not at all.
 
     Args:
         out: New or empty folder.
@@ -136,9 +138,23 @@ def write_phantoms(
         raise ValueError(
             f"Phantoms are written to a new or empty folder, but {out} is not. Remove it or name another one."
         )
-    for folder in (out / _FOLDER, out / "masks"):
-        folder.mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        _write_cases(staging, num_cases, seed, num_workers, progress)
+        staging.chmod(0o755)
+        if out.exists():
+            out.rmdir()  # empty, checked before; a file that came in the meantime makes this fail
+        staging.rename(out)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
+
+def _write_cases(
+    out: Path, num_cases: int, seed: int, num_workers: int, progress: Callable[[int, int], None] | None
+) -> None:
+    for folder in (out / _FOLDER, out / "masks"):
+        folder.mkdir(parents=True)
     rows: list[tuple[str, int, bool]] = []
     poses: dict[str, Any] = {}
     draw = partial(_draw_case, seed)

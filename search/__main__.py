@@ -63,7 +63,7 @@ def _positive(kind: type) -> Callable[[str], float]:
     return parse
 
 
-def _share(text: str) -> float:
+def _gpu_share(text: str) -> float:
     if not float(text) >= 0:
         raise argparse.ArgumentTypeError(f"it must be 0 or more, got {text}")
     return float(text)
@@ -72,7 +72,7 @@ def _share(text: str) -> float:
 def _add_compute(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hours", type=_positive(float), help="begin nothing after this time; resume continues")
     parser.add_argument("--concurrent", type=_positive(int), help="trials at a time (default: fill the GPUs or CPUs)")
-    parser.add_argument("--gpus-per-trial", type=_share, help="fractions share a GPU (default 1 where there is one)")
+    parser.add_argument("--gpus-per-trial", type=_gpu_share, help="fractions share a GPU (default 1 where one is)")
     parser.add_argument("--address", help="Ray cluster to run on (default: this machine)")
 
 
