@@ -2,6 +2,7 @@
 
     manifest.json                       members, weights, recipe, evidence, hashes; written last
     members/0007/fold_0.safetensors     a fold model of trial 7
+    segmenter.safetensors               the weights that find the hand, where the recipe names any
 
 The version is a hash of the manifest, and the manifest holds the hash of every other file: the same content has the
 same version on any machine, and a changed byte is found when the bundle is loaded. Nothing in it is ever executed.
@@ -18,12 +19,12 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from preprocessing.recipe import Recipe
+from preprocessing.recipe import SEGMENTER, Recipe
 from preprocessing.storage import AnyPath, StorageError, as_path, canonical_hash, fetch, sha256_file, write_json
 from search.space import TrialConfig
 
 MARKER = "manifest.json"
-SCHEMA = "carpal-bundle-1"
+SCHEMA = "carpal-bundle-2"
 VERSION_PATTERN = re.compile(r"ens-[0-9a-f]{12}")
 _FILE_PATTERN = re.compile(r"members/[0-9]{1,9}/fold_[0-9]{1,4}\.safetensors")
 
@@ -52,6 +53,8 @@ class Bundle:
     """As `manifest.json` holds it."""
     members: tuple[Member, ...]
     recipe: Recipe
+    segmenter: Path | None = None
+    """Weights that find the hand, local and checked; None where the recipe names none."""
 
     @property
     def version(self) -> str:
@@ -77,9 +80,11 @@ class Bundle:
         except (StorageError, OSError) as error:
             raise BundleError(f"{path} is not a bundle: {error}") from None
         manifest = _parse(content, path)
-        members = tuple(_load_member(folder, entry) for entry in manifest["members"])
-        _check_complete(folder, manifest, members)
-        return cls(folder, manifest, members, Recipe.from_dict(manifest["recipe"]))
+        recipe = Recipe.from_dict(manifest["recipe"])
+        members = tuple(_load_member(folder, entry, recipe) for entry in manifest["members"])
+        segmenter = _check_content(folder / SEGMENTER, recipe.segmenter) if recipe.segmenter else None
+        _check_complete(folder, manifest, members, segmenter)
+        return cls(folder, manifest, members, recipe, segmenter)
 
 
 def version_of(manifest: dict[str, Any]) -> str:
@@ -105,10 +110,10 @@ def write_manifest(folder: Path, content: dict[str, Any]) -> str:
 
 
 def copy_checked(source: AnyPath, target: Path, sha256: str) -> None:
-    """Copy one fold's weights into a bundle that is being written.
+    """Copy weights into a bundle that is being written.
 
     Raises:
-        BundleError: The file is not what the fold's record says.
+        BundleError: The file is not what its record says.
     """
     digest = hashlib.sha256()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -120,8 +125,8 @@ def copy_checked(source: AnyPath, target: Path, sha256: str) -> None:
         os.fsync(writer.fileno())
     if digest.hexdigest() != sha256:
         raise BundleError(
-            f"{source} must have the sha256 {sha256[:12]}... that its fold recorded, got {digest.hexdigest()[:12]}... "
-            "Restore the trial's folder from a backup."
+            f"{source} must have the sha256 {sha256[:12]}... that was recorded, got {digest.hexdigest()[:12]}... "
+            "Restore it from a backup."
         )
 
 
@@ -149,7 +154,7 @@ def _parse(content: bytes, path: str | Path | AnyPath) -> dict[str, Any]:
     return manifest
 
 
-def _load_member(folder: Path, entry: dict[str, Any]) -> Member:
+def _load_member(folder: Path, entry: dict[str, Any], recipe: Recipe) -> Member:
     try:
         trial, config = int(entry["trial"]), TrialConfig.from_dict(entry["config"])
         folds = [(str(fold["file"]), str(fold["sha256"])) for fold in entry["folds"]]
@@ -157,6 +162,10 @@ def _load_member(folder: Path, entry: dict[str, Any]) -> Member:
         raise BundleError(f"{folder.name}: a member is incomplete ({type(error).__name__}: {error}).") from None
     if not folds:
         raise BundleError(f"{folder.name}: member {trial} must have 1 fold model or more, got none.")
+    if config.view not in recipe.views:
+        raise BundleError(
+            f"{folder.name}: member {trial} sees the view {config.view!r}, which the recipe does not make."
+        )
     return Member(trial, float(entry["weight"]), config, tuple(_check_file(folder, *fold) for fold in folds))
 
 
@@ -165,7 +174,10 @@ def _check_file(folder: Path, name: str, sha256: str) -> Path:
         raise BundleError(
             f"{folder.name}: a member's file must be named members/TRIAL/fold_K.safetensors, got {name!r}."
         )
-    path = folder / name
+    return _check_content(folder / name, sha256)
+
+
+def _check_content(path: Path, sha256: str) -> Path:
     if not path.is_file():
         raise BundleError(f"{path} is missing. Publish the bundle again from its study.")
     if (found := sha256_file(path)) != sha256:
@@ -180,11 +192,13 @@ def _check_file(folder: Path, name: str, sha256: str) -> Path:
     return path
 
 
-def _check_complete(folder: Path, manifest: dict[str, Any], members: tuple[Member, ...]) -> None:
+def _check_complete(
+    folder: Path, manifest: dict[str, Any], members: tuple[Member, ...], segmenter: Path | None
+) -> None:
     """Refuse a file that nobody vouches for: a later reader might trust it."""
     if len({member.trial for member in members}) != len(members):
         raise BundleError(f"{manifest['version']} names a trial twice. Publish it again from its study.")
-    known = {folder / MARKER, *(file for member in members for file in member.files)}
+    known = {folder / MARKER, segmenter, *(file for member in members for file in member.files)}
     strangers = sorted(
         str(path.relative_to(folder))
         for path in folder.rglob("*")

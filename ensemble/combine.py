@@ -15,6 +15,7 @@ import numpy as np
 
 from ensemble.bundle import copy_checked, write_manifest
 from ensemble.select import SELECTORS, bias_corrected_mae
+from preprocessing.recipe import SEGMENTER, Recipe
 from preprocessing.storage import AnyPath, as_path
 from search.trial import FinishedTrial, all_outcomes, finished_trials, read_study
 
@@ -34,6 +35,8 @@ class CombineError(ValueError):
 class Combination:
     """Which trials of a study form the ensemble, and what is known of it."""
 
+    folder: AnyPath
+    """Of the study."""
     study: dict[str, Any]
     """``study.json``."""
     trials: list[FinishedTrial]
@@ -66,6 +69,8 @@ class Combination:
                     "folds": folds,
                 }
             )
+        if sha256 := Recipe.from_dict(self.study["recipe"]).segmenter:
+            copy_checked(self.folder / SEGMENTER, folder / SEGMENTER, sha256)
         content = {
             "members": members,
             "weights_note": WEIGHTS_NOTE,
@@ -132,7 +137,7 @@ def combine(study: str | Path | AnyPath, *, max_members: int = 6, selector: str 
         "max_members": max_members,
         **_evidence(oof_CT, actual_C, weights_T, trials, selector, max_members),
     }
-    return Combination(about, trials, weights_T, evidence, float(np.median(actual_C)))
+    return Combination(root, about, trials, weights_T, evidence, float(np.median(actual_C)))
 
 
 def _no_trial(study: AnyPath) -> str:

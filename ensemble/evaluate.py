@@ -20,6 +20,7 @@ from preprocessing import cohort as cohort_folder
 from preprocessing.cohort import Cohort
 from preprocessing.prepare import ChunkResult, read_chunk
 from preprocessing.sources import problem, problem_table, read_rsna
+from preprocessing.standardize import Reading
 from preprocessing.storage import AnyPath, as_path
 
 BATCH = 32
@@ -41,7 +42,8 @@ class Evaluation:
     report: dict[str, Any]
     """The figures, as JSON values."""
     cases: pd.DataFrame
-    """One row a case: case_id, sex, is_male, bone_age_months, file, predicted_months, spread_months."""
+    """One row a case: case_id, sex, is_male, bone_age_months, file, predicted_months, spread_months,
+    warnings (sentences)."""
     rejected: pd.DataFrame
     """One row a file or label that was not used: case_id, file, reason, detail."""
 
@@ -158,6 +160,7 @@ def evaluate(
     table = cases.loc[rows, _CASE_COLUMNS].assign(
         predicted_months=[predictions[row].bone_age_months for row in rows],
         spread_months=[predictions[row].spread_months for row in rows],
+        warnings=[" ".join(warning.message for warning in predictions[row].warnings) for row in rows],
     )
     figures = metrics(
         table["bone_age_months"].to_numpy(np.float64),
@@ -186,21 +189,24 @@ def _locked_test(cohort: Cohort, predictor: Predictor) -> pd.DataFrame:
 
 
 def _cohort_batches(cohort: Cohort) -> Iterator[ChunkResult]:
-    rows = cohort.test_rows()
+    rows, findings = cohort.test_rows(), cohort.findings()
+    case_ids = cohort.cases["case_id"].to_numpy()
     for start in range(0, len(rows), BATCH):
-        yield list(cohort.pixels[rows[start : start + BATCH]])
+        batch = rows[start : start + BATCH]
+        pixels_BVHW = cohort.pixels[batch]
+        yield [Reading(p, findings.get(i, ()), None) for p, i in zip(pixels_BVHW, case_ids[batch], strict=True)]
 
 
 def _file_batches(folder: AnyPath, files: list[str], predictor: Predictor) -> Iterator[ChunkResult]:
-    """Standardised pixels or a reason for each file, read by all cores a few batches ahead of the predictor."""
+    """Readings, or errors in their place, read by all cores a few batches ahead of the predictor."""
     cv2.setNumThreads(1)  # a file a thread; OpenCV's own threads would only get in the way
     num_threads = os.cpu_count() or 1
-    recipe = predictor.bundle.recipe
+    reader = predictor.reader
     chunks = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
     waiting: deque[Future[ChunkResult]] = deque()
     with ThreadPoolExecutor(num_threads, "decode") as pool:
         for chunk in chunks:
-            waiting.append(pool.submit(read_chunk, chunk, folder=folder, recipe=recipe))
+            waiting.append(pool.submit(read_chunk, chunk, folder=folder, reader=reader))
             if len(waiting) > num_threads:
                 yield waiting.popleft().result()
         while waiting:
@@ -214,20 +220,23 @@ def _predict(
     progress: Callable[[int, int], None],
 ) -> tuple[dict[int, Prediction], list[dict[str, str]]]:
     """Predictions by row number of `cases`, and a problem for each row without one."""
-    is_male = cases["is_male"].to_numpy(bool)
+    is_male, sexes = cases["is_male"].to_numpy(bool), cases["sex"].tolist()
     predictions: dict[int, Prediction] = {}
     problems = []
     done = 0
     for results in batches:
-        usable: dict[int, np.ndarray] = {}
+        usable: dict[int, Reading] = {}
         for row, result in enumerate(results, start=done):
-            if isinstance(result, np.ndarray):
+            if isinstance(result, Reading):
                 usable[row] = result
             else:
-                problems.append(problem(str(cases.at[row, "case_id"]), str(cases.at[row, "file"]), *result))
+                case_id, file = str(cases.at[row, "case_id"]), str(cases.at[row, "file"])
+                problems.append(problem(case_id, file, result.code, str(result)))
         if usable:
-            pixels_BHW = np.stack(list(usable.values()))
-            predictions |= zip(usable, predictor.predict(pixels_BHW, is_male[list(usable)]), strict=True)
+            pixels_BVHW = np.stack([reading.pixels for reading in usable.values()])
+            warnings = [reading.warnings(sex=sexes[row]) for row, reading in usable.items()]
+            predicted = predictor.predict(pixels_BVHW, is_male[list(usable)], warnings)
+            predictions |= zip(usable, predicted, strict=True)
         done += len(results)
         progress(done, len(cases))
     return predictions, problems

@@ -1,9 +1,9 @@
 """The predictor: from pixels, or a file, and a sex to a bone age, with every member of a bundle.
 
-Shape letters: B batch, H height, W width, M monthly bins, E members.
+Shape letters: B batch, V views, H height, W width, M monthly bins, E members.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from ensemble.bundle import Bundle
-from preprocessing.standardize import read
+from preprocessing.quality import Finding
+from preprocessing.standardize import Reader
 from search.model import BIN_MONTHS, BoneAgeNet, load_model
 
 MAX_BATCH = 32
@@ -43,8 +44,8 @@ class Prediction:
     """Of the bundle."""
     recipe: str
     """Hash of the recipe that standardised the picture."""
-    warnings: tuple[str, ...] = ()
-    """Sentences for the reader of the number."""
+    warnings: tuple[Finding, ...] = ()
+    """What the reader of the number should know: of the picture, of its header, and of the members."""
 
     @property
     def bone_age(self) -> str:
@@ -79,6 +80,10 @@ class Predictor:
         self._models = [
             load_model(file, member.config, self._device) for member in bundle.members for file in member.files
         ]
+        self._reader: Reader | None = None
+        self._view_of_model = [
+            bundle.recipe.views.index(member.config.view) for member in bundle.members for _ in member.files
+        ]
         self._member_of_model = np.repeat(
             np.arange(len(bundle.members)), [len(member.files) for member in bundle.members]
         )
@@ -86,12 +91,26 @@ class Predictor:
         threads = torch.get_num_threads() if self._device.type == "cpu" else 1
         self._pool = _pool(min(threads, len(self._models)))
 
-    def predict(self, pixels_BHW: np.ndarray, is_male_B: np.ndarray) -> list[Prediction]:
+    @property
+    def reader(self) -> Reader:
+        """Reads files by the bundle's recipe; loaded at first use, since a replica may get pixels only."""
+        if self._reader is None:
+            self._reader = Reader(self.bundle.recipe, self.bundle.segmenter)
+        return self._reader
+
+    def predict(
+        self,
+        pixels_BVHW: np.ndarray,
+        is_male_B: np.ndarray,
+        warnings_B: Sequence[tuple[Finding, ...]] | None = None,
+    ) -> list[Prediction]:
         """Predict standardised radiographs; a case's answer does not depend on its neighbours in the batch.
 
         Args:
-            pixels_BHW: ``(B, size, size)`` uint8, as `preprocessing.standardize` returns it for the bundle's recipe.
+            pixels_BVHW: ``(B, V, size, size)`` uint8, as a `Reader` of the bundle's recipe gives it; each member sees
+                its own view.
             is_male_B: ``(B,)`` bool.
+            warnings_B: What was noticed about each picture; it comes first among the prediction's warnings.
 
         Returns:
             One prediction a case, in order.
@@ -99,26 +118,30 @@ class Predictor:
         Raises:
             ValueError: Wrong shape or type.
         """
-        size = self.bundle.recipe.size
-        if pixels_BHW.dtype != np.uint8 or pixels_BHW.shape[1:] != (size, size):
+        recipe = self.bundle.recipe
+        shape = (len(recipe.views), recipe.size, recipe.size)
+        if pixels_BVHW.dtype != np.uint8 or pixels_BVHW.shape[1:] != shape:
             raise ValueError(
-                f"Pixels must be (B, {size}, {size}) uint8, got {pixels_BHW.shape} {pixels_BHW.dtype}. "
-                "Standardise them by the bundle's recipe."
+                f"Pixels must be (B, {', '.join(map(str, shape))}) uint8, got {pixels_BVHW.shape} "
+                f"{pixels_BVHW.dtype}. Standardise them by the bundle's recipe."
             )
-        if np.shape(is_male_B) != pixels_BHW.shape[:1]:
-            raise ValueError(f"{len(pixels_BHW)} pictures need as many sexes, got shape {np.shape(is_male_B)}.")
+        if np.shape(is_male_B) != pixels_BVHW.shape[:1]:
+            raise ValueError(f"{len(pixels_BVHW)} pictures need as many sexes, got shape {np.shape(is_male_B)}.")
+        noticed_B = warnings_B or [()] * len(pixels_BVHW)
+        if len(noticed_B) != len(pixels_BVHW):
+            raise ValueError(f"{len(pixels_BVHW)} pictures need as many lists of warnings, got {len(noticed_B)}.")
         predictions: list[Prediction] = []
-        for start in range(0, len(pixels_BHW), MAX_BATCH):
+        for start in range(0, len(pixels_BVHW), MAX_BATCH):
             batch = slice(start, start + MAX_BATCH)
-            members_EBM = self._members(pixels_BHW[batch], np.asarray(is_male_B[batch], bool))
-            predictions += self._mix(members_EBM)
+            members_EBM = self._members(pixels_BVHW[batch], np.asarray(is_male_B[batch], bool))
+            predictions += self._mix(members_EBM, noticed_B[batch])
         return predictions
 
     def score(self, data: bytes, sex: str) -> Prediction:
         """Predict one file.
 
         Args:
-            data: The whole PNG or JPEG.
+            data: The whole file.
             sex: ``male`` or ``female``.
 
         Raises:
@@ -127,18 +150,22 @@ class Predictor:
         """
         if sex not in ("male", "female"):
             raise ValueError(f"sex must be male or female, got {sex!r}.")
-        return self.predict(read(data, self.bundle.recipe)[None], np.array([sex == "male"]))[0]
+        reading = self.reader.read(data)
+        return self.predict(reading.pixels[None], np.array([sex == "male"]), [reading.warnings(sex=sex)])[0]
 
-    def _members(self, pixels_BHW: np.ndarray, is_male_B: np.ndarray) -> np.ndarray:
+    def _members(self, pixels_BVHW: np.ndarray, is_male_B: np.ndarray) -> np.ndarray:
         """Distributions of all members, ``(E, B, 240)`` float64."""
-        images = torch.from_numpy(np.array(pixels_BHW)).to(self._device)
+        images = torch.from_numpy(np.array(pixels_BVHW)).to(self._device)
         is_male = torch.from_numpy(is_male_B).to(self._device)
-        run: Callable[[BoneAgeNet], np.ndarray] = lambda model: _probabilities(model, images, is_male)  # noqa: E731
-        outputs = list(self._pool.map(run, self._models) if self._pool else map(run, self._models))
+        run: Callable[[BoneAgeNet, int], np.ndarray] = lambda model, view: _probabilities(  # noqa: E731
+            model, images[:, view], is_male
+        )
+        mapped = self._pool.map if self._pool else map
+        outputs = list(mapped(run, self._models, self._view_of_model))
         members = [np.flatnonzero(self._member_of_model == index) for index in range(len(self._weights_E))]
         return np.stack([np.mean([outputs[i] for i in models], axis=0) for models in members])
 
-    def _mix(self, members_EBM: np.ndarray) -> list[Prediction]:
+    def _mix(self, members_EBM: np.ndarray, noticed_B: Sequence[tuple[Finding, ...]]) -> list[Prediction]:
         mixture_BM = np.tensordot(self._weights_E, members_EBM, axes=1)
         months_EB = members_EBM @ BIN_MONTHS.astype(np.float64)
         months_B = self._weights_E @ months_EB
@@ -150,9 +177,9 @@ class Predictor:
                 distribution.astype(np.float32),
                 self.bundle.version,
                 self.bundle.recipe.hash,
-                _warnings(float(spread)),
+                (*noticed, *_warnings(float(spread))),
             )
-            for months, spread, distribution in zip(months_B, spread_B, mixture_BM, strict=True)
+            for months, spread, distribution, noticed in zip(months_B, spread_B, mixture_BM, noticed_B, strict=True)
         ]
 
 
@@ -167,7 +194,8 @@ def _pool(num_threads: int) -> ThreadPoolExecutor | None:
     return ThreadPoolExecutor(num_threads, "members", initializer=torch.set_num_threads, initargs=(1,))
 
 
-def _warnings(spread_months: float) -> tuple[str, ...]:
+def _warnings(spread_months: float) -> tuple[Finding, ...]:
     if spread_months <= DISAGREEMENT_MONTHS:
         return ()
-    return (f"The members disagree (spread {spread_months:.0f} months): read the number with caution.",)
+    sentence = f"The members disagree (spread {spread_months:.0f} months): read the number with caution."
+    return (Finding("members_disagree", "warned", spread_months, DISAGREEMENT_MONTHS, sentence),)

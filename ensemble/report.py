@@ -148,7 +148,7 @@ def _strip(cohort: Cohort) -> list[dict[str, Any]]:
         rows = list(dict.fromkeys((ages - months).abs().idxmin() for months in wanted))
         pictures = [
             {
-                "src": _embed(figures.radiograph(cohort.pixels[row])),
+                "src": _embed(figures.radiograph(cohort.pixels[row, 0])),
                 "bone_age": in_words(ages[row]),
             }
             for row in rows
@@ -203,7 +203,7 @@ def _worst(cases: pd.DataFrame, cohort: Cohort) -> list[dict[str, Any]]:
             "case_id": case["case_id"],
             "sex": case["sex"],
             "error": case["error"],
-            "src": _embed(figures.radiograph(cohort.pixels[row_of_case[case["case_id"]]])),
+            "src": _embed(figures.radiograph(cohort.pixels[row_of_case[case["case_id"]], 0])),
             "reference": in_words(case["bone_age_months"]),
             "predicted": in_words(case["predicted_months"]),
         }

@@ -1,19 +1,25 @@
 """The cohort: every case with its fold and its prepared pixels, in one self-describing folder.
 
-cohort/cases.parquet   one row a case
-cohort/pixels.npy      (N, S, S) uint8, row i belongs to row i of the table
-cohort/rejected.csv    what could not be used, and why
-cohort/cohort.json     recipe, counts and hashes; written last
+cohort/cases.parquet           one row a case
+cohort/pixels.npy              (N, V, S, S) uint8, one picture a view; row i belongs to row i of the table
+cohort/quality.parquet         one row a case and finding: what was repaired, and what to be wary of
+cohort/rejected.csv            what could not be used, and why
+cohort/segmenter.safetensors   the weights that found the hand, where the recipe names any
+cohort/cohort.json             recipe, counts and hashes; written last
+
+Shape letters: N cases, V views, S side of the model input.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from preprocessing.recipe import Recipe
+from preprocessing.quality import Finding
+from preprocessing.recipe import SEGMENTER, Recipe, check_weights
 from preprocessing.storage import (
     AnyPath,
     StorageError,
@@ -34,13 +40,17 @@ class Cohort:
     cases: pd.DataFrame
     """case_id, sex, is_male, bone_age_months, file, fold (-1: locked test), is_test; sorted by case_id."""
     pixels: np.memmap
-    """``(N, S, S)`` uint8."""
+    """``(N, V, S, S)`` uint8; `view` gives the pictures of one view."""
     recipe: Recipe
     hash: str
     """64 hex digits of the cases, their folds, the pixels and the recipe."""
     num_folds: int
     source: str
     """The labelled folder that the cohort was prepared from."""
+    quality: pd.DataFrame
+    """case_id, and the fields of a `Finding`; one row a case and finding."""
+    segmenter: Path | None = None
+    """Weights that found the hand, local; None where the recipe names none."""
 
     @classmethod
     def load(cls, path: str | Path | AnyPath) -> "Cohort":
@@ -59,20 +69,47 @@ class Cohort:
                 "Prepare it again."
             )
         recipe = Recipe.from_dict(about["recipe"])
-        return cls(cases, pixels, recipe, about["hash"], about["num_folds"], about["source"])
+        if pixels.shape[1:] != (len(recipe.views), recipe.size, recipe.size):
+            raise StorageError(
+                f"{folder}: pictures of {pixels.shape[1:]} are not what its recipe makes. Prepare it again."
+            )
+        segmenter = folder / SEGMENTER if recipe.segmenter else None
+        quality = pd.read_parquet(folder / "quality.parquet")
+        return cls(cases, pixels, recipe, about["hash"], about["num_folds"], about["source"], quality, segmenter)
 
     def verify(self) -> None:
         """Check every byte against the cohort's hash, at the start of what relies on its folds and its locked test.
 
         Raises:
-            StorageError: Cases, folds or pixels were changed since it was prepared.
+            StorageError: Cases, folds, pixels or the segmenter were changed since it was prepared.
         """
+        check_weights(self.recipe, self.segmenter)
         found = cohort_hash(self.cases, Path(str(self.pixels.filename)), self.recipe)
         if found != self.hash:
             raise StorageError(
                 f"The cohort's content hash must be {self.hash[:12]}..., got {found[:12]}...: its cases, folds or "
                 "pixels were changed after it was prepared. Restore it, or prepare it again."
             )
+
+    def view(self, name: str) -> np.ndarray:
+        """The pictures of one view, ``(N, S, S)`` uint8, still on disk.
+
+        Raises:
+            StorageError: The cohort has no such view.
+        """
+        if name not in self.recipe.views:
+            raise StorageError(
+                f"The cohort has the views {', '.join(self.recipe.views)}, not {name!r}. Prepare one that has it."
+            )
+        return self.pixels[:, self.recipe.views.index(name)]
+
+    def findings(self) -> dict[str, tuple[Finding, ...]]:
+        """What was noticed about cases, by case id; the others are not in it."""
+        found: dict[str, tuple[Finding, ...]] = {}
+        findings = self.quality.drop(columns="case_id").itertuples(index=False, name=None)
+        for case_id, values in zip(self.quality["case_id"], findings, strict=True):
+            found[case_id] = (*found.get(case_id, ()), Finding(*values))
+        return found
 
     def train_rows(self, fold: int) -> np.ndarray:
         """Row numbers that a model of `fold` may learn from: neither its own fold nor the locked test."""
@@ -85,6 +122,13 @@ class Cohort:
     def test_rows(self) -> np.ndarray:
         """Row numbers of the locked test split. Search and selection never call this."""
         return np.flatnonzero(self.cases["is_test"])
+
+
+def quality_table(findings: Iterable[tuple[str, Finding]]) -> pd.DataFrame:
+    """Case ids with what was noticed about them, as the table that `Cohort.quality` holds."""
+    rows = [{"case_id": case_id, **asdict(finding)} for case_id, finding in findings]
+    types = {"case_id": str} | {field.name: field.type for field in fields(Finding)}
+    return pd.DataFrame(rows, columns=list(types)).astype(types)
 
 
 def cohort_hash(cases: pd.DataFrame, pixels_file: Path, recipe: Recipe) -> str:

@@ -12,18 +12,18 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from preprocessing.cohort import MARKER, cohort_hash
+from preprocessing.cohort import MARKER, cohort_hash, quality_table
 from preprocessing.folds import assign, check_split, near_duplicate_groups
 from preprocessing.radiograph import RadiographError
-from preprocessing.recipe import Recipe
+from preprocessing.recipe import SEGMENTER, Recipe
 from preprocessing.sources import Source, problem, problem_table
-from preprocessing.standardize import read
+from preprocessing.standardize import Reader, Reading
 from preprocessing.storage import AnyPath, as_path, is_local, remote, write_json
 
 CHUNK = 32
 """Files a task: large enough that handing it over costs little, small enough that progress moves."""
 
-ChunkResult = list[np.ndarray | tuple[str, str]]
+ChunkResult = list[Reading | RadiographError]
 ChunkMap = Callable[[Callable[[list[str]], ChunkResult], list[list[str]]], Iterator[ChunkResult]]
 
 
@@ -31,20 +31,20 @@ class PrepareError(ValueError):
     """The cohort cannot be written as asked."""
 
 
-def read_chunk(files: list[str], *, folder: AnyPath, recipe: Recipe) -> ChunkResult:
+def read_chunk(files: list[str], *, folder: AnyPath, reader: Reader) -> ChunkResult:
     """Standardise some files of a folder.
 
     Returns:
-        For each file its ``(S, S)`` uint8 pixels, or the reason code and the sentence why there are none.
+        For each file its reading, or the error that says why there is none.
     """
     results: ChunkResult = []
     for file in files:
         try:
-            results.append(read((folder / file).read_bytes(), recipe))
+            results.append(reader.read((folder / file).read_bytes()))
         except RadiographError as error:
-            results.append((error.code, str(error)))
+            results.append(error)
         except OSError as error:
-            results.append(("unreadable", f"The file cannot be opened ({type(error).__name__})."))
+            results.append(RadiographError("unreadable", f"The file cannot be opened ({type(error).__name__})."))
     return results
 
 
@@ -65,6 +65,7 @@ def prepare(
     seed: int,
     progress: Callable[[int], None],
     chunk_map: ChunkMap = thread_map,
+    weights: Path | None = None,
 ) -> pd.DataFrame:
     """Write a cohort folder; the result does not depend on how the chunks were run.
 
@@ -77,20 +78,23 @@ def prepare(
         seed: Of the split.
         progress: Called with the number of files done.
         chunk_map: Runs `read_chunk` over lists of files: threads here, or Ray tasks.
+        weights: The segmenter that the recipe names, if it names one.
 
     Returns:
         The table of rejected rows and files, also written as ``rejected.csv``.
 
     Raises:
         PrepareError: `out` is not empty, or no picture can be used.
+        StorageError: `weights` are not those that the recipe names.
     """
     target = as_path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise PrepareError(f"{target} exists and is not empty. Name a new folder; a cohort is never overwritten.")
     check_split(len(source.cases), num_folds, test_fraction)
+    reader = Reader(recipe, weights)
     staging = _staging_folder(target)
     try:
-        rejected = _write(source, staging, recipe, num_folds, test_fraction, seed, progress, chunk_map)
+        rejected = _write(source, staging, reader, num_folds, test_fraction, seed, progress, chunk_map)
         _publish(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -107,29 +111,32 @@ def _staging_folder(target: AnyPath) -> Path:
 def _write(
     source: Source,
     folder: Path,
-    recipe: Recipe,
+    reader: Reader,
     num_folds: int,
     test_fraction: float,
     seed: int,
     progress: Callable[[int], None],
     chunk_map: ChunkMap,
 ) -> pd.DataFrame:
+    recipe = reader.recipe
     files, case_ids = source.cases["file"].tolist(), source.cases["case_id"].tolist()
+    sexes = source.cases["sex"].tolist()
     chunks = [files[i : i + CHUNK] for i in range(0, len(files), CHUNK)]
     # Accepted pictures are written one behind the other and the file is cut to their number at the end,
     # so that memory does not grow with the cohort.
     raw = folder / "pixels.raw"
     kept: list[int] = []
-    problems = []
+    problems, noticed = [], []
     with raw.open("wb") as sink:
         row = 0
-        for results in chunk_map(partial(read_chunk, folder=source.folder, recipe=recipe), chunks):
+        for results in chunk_map(partial(read_chunk, folder=source.folder, reader=reader), chunks):
             for result in results:
-                if isinstance(result, tuple):
-                    problems.append(problem(case_ids[row], files[row], *result))
+                if isinstance(result, RadiographError):
+                    problems.append(problem(case_ids[row], files[row], result.code, str(result)))
                 else:
-                    sink.write(result.tobytes())
+                    sink.write(result.pixels.tobytes())
                     kept.append(row)
+                    noticed += [(case_ids[row], finding) for finding in result.warnings(sex=sexes[row])]
                 row += 1
             progress(row)
     rejected = pd.concat([source.problems, problem_table(problems)], ignore_index=True)
@@ -139,10 +146,10 @@ def _write(
             f"{rejected['detail'].iloc[0] if len(rejected) else 'the CSV has no row'}"
         )
     cases = source.cases.iloc[kept].reset_index(drop=True)
-    shape = (len(kept), recipe.size, recipe.size)
+    shape = (len(kept), len(recipe.views), recipe.size, recipe.size)
     pixels = np.memmap(raw, np.uint8, "r", shape=shape)
     fold, is_test = assign(
-        cases, near_duplicate_groups(pixels), num_folds=num_folds, test_fraction=test_fraction, seed=seed
+        cases, near_duplicate_groups(pixels[:, 0]), num_folds=num_folds, test_fraction=test_fraction, seed=seed
     )
     cases = cases.assign(fold=fold, is_test=is_test)
     np.save(folder / "pixels.npy", pixels)
@@ -150,8 +157,11 @@ def _write(
     raw.unlink()
     cases.to_parquet(folder / "cases.parquet", index=False)
     rejected.to_csv(folder / "rejected.csv", index=False)
+    quality_table(noticed).to_parquet(folder / "quality.parquet", index=False)
+    if reader.weights:
+        shutil.copyfile(reader.weights, folder / SEGMENTER)
     about = {
-        "format": "carpal-cohort-1",
+        "format": "carpal-cohort-2",
         "hash": cohort_hash(cases, folder / "pixels.npy", recipe),
         "recipe": recipe.to_dict(),
         "recipe_hash": recipe.hash,

@@ -1,49 +1,92 @@
 """The recipe: every setting that turns a decoded radiograph into model input."""
 
+import re
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self
 
-from preprocessing.storage import canonical_hash
+from preprocessing.storage import StorageError, canonical_hash, sha256_file
+
+VERSION = 2
+VIEWS = ("full",)
+"""The pictures that can be made of one radiograph, in the order in which a cohort stores them."""
+SEGMENTER = "segmenter.safetensors"
+"""Name of the weights that find the hand, in a cohort, a study and a bundle."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How a radiograph becomes model input; stored with every cohort, trial and bundle, and named by its hash."""
 
-    version: int = 1
+    version: int = VERSION
     """Version of the steps themselves; it changes whenever the same settings would give other pixels."""
     size: int = 96
     """Height and width of the model input, in pixels."""
+    views: tuple[str, ...] = ("full",)
+    """Which pictures are made of each radiograph: some of `VIEWS`, in that order; a trial sees one of them."""
     clip_percentiles: tuple[float, float] = (1.0, 99.0)
     """Grey levels outside these percentiles of the picture are saturated before rescaling to 0..255."""
+    segmenter: str = ""
+    """sha256 of the weights that find the hand, 64 hex digits; empty where no step needs them."""
 
     def __post_init__(self) -> None:
-        if self.version != 1:
-            raise ValueError(f"Recipe.version must be 1, got {self.version}. Use the release that wrote it.")
+        _check_version(self.version)
         if not 64 <= self.size <= 1024:
             raise ValueError(f"Recipe.size must lie within 64..1024 pixels, got {self.size}.")
+        if not self.views or self.views != tuple(view for view in VIEWS if view in self.views):
+            raise ValueError(f"Recipe.views must be some of {', '.join(VIEWS)}, in that order, got {self.views}.")
         low, high = self.clip_percentiles
         if not 0 <= low < high <= 100:
             raise ValueError(f"clip_percentiles must satisfy 0 <= low < high <= 100, got {self.clip_percentiles}.")
+        if self.segmenter and not re.fullmatch(r"[0-9a-f]{64}", self.segmenter):
+            raise ValueError(f"Recipe.segmenter must be a sha256 of 64 hex digits or empty, got {self.segmenter!r}.")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; `from_dict` is its inverse."""
-        return {**asdict(self), "clip_percentiles": list(self.clip_percentiles)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Self:
         """Rebuild a recipe, refusing settings this release does not know.
 
         Raises:
-            ValueError: A key is unknown or missing, or a value is out of range.
+            ValueError: It is of another version, a key is unknown or missing, or a value is out of range.
         """
+        _check_version(value.get("version"))
         known = {field.name for field in fields(cls)}
         if unknown := set(value) ^ known:
             raise ValueError(f"A recipe has exactly the keys {sorted(known)}; these differ: {sorted(unknown)}.")
-        return cls(**{**value, "clip_percentiles": tuple(value["clip_percentiles"])})
+        settings: dict[str, Any] = {k: tuple(item) if isinstance(item, list) else item for k, item in value.items()}
+        return cls(**settings)
 
     @cached_property
     def hash(self) -> str:
         """64 hex digits that name these settings."""
         return canonical_hash(self.to_dict())
+
+
+def check_weights(recipe: Recipe, weights: Path | None) -> Path | None:
+    """The segmenter's file, once it is known to be the one that the recipe names.
+
+    Raises:
+        StorageError: It is missing or another one.
+    """
+    if not recipe.segmenter:
+        return None
+    if weights is None or not weights.is_file():
+        raise StorageError(f"The recipe needs the segmenter {recipe.segmenter[:12]}..., and {weights} is no such file.")
+    if (found := sha256_file(weights)) != recipe.segmenter:
+        raise StorageError(
+            f"{weights} must be the segmenter {recipe.segmenter[:12]}... that the recipe names, got {found[:12]}... "
+            "Restore the file."
+        )
+    return weights
+
+
+def _check_version(version: object) -> None:
+    if version != VERSION:
+        raise ValueError(
+            f"Recipe.version must be {VERSION}, got {version}: its steps would give other pixels than these. "
+            "Use the release that wrote it, or prepare the cohort again."
+        )

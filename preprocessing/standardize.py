@@ -1,29 +1,81 @@
-"""From grey levels to model input: the one code path that training, batch scoring and the server share."""
+"""From a file's bytes to model input: the one code path that training, batch scoring and the server share.
+
+Shape letters: H height, W width, S side of the model input, V views.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from preprocessing.radiograph import RadiographError, decode
-from preprocessing.recipe import Recipe
+from preprocessing.quality import Finding, header_findings
+from preprocessing.radiograph import Header, RadiographError, decode_with_header
+from preprocessing.recipe import Recipe, check_weights
 
 _MAX_SAMPLES = 1 << 18
 """Percentiles are taken on at most this many evenly spaced pixels: the same to a grey level, and ten times faster."""
 
 
-def read(data: bytes, recipe: Recipe) -> np.ndarray:
-    """Decode and standardise one file.
+@dataclass(frozen=True)
+class Reading:
+    """One radiograph as the models see it, and what was noticed on the way."""
 
-    Args:
-        data: The whole file, in any format that `decode` reads.
-        recipe: The settings.
+    pixels: np.ndarray
+    """``(V, S, S)`` uint8, one picture a view, in the order of the recipe's views."""
+    findings: tuple[Finding, ...]
+    """Repaired or warned of; what is refused has no reading."""
+    header: Header | None
+    """Of a DICOM; None for the other formats."""
 
-    Returns:
-        ``(recipe.size, recipe.size)`` uint8.
+    def warnings(
+        self,
+        *,
+        sex: str | None = None,
+        chronological_age_months: float | None = None,
+        laterality: str | None = "left",
+        patient_hash: str | None = None,
+    ) -> tuple[Finding, ...]:
+        """The findings, and where the header contradicts what the caller states of the child.
 
-    Raises:
-        RadiographError: The bytes hold no usable picture.
-    """
-    return standardize(decode(data), recipe)
+        Arguments as in `preprocessing.header.contradictions`.
+        """
+        return self.findings + header_findings(
+            self.header,
+            sex=sex,
+            chronological_age_months=chronological_age_months,
+            laterality=laterality,
+            patient_hash=patient_hash,
+        )
+
+
+class Reader:
+    """Turns files into readings by one recipe; any number of threads may share it."""
+
+    def __init__(self, recipe: Recipe, weights: Path | None = None) -> None:
+        """Load what the recipe needs.
+
+        Args:
+            recipe: The settings.
+            weights: File with the segmenter that the recipe names, on this machine; None where it names none.
+
+        Raises:
+            StorageError: The recipe names a segmenter, and the file is not that one.
+        """
+        self.recipe = recipe
+        self.weights = check_weights(recipe, weights)
+
+    def read(self, data: bytes) -> Reading:
+        """Decode and standardise one file.
+
+        Args:
+            data: The whole file, in any format that `preprocessing.radiograph.decode` reads.
+
+        Raises:
+            RadiographError: The bytes hold no usable picture.
+        """
+        decoded = decode_with_header(data)
+        return Reading(standardize(decoded.pixels, self.recipe)[None], (), decoded.header)
 
 
 def standardize(image_HW: np.ndarray, recipe: Recipe) -> np.ndarray:

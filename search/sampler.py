@@ -6,6 +6,7 @@ mends that.
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +46,16 @@ class Outcome:
 class Sampler:
     """The Optuna side of one study."""
 
-    def __init__(self, study: AnyPath, *, name: str, space: str, seed: int, num_trials: int) -> None:
+    def __init__(
+        self,
+        study: AnyPath,
+        *,
+        name: str,
+        space: str,
+        seed: int,
+        num_trials: int,
+        views: Sequence[str] = ("full",),
+    ) -> None:
         """Open the study's journal, or create it and enqueue the space's starting points.
 
         Args:
@@ -54,16 +64,18 @@ class Sampler:
             space: Named space or ``module:function``.
             seed: Trial n draws from a sampler seeded by (seed, n), so that a resumed study goes on as if never stopped.
             num_trials: How many are wanted in all; a quarter of them, four to ten, are drawn before the model is used.
+            views: Of the cohort. A trial's view is drawn from them unless the space names one; starting points take
+                the first.
         """
         self.folder, self.num_trials = study, num_trials
-        self._space, self._seed = load_space(space), seed
+        self._space, self._seed, self._views = load_space(space), seed, list(views)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._study = optuna.create_study(
             storage=open_journal(study), study_name=name, direction="minimize", load_if_exists=True
         )
         points = STARTING_POINTS.get(space, [])[:num_trials]
         for point in points[len(self._study.get_trials(deepcopy=False)) :]:  # a kill may have come between two
-            self._study.enqueue_trial(point)
+            self._study.enqueue_trial({"view": self._views[0], **point} if len(self._views) > 1 else point)
 
     def reconcile(self) -> tuple[list[int], list[int]]:
         """Bring Optuna up to date with the disk after a kill.
@@ -133,6 +145,13 @@ class Sampler:
 
     def _draw(self, trial: optuna.Trial) -> int:
         settings = {"seed": self._seed * 100_003 + trial.number, **self._space(trial)}
+        if "view" not in settings:
+            settings["view"] = trial.suggest_categorical("view", self._views) if self._views[1:] else self._views[0]
+        if settings["view"] not in self._views:
+            raise ValueError(
+                f"The space draws the view {settings['view']!r}, the cohort has {', '.join(self._views)}. "
+                "Prepare a cohort that has it, or take another space."
+            )
         config = TrialConfig(**settings)
         write_json(
             trial_folder(self.folder, trial.number) / "config.json",

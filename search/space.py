@@ -18,6 +18,8 @@ class TrialConfig:
 
     backbone: str
     """Name of a timm model; it is made with one input channel and without its classifier."""
+    view: str = "full"
+    """Which of the cohort's pictures of a radiograph it sees."""
     head: str = "bins"
     """``bins``: a free distribution over monthly bins; ``normal``: a mean and a width, discretised to the same bins."""
     sex_features: int = 32

@@ -1,9 +1,10 @@
 """One study: its folder, and the Ray Tune run that fills it.
 
-study/study.json       what is searched, on which cohort, with which seed
-study/optuna.journal   Optuna's record
-study/trials/          one folder a trial (see search/trial.py): the truth
-study/tune/            Ray Tune's logs (TensorBoard, CSV, JSON); made anew by each run
+study/study.json               what is searched, on which cohort, with which seed
+study/segmenter.safetensors    the cohort's, where it has one: a bundle is built from the study alone
+study/optuna.journal           Optuna's record
+study/trials/                  one folder a trial (see search/trial.py): the truth
+study/tune/                    Ray Tune's logs (TensorBoard, CSV, JSON); made anew by each run
 """
 
 import fcntl
@@ -28,6 +29,7 @@ from ray import tune
 
 from preprocessing.cluster import connection
 from preprocessing.cohort import MARKER, Cohort
+from preprocessing.recipe import SEGMENTER, Recipe
 from preprocessing.storage import (
     AnyPath,
     StorageError,
@@ -36,6 +38,7 @@ from preprocessing.storage import (
     is_local,
     read_json,
     remote,
+    write_atomic,
     write_json,
 )
 from search.adapters import RaceScheduler, StudySearcher
@@ -86,12 +89,15 @@ def create(cohort: str, study: str, *, space: str, num_trials: int, pool_size: i
             raise StudyError(f"{option} must be 1 or more, got {value}.")
     load_space(space)  # an unknown space fails here, before a folder is made
     about = read_json(cohort_path / MARKER)
+    recipe = Recipe.from_dict(about["recipe"])
+    if recipe.segmenter:
+        write_atomic(folder / SEGMENTER, (cohort_path / SEGMENTER).read_bytes())
     record = {
         "format": "carpal-study-1",
         "name": f"{space}-{canonical_hash([about['hash'], space, num_trials, pool_size, seed])[:12]}",
         "cohort": str(cohort_path),
         "cohort_hash": about["hash"],
-        "recipe": about["recipe"],
+        "recipe": recipe.to_dict(),
         "recipe_hash": about["recipe_hash"],
         "num_folds": about["num_folds"],
         "space": space,
@@ -126,6 +132,7 @@ def run(study: str | AnyPath, compute: Compute) -> bool:
             space=record["space"],
             seed=record["seed"],
             num_trials=record["num_trials"],
+            views=record["recipe"]["views"],
         )
         control = StudyControl(
             sampler,

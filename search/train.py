@@ -81,7 +81,7 @@ def train_fold(
         TrainingError: The loss is not finite.
         ValueError: The configuration names no model.
     """
-    rows = cohort.train_rows(fold)
+    rows, pixels = cohort.train_rows(fold), cohort.view(config.view)
     months = cohort.cases["bone_age_months"].to_numpy(np.float32)
     is_male = cohort.cases["is_male"].to_numpy(bool)
     seed = config.seed * 1009 + fold  # every fold starts from weights and an order of its own
@@ -102,7 +102,7 @@ def train_fold(
     model.train()
     for step in range(1, num_steps + 1):
         batch = next(batches)
-        images = torch.from_numpy(apply(transform, cohort.pixels[batch])).to(device)
+        images = torch.from_numpy(apply(transform, pixels[batch])).to(device)
         with mixed_precision(device):
             logits = model(images, torch.from_numpy(is_male[batch]).to(device))
         value = loss(logits, torch.from_numpy(months[batch]).to(device), config)
@@ -118,7 +118,7 @@ def train_fold(
             measured = cohort.fold_rows(fold)
             if step < num_steps:
                 measured = measured[:: math.ceil(len(measured) / GLANCE_CASES)]
-            probabilities = predict(model, cohort, measured, device)
+            probabilities = predict(model, pixels, is_male, measured, device)
             error = np.abs(probabilities @ BIN_MONTHS - months[measured])
             if not np.isfinite(error).all():
                 raise TrainingError(f"The predictions of fold {fold} are not finite after step {step} of {num_steps}.")
@@ -133,19 +133,27 @@ def train_fold(
 
 
 @torch.inference_mode()
-def predict(model: BoneAgeNet, cohort: Cohort, rows: np.ndarray, device: str) -> np.ndarray:
-    """Predict cases of a cohort in full precision, as the server will.
+def predict(
+    model: BoneAgeNet, pixels_NHW: np.ndarray, is_male_N: np.ndarray, rows: np.ndarray, device: str
+) -> np.ndarray:
+    """Predict some cases in full precision, as the server will.
+
+    Args:
+        model: Trained on the view that `pixels_NHW` shows.
+        pixels_NHW: ``(N, S, S)`` uint8, the view's pictures of all cases.
+        is_male_N: ``(N,)`` bool.
+        rows: Which cases.
+        device: Where.
 
     Returns:
         ``(len(rows), 240)`` float32 probabilities over months.
     """
     model.eval()
-    is_male = cohort.cases["is_male"].to_numpy(bool)
     parts = []
     for start in range(0, len(rows), EVAL_BATCH):
         batch = rows[start : start + EVAL_BATCH]
-        images = torch.from_numpy(np.ascontiguousarray(cohort.pixels[batch])).to(device)
-        parts.append(model(images, torch.from_numpy(is_male[batch]).to(device)).softmax(dim=1).cpu().numpy())
+        images = torch.from_numpy(np.ascontiguousarray(pixels_NHW[batch])).to(device)
+        parts.append(model(images, torch.from_numpy(is_male_N[batch]).to(device)).softmax(dim=1).cpu().numpy())
     return np.concatenate(parts)
 
 

@@ -190,7 +190,7 @@ def _sentence(case: Case, answer: dict[str, Any]) -> str:
     if case.bone_age_months is not None:
         error = abs(months - case.bone_age_months)
         lines.append(f"  true       {case.bone_age_months:.1f} months  ({error:.1f} months apart)")
-    lines += [f"  warning    {warning}" for warning in answer["warnings"]]
+    lines += [f"  warning    {warning['message']}" for warning in answer["warnings"]]
     lines.append(f"  scored by  {answer['version']}, request {answer['request_id']}")
     return "\n".join(lines)
 

@@ -5,6 +5,7 @@ months: Serve's handles are not pinned to a version during an update (ray-projec
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -17,9 +18,10 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
 
+from preprocessing.quality import Finding
 from preprocessing.radiograph import RadiographError
 from preprocessing.recipe import Recipe
-from preprocessing.standardize import read
+from preprocessing.standardize import Reader
 from serve.capacity import BATCH_SIZE, Capacity, gateway_options
 from serve.gateway import Gateway
 from serve.protocol import Problem, Query, answer
@@ -31,18 +33,25 @@ class Preprocess:
     Bytes travel here, not arrays: a radiograph has 0.1 to 1 MB as a file and 5 to 10 MB decoded.
     """
 
-    def __init__(self, recipe: Mapping[str, Any], ensemble: DeploymentHandle[Any]) -> None:
+    def __init__(self, registry: str, version: str, recipe: Mapping[str, Any], ensemble: DeploymentHandle[Any]) -> None:
         import cv2
 
         cv2.setNumThreads(1)
-        self._recipe = Recipe.from_dict(dict(recipe))
+        settings = Recipe.from_dict(dict(recipe))
+        weights = None
+        if settings.segmenter:  # else nothing of the bundle is needed here
+            from ensemble.registry import Registry
+
+            weights = Registry(registry).resolve(version).segmenter
+        self._reader = Reader(settings, weights)
         self._ensemble = ensemble
         # one decoder a replica: more cores mean more replicas, not threads that take turns
         self._decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
         _, png = cv2.imencode(".png", np.tile(np.arange(256, dtype=np.uint8), (256, 1)))
-        read(png.tobytes(), self._recipe)  # warm: the first call loads what imports left out
+        with contextlib.suppress(RadiographError):  # a ramp is no hand
+            self._reader.read(png.tobytes())  # warm: the first call loads what imports left out
 
-    async def score(self, data: bytes, is_male: bool) -> dict[str, Any]:
+    async def score(self, data: bytes, sex: str) -> dict[str, Any]:
         """Score one file.
 
         A refused image is an answer, not a failure of this replica: for that, Serve would log a traceback.
@@ -51,10 +60,11 @@ class Preprocess:
             ``{"answer": ...}`` or ``{"refused": [code, sentence]}``.
         """
         try:
-            pixels = await asyncio.get_running_loop().run_in_executor(self._decoder, read, data, self._recipe)
+            reading = await asyncio.get_running_loop().run_in_executor(self._decoder, self._reader.read, data)
         except RadiographError as error:
             return {"refused": [error.code, str(error)]}
-        return {"answer": await self._ensemble.score.remote(pixels, is_male)}
+        warnings = reading.warnings(sex=sex)
+        return {"answer": await self._ensemble.score.remote(reading.pixels, sex == "male", warnings)}
 
     async def version(self) -> str:
         """The version that the ensemble holds."""
@@ -75,24 +85,29 @@ class Ensemble:
         bundle = Registry(registry).resolve(version)
         self._version = bundle.version
         self._predictor = Predictor(bundle, device="cuda" if torch.cuda.is_available() else "cpu")
-        size = bundle.recipe.size
+        blank = np.zeros((len(bundle.recipe.views), bundle.recipe.size, bundle.recipe.size), np.uint8)
         for num_images in (1, BATCH_SIZE):  # warm-up: no traffic arrives before this constructor returns
-            self._predict([np.zeros((size, size), np.uint8)] * num_images, [True] * num_images)
+            self._predict([blank] * num_images, [True] * num_images, [()] * num_images)
 
     # With no waiting time a batch is what arrived while the one before was computed. That holds only because
     # the model runs in the event loop itself: Serve forms its batches in that loop, and while it is free it
     # would form them one by one and let them wait as ones.
     @serve.batch(max_batch_size=BATCH_SIZE, batch_wait_timeout_s=0.0)
-    async def score(self, pixels: list[np.ndarray], is_male: list[bool]) -> list[dict[str, Any]]:
-        """Score ``(S, S)`` uint8 pixels; batched by Serve."""
-        return self._predict(pixels, is_male)
+    async def score(
+        self, pixels: list[np.ndarray], is_male: list[bool], warnings: list[tuple[Finding, ...]]
+    ) -> list[dict[str, Any]]:
+        """Score ``(V, S, S)`` uint8 pixels, with what was noticed about them; batched by Serve."""
+        return self._predict(pixels, is_male, warnings)
 
     async def version(self) -> str:
         """The version held; answering shows that the replica still works off its queue."""
         return str(self._version)
 
-    def _predict(self, pixels: list[np.ndarray], is_male: list[bool]) -> list[dict[str, Any]]:
-        return [answer(prediction) for prediction in self._predictor.predict(np.stack(pixels), np.array(is_male))]
+    def _predict(
+        self, pixels: list[np.ndarray], is_male: list[bool], warnings: list[tuple[Finding, ...]]
+    ) -> list[dict[str, Any]]:
+        predictions = self._predictor.predict(np.stack(pixels), np.array(is_male), warnings)
+        return [answer(prediction) for prediction in predictions]
 
 
 class Application:
@@ -102,7 +117,7 @@ class Application:
         self._name = name
 
     async def score(self, query: Query) -> dict[str, Any]:
-        outcome: dict[str, Any] = await self._ask("score", query.data, query.sex == "male")
+        outcome: dict[str, Any] = await self._ask("score", query.data, query.sex)
         if "refused" in outcome:
             raise RadiographError(*outcome["refused"])
         scored: dict[str, Any] = outcome["answer"]
@@ -140,7 +155,9 @@ def version_application(registry: str, version: str, recipe: Recipe, capacity: C
     """The application that scores with one bundle version."""
     ensemble = serve.deployment(**capacity.ensemble_options())(Ensemble)
     preprocess = serve.deployment(**capacity.preprocess_options())(Preprocess)
-    return preprocess.bind(recipe.to_dict(), ensemble.bind(registry, version, capacity.ensemble_threads))
+    return preprocess.bind(
+        registry, version, recipe.to_dict(), ensemble.bind(registry, version, capacity.ensemble_threads)
+    )
 
 
 def gateway_application(version: str, versions: Sequence[Mapping[str, Any]]) -> serve.Application:

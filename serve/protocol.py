@@ -157,7 +157,7 @@ def answer(prediction: "Prediction") -> dict[str, Any]:
         "bone_age": prediction.bone_age,
         "spread_months": round(float(prediction.spread_months), 4),
         "distribution": [round(float(share), 7) for share in prediction.distribution],
-        "warnings": list(prediction.warnings),
+        "warnings": [{"code": finding.code, "message": finding.message} for finding in prediction.warnings],
         "version": prediction.version,
         "recipe": prediction.recipe,
     }

@@ -1,14 +1,17 @@
 """A tiny cohort and a finished study, written by hand with the real writers; nothing is trained."""
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from preprocessing.cohort import cohort_hash
-from preprocessing.recipe import Recipe
-from preprocessing.storage import write_json
+from preprocessing.cohort import cohort_hash, quality_table
+from preprocessing.quality import Finding
+from preprocessing.recipe import SEGMENTER, Recipe
+from preprocessing.storage import write_atomic, write_json
 from search.model import NUM_BINS, BoneAgeNet
 from search.space import TrialConfig
 from search.train import Measurement, TrainedFold
@@ -18,7 +21,16 @@ SIZE = 64
 NUM_FOLDS = 2
 
 
-def make_cohort(folder: Path, *, num_cases: int = 30, num_test: int = 6, seed: int = 0) -> Path:
+def make_cohort(
+    folder: Path,
+    *,
+    num_cases: int = 30,
+    num_test: int = 6,
+    seed: int = 0,
+    views: tuple[str, ...] = ("full",),
+    findings: Sequence[tuple[str, Finding]] = (),
+    segmenter: bytes = b"",
+) -> Path:
     """A cohort of noise pictures whose brightness grows with bone age."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
@@ -26,7 +38,10 @@ def make_cohort(folder: Path, *, num_cases: int = 30, num_test: int = 6, seed: i
     is_male = np.arange(num_cases) % 2 == 0
     is_test = np.arange(num_cases) < num_test
     pixels = rng.integers(0, 40, (num_cases, SIZE, SIZE)) + months[:, None, None] * 0.9
-    np.save(folder / "pixels.npy", pixels.astype(np.uint8))
+    recipe = Recipe(size=SIZE, views=views, segmenter=hashlib.sha256(segmenter).hexdigest() if segmenter else "")
+    np.save(folder / "pixels.npy", np.stack([pixels.astype(np.uint8)] * len(views), axis=1))
+    if segmenter:
+        (folder / SEGMENTER).write_bytes(segmenter)
     cases = pd.DataFrame(
         {
             "case_id": [f"{index:04d}" for index in range(num_cases)],
@@ -39,7 +54,7 @@ def make_cohort(folder: Path, *, num_cases: int = 30, num_test: int = 6, seed: i
         }
     )
     cases.to_parquet(folder / "cases.parquet", index=False)
-    recipe = Recipe(size=SIZE)
+    quality_table(findings).to_parquet(folder / "quality.parquet", index=False)
     about = {
         "hash": cohort_hash(cases, folder / "pixels.npy", recipe),
         "recipe": recipe.to_dict(),
@@ -61,6 +76,8 @@ def make_study(
 
     cohort = Cohort.load(cohort_folder)
     rng = np.random.default_rng(seed)
+    if cohort.segmenter:
+        write_atomic(folder / SEGMENTER, cohort.segmenter.read_bytes())
     write_json(
         folder / "study.json",
         {
@@ -75,7 +92,9 @@ def make_study(
         },
     )
     for number, state in enumerate(states):
-        config = TrialConfig(backbone="test_resnet", seed=number)
+        config = TrialConfig(
+            backbone="test_resnet", seed=number, view=cohort.recipe.views[number % len(cohort.recipe.views)]
+        )
         target = trial_folder(folder, number)
         write_json(target / "config.json", {"number": number, "config": config.to_dict()})
         maes = []

@@ -22,3 +22,8 @@ def with_nan(trial: optuna.Trial) -> dict[str, Any]:
     """As `tiny`, but the second trial's learning rate makes its loss overflow."""
     settings = tiny(trial)
     return settings | ({"learning_rate": 1e30} if trial.number == 1 else {})
+
+
+def of_crops(trial: optuna.Trial) -> dict[str, Any]:
+    """As `tiny`, on one view."""
+    return tiny(trial) | {"view": "crop"}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from ensemble.bundle import Bundle, BundleError, version_of
 from ensemble.combine import combine
@@ -63,7 +64,7 @@ def test_a_flipped_bit_in_any_file_is_found(bundle):
 
 def test_another_schema_is_refused_by_name(bundle):
     rewrite(bundle, lambda manifest: manifest.update(schema="carpal-bundle-99"))
-    with pytest.raises(BundleError, match="must have the schema carpal-bundle-1, got 'carpal-bundle-99'"):
+    with pytest.raises(BundleError, match="must have the schema carpal-bundle-2, got 'carpal-bundle-99'"):
         Bundle.load(bundle)
 
 
@@ -123,12 +124,30 @@ def test_weights_that_are_no_shares_are_refused(bundle, weight):
         Bundle.load(bundle)
 
 
+def test_the_segmenter_travels_from_the_cohort_into_the_bundle(tmp_path):
+    weights = save({"w": torch.zeros(3)})
+    study = make_study(tmp_path / "study", make_cohort(tmp_path / "cohort", segmenter=weights))
+    combine(study).write(tmp_path / "bundle")
+    segmenter = Bundle.load(tmp_path / "bundle").segmenter
+    assert segmenter is not None
+    assert segmenter.read_bytes() == weights
+    segmenter.write_bytes(save({"w": torch.ones(3)}))
+    with pytest.raises(BundleError, match="was changed"):
+        Bundle.load(tmp_path / "bundle")
+
+
+def test_a_member_of_a_view_that_the_recipe_does_not_make_is_refused(bundle):
+    rewrite(bundle, lambda manifest: manifest["members"][0]["config"].update(view="crop"))
+    with pytest.raises(BundleError, match="sees the view 'crop'"):
+        Bundle.load(bundle)
+
+
 def test_a_folder_without_manifest_is_no_bundle(tmp_path):
     with pytest.raises(BundleError, match="not a bundle"):
         Bundle.load(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["[]", "null", "7", '{"schema": "carpal-bundle-1"}', "{", "\xff"])
+@pytest.mark.parametrize("content", ["[]", "null", "7", '{"schema": "carpal-bundle-2"}', "{", "\xff"])
 def test_a_manifest_that_is_none_is_refused_with_a_sentence(tmp_path, content):
     (tmp_path / "manifest.json").write_text(content, encoding="latin-1")
     with pytest.raises(BundleError):

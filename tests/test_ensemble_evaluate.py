@@ -13,6 +13,7 @@ from ensemble.evaluate import EvaluationError, bootstrap_ci95, evaluate, metrics
 from ensemble.predictor import Predictor
 from ensemble.registry import Registry
 from preprocessing.cohort import Cohort
+from preprocessing.quality import Finding
 from tests.ensemble_fixtures import make_cohort, make_study
 
 
@@ -118,6 +119,13 @@ def test_a_cohort_is_measured_on_its_locked_test_only(predictor, folders):
     cohort = Cohort.load(folders / "cohort")
     assert evaluation.cases["case_id"].tolist() == cohort.cases.loc[cohort.cases["is_test"], "case_id"].tolist()
     assert evaluation.report["cohort_of_bundle"] is True
+
+
+def test_what_was_noticed_of_a_case_stands_beside_its_prediction(predictor, tmp_path):
+    finding = Finding("inverted", "repaired", 0.9, 0.5, "The picture was inverted.")
+    cases = evaluate(predictor, make_cohort(tmp_path / "cohort", findings=[("0003", finding)])).cases
+    told = cases.set_index("case_id")["warnings"].str.contains("was inverted")
+    assert told[told].index.tolist() == ["0003"]
 
 
 def test_every_file_that_cannot_be_used_is_listed_with_its_reason(predictor, tmp_path):

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 import torch
 
+from ensemble.bundle import Bundle
 from ensemble.combine import combine
 from ensemble.predictor import Predictor, in_words
 from ensemble.registry import Registry
 from preprocessing.radiograph import RadiographError
-from preprocessing.standardize import read
+from preprocessing.standardize import Reader
 from search.model import BIN_MONTHS, load_model
+from tests.dicom_files import dicom
 from tests.ensemble_fixtures import SIZE, make_cohort, make_study
 
 
@@ -30,7 +32,7 @@ def predictor(bundle):
 
 def pictures(count: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (count, SIZE, SIZE)).astype(np.uint8), rng.random(count) < 0.5
+    return rng.integers(0, 256, (count, 1, SIZE, SIZE)).astype(np.uint8), rng.random(count) < 0.5
 
 
 @pytest.mark.parametrize(
@@ -53,22 +55,24 @@ def test_bone_age_is_said_as_people_say_it(months, words):
 
 
 def test_the_answer_does_not_depend_on_the_batch(predictor):
-    pixels_BHW, is_male_B = pictures(37)
-    together = predictor.predict(pixels_BHW, is_male_B)
+    pixels_BVHW, is_male_B = pictures(37)
+    together = predictor.predict(pixels_BVHW, is_male_B)
     for index in (0, 1, 31, 32, 36):
-        (alone,) = predictor.predict(pixels_BHW[index : index + 1], is_male_B[index : index + 1])
+        (alone,) = predictor.predict(pixels_BVHW[index : index + 1], is_male_B[index : index + 1])
         assert alone.bone_age_months == pytest.approx(together[index].bone_age_months, abs=1e-3)
 
 
 def test_the_ensemble_is_the_weighted_mixture_of_averaged_fold_models(predictor, bundle):
-    pixels_BHW, is_male_B = pictures(3)
+    pixels_BVHW, is_male_B = pictures(3)
     expected = np.zeros((3, 240))
     for member in bundle.members:
         for file in member.files:
             with torch.inference_mode():
-                logits = load_model(file, member.config)(torch.from_numpy(pixels_BHW), torch.from_numpy(is_male_B))
+                logits = load_model(file, member.config)(
+                    torch.from_numpy(pixels_BVHW[:, 0]), torch.from_numpy(is_male_B)
+                )
             expected += member.weight / len(member.files) * logits.double().softmax(dim=1).numpy()
-    found = predictor.predict(pixels_BHW, is_male_B)
+    found = predictor.predict(pixels_BVHW, is_male_B)
     np.testing.assert_allclose([prediction.distribution for prediction in found], expected, atol=1e-6)
     np.testing.assert_allclose([prediction.bone_age_months for prediction in found], expected @ BIN_MONTHS, atol=1e-3)
 
@@ -85,7 +89,8 @@ def test_the_spread_is_the_deviation_between_members(predictor, bundle):
     months = []
     for member in bundle.members:
         with torch.inference_mode():
-            logits = [load_model(file, member.config)(*map(torch.from_numpy, pictures(1))) for file in member.files]
+            image, is_male = map(torch.from_numpy, pictures(1))
+            logits = [load_model(file, member.config)(image[:, 0], is_male) for file in member.files]
         months.append(float(torch.stack(logits).softmax(dim=2).mean(dim=0)[0] @ torch.arange(240.0)))
     assert prediction.spread_months == pytest.approx(np.std(months), abs=1e-3)
 
@@ -93,16 +98,44 @@ def test_the_spread_is_the_deviation_between_members(predictor, bundle):
 def test_members_that_disagree_are_said_to(predictor):
     (prediction,) = predictor.predict(*pictures(1))
     assert prediction.spread_months > 12  # the fixture's networks start 20 months apart
-    assert "members disagree" in prediction.warnings[0]
+    (warning,) = prediction.warnings
+    assert (warning.code, warning.score) == ("members_disagree", prediction.spread_months)
+    assert "members disagree" in warning.message
 
 
 def test_a_file_gets_the_answer_of_its_pixels(predictor, bundle):
     image = np.random.default_rng(1).integers(0, 256, (90, 70)).astype(np.uint8)
     data = cv2.imencode(".png", image)[1].tobytes()
     scored = predictor.score(data, "male")
-    (direct,) = predictor.predict(read(data, bundle.recipe)[None], np.array([True]))
+    (direct,) = predictor.predict(Reader(bundle.recipe).read(data).pixels[None], np.array([True]))
     assert scored.bone_age_months == direct.bone_age_months
     assert (scored.version, scored.recipe) == (bundle.version, bundle.recipe.hash)
+
+
+def test_each_member_sees_its_own_view(tmp_path, monkeypatch):
+    monkeypatch.setattr("preprocessing.recipe.VIEWS", ("full", "crop"))
+    study = make_study(
+        tmp_path / "study", make_cohort(tmp_path / "cohort", views=("full", "crop")), states=("complete",) * 2
+    )
+    combine(study, selector="equal").write(tmp_path / "bundle")
+    two_views = Predictor(Bundle.load(tmp_path / "bundle"))
+    pixels_BVHW, is_male_B = np.repeat(pictures(1)[0], 2, axis=1), np.array([True])
+    pixels_BVHW[:, 1] = 255 - pixels_BVHW[:, 0]
+    expected = np.zeros(240)
+    for member, view in zip(two_views.bundle.members, (0, 1), strict=True):
+        for file in member.files:
+            with torch.inference_mode():
+                logits = load_model(file, member.config)(
+                    torch.from_numpy(pixels_BVHW[:, view]), torch.ones(1, dtype=bool)
+                )
+            expected += logits.double().softmax(dim=1).numpy()[0] / 4
+    np.testing.assert_allclose(two_views.predict(pixels_BVHW, is_male_B)[0].distribution, expected, atol=1e-6)
+
+
+def test_a_header_that_contradicts_the_sex_given_is_told(predictor):
+    image = np.random.default_rng(1).integers(0, 256, (90, 70)).astype(np.uint8)
+    codes = [[warning.code for warning in predictor.score(dicom(image), sex).warnings] for sex in ("female", "male")]
+    assert ("contradiction" in codes[0], "contradiction" in codes[1]) == (False, True)
 
 
 def test_threads_do_not_change_the_answer(predictor, bundle):
@@ -121,7 +154,13 @@ def test_no_picture_gets_no_prediction(predictor):
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype"), [((2, SIZE, SIZE + 1), np.uint8), ((2, SIZE, SIZE), np.float32), ((SIZE, SIZE), np.uint8)]
+    ("shape", "dtype"),
+    [
+        ((2, 1, SIZE, SIZE + 1), np.uint8),
+        ((2, 2, SIZE, SIZE), np.uint8),
+        ((2, 1, SIZE, SIZE), np.float32),
+        ((2, SIZE, SIZE), np.uint8),
+    ],
 )
 def test_pixels_that_the_recipe_did_not_make_are_refused(predictor, shape, dtype):
     with pytest.raises(ValueError, match="bundle's recipe"):

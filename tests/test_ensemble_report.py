@@ -28,7 +28,7 @@ def run(tmp_path_factory):
     study = make_study(root / "study", cohort, states=("complete", "stopped", "complete", "failed", "running"))
     registry = Registry(root / "registry")
     bundle = registry.resolve(registry.publish(combine(study).write).version)
-    (prediction,) = Predictor(bundle).predict(np.zeros((1, SIZE, SIZE), np.uint8), np.array([True]))
+    (prediction,) = Predictor(bundle).predict(np.zeros((1, 1, SIZE, SIZE), np.uint8), np.array([True]))
     answer = {
         "case_id": "<script>alert(1)</script>",
         "sex": "male",
@@ -40,7 +40,7 @@ def run(tmp_path_factory):
             "bone_age": prediction.bone_age,
             "spread_months": prediction.spread_months,
             "distribution": [float(share) for share in prediction.distribution],
-            "warnings": list(prediction.warnings),
+            "warnings": [{"code": warning.code, "message": warning.message} for warning in prediction.warnings],
             "version": bundle.version,
             "recipe": prediction.recipe,
             "request_id": "0123456789",

@@ -14,9 +14,10 @@ from preprocessing.cohort import Cohort
 from preprocessing.folds import assign
 from preprocessing.recipe import Recipe
 from preprocessing.sources import SourceError, read_rsna
-from preprocessing.standardize import read
+from preprocessing.standardize import Reader
 from preprocessing.storage import StorageError
 from tests.conftest import write_source
+from tests.dicom_files import dicom
 
 
 def prepared(source: Path, out: Path, *arguments: str) -> Cohort:
@@ -25,9 +26,10 @@ def prepared(source: Path, out: Path, *arguments: str) -> Cohort:
 
 
 def test_cohort_pixels_are_what_the_server_would_see(cohort: Cohort) -> None:
+    reader = Reader(cohort.recipe)
     for row in (0, 7, 31):
         data = (Path(cohort.source) / cohort.cases["file"].iloc[row]).read_bytes()
-        assert np.array_equal(cohort.pixels[row], read(data, cohort.recipe))
+        assert np.array_equal(cohort.pixels[row], reader.read(data).pixels)
 
 
 def test_each_case_is_in_the_test_split_or_in_one_fold(cohort: Cohort) -> None:
@@ -122,6 +124,35 @@ def test_split_sizes_are_exact_and_balanced(num_cases: int, num_folds: int, test
 def test_recipe_round_trip_keeps_its_hash() -> None:
     recipe = Recipe(size=128)
     assert Recipe.from_dict(recipe.to_dict()).hash == recipe.hash != Recipe().hash
+
+
+def test_a_recipe_of_another_release_is_refused_by_its_version() -> None:
+    with pytest.raises(ValueError, match=r"must be 2, got 1.*prepare the cohort again"):
+        Recipe.from_dict({"version": 1, "size": 96, "clip_percentiles": [1.0, 99.0]})
+
+
+@pytest.mark.parametrize("views", [(), ("crops",), ("full", "full")])
+def test_views_are_those_there_are_each_once(views: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match=r"Recipe\.views"):
+        Recipe(views=views)
+
+
+def test_a_view_that_was_not_prepared_is_refused_with_those_there_are(cohort: Cohort) -> None:
+    assert np.array_equal(cohort.view("full"), cohort.pixels[:, 0])
+    with pytest.raises(StorageError, match=r"has the views full, not 'masked'"):
+        cohort.view("masked")
+
+
+def test_a_header_that_contradicts_its_row_is_kept_beside_the_case(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "rsna", 30)
+    pictures = source / "boneage-training-dataset"
+    for name in ("1000", "1001"):  # a girl's and a boy's row; the header says female
+        image = cv2.imread(str(pictures / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+        (pictures / f"{name}.png").unlink()
+        (pictures / f"{name}.dcm").write_bytes(dicom(image))
+    cohort = prepared(source, tmp_path / "cohort")
+    assert cohort.quality[["case_id", "code", "action"]].values.tolist() == [["1001", "contradiction", "warned"]]
+    assert "female" in cohort.findings()["1001"][0].message
 
 
 def test_recipe_refuses_what_it_does_not_know() -> None:

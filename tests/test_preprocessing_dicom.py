@@ -13,7 +13,7 @@ import pytest
 from preprocessing.header import Header, contradictions
 from preprocessing.radiograph import RadiographError, decode, decode_with_header
 from preprocessing.recipe import Recipe
-from preprocessing.standardize import read
+from preprocessing.standardize import Reader
 from tests import dicom_files as dcm
 from tests.dicom_files import dicom
 
@@ -137,7 +137,7 @@ def test_copies_of_one_picture_standardise_alike(photometric: str, window: dict[
         cv2.imencode(".tiff", deep)[1].tobytes(),
         dicom(stored, bits=12, PhotometricInterpretation=photometric, **window),
     ]
-    images = [read(data, Recipe(size=128)).astype(int) for data in files]
+    images = [Reader(Recipe(size=128)).read(data).pixels.astype(int) for data in files]
     assert max(np.abs(image - images[0]).max() for image in images) <= 1
 
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from benchmarks.mutation import mutated, seeds
 from preprocessing.radiograph import MAX_BYTES, RadiographError, decode
 from preprocessing.recipe import Recipe
-from preprocessing.standardize import read, standardize
+from preprocessing.standardize import Reader, standardize
 from tests.hostile_uploads import png_that_claims
 
 RAMP = np.tile(np.linspace(0, 255, 120).astype(np.uint8), (80, 1))
@@ -206,7 +206,7 @@ def test_a_float_tiff_is_refused() -> None:
 
 def test_a_constant_picture_is_blank() -> None:
     with pytest.raises(RadiographError) as caught:
-        read(png(np.full((100, 100), 7, np.uint8)), Recipe())
+        Reader(Recipe()).read(png(np.full((100, 100), 7, np.uint8)))
     assert caught.value.code == "blank"
 
 

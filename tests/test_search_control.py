@@ -83,6 +83,19 @@ def test_every_fold_is_an_intermediate_value_the_stopping_one_too(tmp_path: Path
     assert trials[1].intermediate_values == {0: 30.0}
 
 
+def test_views_are_drawn_from_the_cohort_and_starting_points_take_the_first(tmp_path: Path) -> None:
+    quick = Sampler(tmp_path, name="s", space="quick", seed=0, num_trials=12, views=("full", "crop", "masked"))
+    drawn = [quick.config(quick.ask()).view for _ in range(12)]
+    assert drawn[:2] == ["full", "full"]
+    assert set(drawn) == {"full", "crop", "masked"}
+
+
+def test_a_space_that_names_a_view_the_cohort_lacks_is_refused(tmp_path: Path) -> None:
+    other = Sampler(tmp_path, name="s", space="tests.spaces_of_tests:of_crops", seed=0, num_trials=1)
+    with pytest.raises(ValueError, match="the cohort has full"):
+        other.ask()
+
+
 def test_an_interrupted_trial_stays_open_and_comes_before_new_ones_after_a_restart(tmp_path: Path) -> None:
     referee = control(tmp_path)
     play(referee, begin(referee), [10.0, 11.0, 12.0])

@@ -75,7 +75,7 @@ def test_the_fold_s_own_labels_do_not_change_its_model(cohort: Cohort) -> None:
     cases = cohort.cases.copy()
     cases.loc[cohort.fold_rows(0), "bone_age_months"] = 5.0
     cases.loc[cohort.test_rows(), "bone_age_months"] = 5.0
-    poisoned = Cohort(cases, cohort.pixels, cohort.recipe, cohort.hash, cohort.num_folds, cohort.source)
+    poisoned = Cohort(cases, cohort.pixels, cohort.recipe, cohort.hash, cohort.num_folds, cohort.source, cohort.quality)
     a, b = train_fold(TINY, cohort, 0), train_fold(TINY, poisoned, 0)
     assert np.array_equal(a.probabilities_NM, b.probabilities_NM)
 

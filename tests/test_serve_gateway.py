@@ -9,13 +9,13 @@ import pytest
 from starlette.testclient import TestClient
 
 from preprocessing.recipe import Recipe
-from preprocessing.standardize import read
+from preprocessing.standardize import Reader
 from serve import gateway
 from serve.gateway import Gateway
 from serve.protocol import STATUS, Problem, Query
 from tests.hostile_uploads import PNG, SCORE, UPLOADS, Upload
 
-RECIPE = Recipe(size=64)
+READER = Reader(Recipe(size=64))
 
 
 class MeanScorer:
@@ -29,7 +29,7 @@ class MeanScorer:
         await asyncio.sleep(self.pause_s)
         if self.failure:
             raise self.failure
-        return {"bone_age_months": float(read(query.data, RECIPE).mean()), "sex": query.sex}
+        return {"bone_age_months": float(READER.read(query.data).pixels.mean()), "sex": query.sex}
 
     async def version(self) -> str:
         if self.failure:

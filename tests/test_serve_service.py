@@ -19,6 +19,7 @@ import pytest
 from benchmarks.sample import publish_sample
 from benchmarks.service import ROOT, Running, running_service
 from serve import ask
+from tests.dicom_files import dicom
 from tests.hostile_uploads import PNG, SCORE, UPLOADS, Upload
 from tests.test_serve_gateway import check
 
@@ -70,6 +71,14 @@ def test_file_gives_the_same_months_over_http_from_the_predictor_and_from_the_co
         assert answer["bone_age_months"] == pytest.approx(prepared.bone_age_months, abs=0.01)
         assert answer["distribution"] == pytest.approx(alone.distribution.tolist(), abs=1e-4)
         assert (answer["version"], answer["recipe"]) == (predictor.bundle.version, cohort.recipe.hash)
+
+
+def test_a_dicom_that_contradicts_the_sex_given_is_answered_with_a_warning(client: httpx2.Client) -> None:
+    data = dicom(np.random.default_rng(1).integers(0, 256, (90, 70)).astype(np.uint8))
+    told = {sex: client.post("/v1/score", params={"sex": sex}, content=data).json()["warnings"] for sex in ("m", "f")}
+    (warning,) = [item for item in told["m"] if item["code"] == "contradiction"]
+    assert warning["message"] == "The sex given is male, the DICOM header says female."
+    assert not [item for item in told["f"] if item["code"] == "contradiction"]
 
 
 def test_many_at_once_get_the_same_reading_as_one_alone(client: httpx2.Client) -> None:
