@@ -1,15 +1,16 @@
 """The recipe: every setting that turns a decoded radiograph into model input."""
 
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+from preprocessing.gate import Gate
 from preprocessing.storage import StorageError, canonical_hash, sha256_file
 
 VERSION = 2
-VIEWS = ("full",)
+VIEWS = ("full", "crop", "masked")
 """The pictures that can be made of one radiograph, in the order in which a cohort stores them."""
 SEGMENTER = "segmenter.safetensors"
 """Name of the weights that find the hand, in a cohort, a study and a bundle."""
@@ -27,6 +28,20 @@ class Recipe:
     """Which pictures are made of each radiograph: some of `VIEWS`, in that order; a trial sees one of them."""
     clip_percentiles: tuple[float, float] = (1.0, 99.0)
     """Grey levels outside these percentiles of the picture are saturated before rescaling to 0..255."""
+    align: bool = False
+    """Turn the fingers up and the thumb to the right, and mirror right hands."""
+    clahe_clip: float = 0.0
+    """Clip limit of the contrast-limited adaptive histogram equalisation; 0 leaves it out."""
+    clahe_tiles: int = 8
+    """Its tiles along each side."""
+    pad: str = "black"
+    """``black`` or ``white``: what lies beyond the picture, and beyond the hand in the masked view."""
+    subtract_mean: bool = False
+    """Move each picture's mean to 128 (Chen subtracts it; pixels here have no sign)."""
+    repair_inversion: bool = True
+    """Turn pictures with dark bones round; without it they are passed on with a warning."""
+    gate: Gate = field(default_factory=Gate)
+    """Where a check refuses, repairs or warns."""
     segmenter: str = ""
     """sha256 of the weights that find the hand, 64 hex digits; empty where no step needs them."""
 
@@ -39,6 +54,18 @@ class Recipe:
         low, high = self.clip_percentiles
         if not 0 <= low < high <= 100:
             raise ValueError(f"clip_percentiles must satisfy 0 <= low < high <= 100, got {self.clip_percentiles}.")
+        if not 0 <= self.clahe_clip <= 40 or not 1 <= self.clahe_tiles <= 32:
+            raise ValueError(
+                f"clahe_clip must lie within 0..40 and clahe_tiles within 1..32, got {self.clahe_clip} and "
+                f"{self.clahe_tiles}. Usual are 2.0 and 8."
+            )
+        if self.pad not in ("black", "white"):
+            raise ValueError(f"Recipe.pad must be black or white, got {self.pad!r}.")
+        if not self.segmenter and (self.align or self.views != ("full",)):
+            raise ValueError(
+                f"The views {self.views} with align={self.align} need to find the hand: name a segmenter, or keep to "
+                "the view full without alignment."
+            )
         if self.segmenter and not re.fullmatch(r"[0-9a-f]{64}", self.segmenter):
             raise ValueError(f"Recipe.segmenter must be a sha256 of 64 hex digits or empty, got {self.segmenter!r}.")
 
@@ -54,11 +81,11 @@ class Recipe:
             ValueError: It is of another version, a key is unknown or missing, or a value is out of range.
         """
         _check_version(value.get("version"))
-        known = {field.name for field in fields(cls)}
+        known = {item.name for item in fields(cls)}
         if unknown := set(value) ^ known:
             raise ValueError(f"A recipe has exactly the keys {sorted(known)}; these differ: {sorted(unknown)}.")
         settings: dict[str, Any] = {k: tuple(item) if isinstance(item, list) else item for k, item in value.items()}
-        return cls(**settings)
+        return cls(**{**settings, "gate": Gate.from_dict(value["gate"])})
 
     @cached_property
     def hash(self) -> str:

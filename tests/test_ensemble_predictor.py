@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
 from ensemble.bundle import Bundle
 from ensemble.combine import combine
@@ -112,11 +113,9 @@ def test_a_file_gets_the_answer_of_its_pixels(predictor, bundle):
     assert (scored.version, scored.recipe) == (bundle.version, bundle.recipe.hash)
 
 
-def test_each_member_sees_its_own_view(tmp_path, monkeypatch):
-    monkeypatch.setattr("preprocessing.recipe.VIEWS", ("full", "crop"))
-    study = make_study(
-        tmp_path / "study", make_cohort(tmp_path / "cohort", views=("full", "crop")), states=("complete",) * 2
-    )
+def test_each_member_sees_its_own_view(tmp_path):
+    cohort = make_cohort(tmp_path / "cohort", views=("full", "crop"), segmenter=save({"w": torch.ones(2)}))
+    study = make_study(tmp_path / "study", cohort, states=("complete",) * 2)
     combine(study, selector="equal").write(tmp_path / "bundle")
     two_views = Predictor(Bundle.load(tmp_path / "bundle"))
     pixels_BVHW, is_male_B = np.repeat(pictures(1)[0], 2, axis=1), np.array([True])

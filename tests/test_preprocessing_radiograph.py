@@ -14,7 +14,8 @@ from PIL import Image, ImageOps
 from benchmarks.mutation import mutated, seeds
 from preprocessing.radiograph import MAX_BYTES, RadiographError, decode
 from preprocessing.recipe import Recipe
-from preprocessing.standardize import Reader, standardize
+from preprocessing.standardize import Reader, deepened
+from preprocessing.views import make_view
 from tests.hostile_uploads import png_that_claims
 
 RAMP = np.tile(np.linspace(0, 255, 120).astype(np.uint8), (80, 1))
@@ -211,7 +212,7 @@ def test_a_constant_picture_is_blank() -> None:
 
 
 def test_aspect_is_kept_and_padding_is_black() -> None:
-    square = standardize(np.tile(np.arange(100, dtype=np.uint8), (200, 1)), Recipe(size=96))
+    square = make_view(deepened(np.tile(np.arange(100, dtype=np.uint8), (200, 1))), "full", Recipe(size=96), None)
     assert square.shape == (96, 96)
     assert not square[:, :24].any()
     assert square[:, 70].all()
@@ -219,11 +220,11 @@ def test_aspect_is_kept_and_padding_is_black() -> None:
 
 def test_8_and_16_bit_copies_standardise_alike() -> None:
     eight = np.random.default_rng(0).integers(0, 256, (150, 110)).astype(np.uint8)
-    a, b = (standardize(image, Recipe()) for image in (eight, eight.astype(np.uint16) * 257))
+    a, b = (make_view(deepened(image), "full", Recipe(), None) for image in (eight, eight.astype(np.uint16) * 257))
     assert np.abs(a.astype(int) - b).max() <= 1
 
 
 def test_a_small_hand_on_black_is_not_blank() -> None:
     image = np.zeros((400, 400), np.uint8)
     image[190:200, 190:200] = 200
-    assert standardize(image, Recipe()).max() > 0
+    assert make_view(deepened(image), "full", Recipe(), None).max() > 0

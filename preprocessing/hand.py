@@ -1,0 +1,172 @@
+"""Find the hand: two looks of the segmenter, one pose, one mask.
+
+The first look sees the whole picture and finds roughly where the hand lies. The second sees it upright, of one size
+and with the thumb on one side, which is what the network knows best; mask and pose come from there. A picture turned
+by any angle gives nearly the same second look, and so nearly the same result.
+"""
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from preprocessing.pose import Pose, PoseError, fit
+from preprocessing.segmenter import SIDE, Maps, Segmenter, letterbox, stretch
+
+LENGTHS = 1.65
+"""Side of the window round a hand, in lengths from wrist to middle fingertip: room for any spread of the fingers."""
+MIDDLE = (0.0, 0.45)
+"""Hand coordinates (u, v) of the window's middle."""
+_LEAST_SHARE = 0.004
+"""Components of the mask below this share of the picture are specks."""
+_STEP = 2
+"""Every second pixel in both directions serves the fit: a fifth of the time for the same pose."""
+
+
+@dataclass(frozen=True)
+class Hand:
+    """A hand that was found, or the best candidate for one."""
+
+    pose: Pose
+    """In pixels of the picture; the misfit is that of the second look."""
+    window_mask: np.ndarray
+    """``(SIDE, SIDE)`` float32 probability, in the window of `window_matrix`."""
+    first: Pose
+    """Of the first look."""
+    hand: tuple[float, float]
+    """Probability of a hand's radiograph at the first and the second look."""
+    inverted: tuple[float, float]
+    """Probability of dark bones, likewise."""
+    others: float
+    """Area of the second largest component of the first mask, as a share of the largest."""
+
+
+def find(image_HW: np.ndarray, segment: Segmenter) -> Hand | None:
+    """Look for the hand.
+
+    Args:
+        image_HW: ``(H, W)`` grey levels of any depth, bone bright or dark.
+        segment: The network.
+
+    Returns:
+        The best candidate, or None where no part of the picture looks like one. Whether the candidate is good enough
+        is for `preprocessing.quality` to say.
+    """
+    square, to_square = letterbox(image_HW)
+    first = segment(stretch(square))
+    candidates = _components(first.mask_HW)
+    fits = [(part, pose) for part in candidates[:3] if (pose := _fit(first, part)) is not None]
+    if not fits:
+        return None
+    # The largest part that is shaped like a hand: a bright marker or a body beside it fits no pose.
+    largest, pose = max(fits, key=lambda item: item[0].sum() / (1 + (item[1].misfit / 0.1) ** 2))
+    rough = pose.moved(cv2.invertAffineTransform(to_square))
+    closer = _closer(image_HW, rough, segment)
+    if closer is None or not closer[1].is_left:  # in a window made for it, every hand is a left one
+        other = _closer(image_HW, replace(rough, is_left=not rough.is_left), segment)
+        closer = min((look for look in (closer, other) if look), key=lambda look: look[1].misfit, default=None)
+    if closer is None:
+        return None
+    maps, final, part, window = closer
+    others = max((float(part.sum()) for part in candidates if part is not largest), default=0.0)
+    return Hand(
+        pose=final.moved(cv2.invertAffineTransform(window)),
+        window_mask=warp(np.where(part, maps.mask_HW, np.float32(0)), window_matrix(final, SIDE), SIDE, border=0.0),
+        first=rough,
+        hand=(first.hand, maps.hand),
+        inverted=(first.inverted, maps.inverted),
+        others=others / float(largest.sum()),
+    )
+
+
+def window_matrix(pose: Pose, side: int, *, align: bool = True) -> np.ndarray:
+    """``(2, 3)`` affine matrix from pixels of the picture to pixels of the square window round a hand.
+
+    Args:
+        pose: Of the hand, in pixels of the picture.
+        side: Of the window, in pixels.
+        align: Turn the fingers up and the thumb to the right; without it the window keeps the picture's own directions.
+    """
+    target = Pose((0.0, 0.0), side / LENGTHS, 0.0, True, 0.0).matrix()
+    target[:, 2] = (side - 1) / 2 - target[:, :2] @ MIDDLE
+    middle = pose.matrix() @ (*MIDDLE, 1.0)
+    if not align:
+        scale = side / LENGTHS / pose.length
+        return np.column_stack([np.eye(2) * scale, (side - 1) / 2 - scale * middle])
+    source = pose.matrix()
+    linear = target[:, :2] @ np.linalg.inv(source[:, :2])
+    return np.column_stack([linear, target[:, 2] - linear @ source[:, 2]])
+
+
+def warp(image_HW: np.ndarray, affine: np.ndarray, side: int, *, border: float | None = None) -> np.ndarray:
+    """Map a picture into a square without aliasing.
+
+    Args:
+        image_HW: ``(H, W)``, any depth.
+        affine: ``(2, 3)``, from its pixels to those of the square.
+        side: Of the square, in pixels.
+        border: Level beyond the picture; None takes its darkest percent.
+
+    Returns:
+        ``(side, side)`` float32.
+    """
+    height, width = image_HW.shape
+    scale = float(np.sqrt(abs(np.linalg.det(affine[:, :2]))))
+    image = image_HW
+    if scale < 0.75:  # area filter to just above the target's resolution, then a linear one
+        shrink = min(1.0, 1.25 * scale)
+        columns, rows = max(1, round(width * shrink)), max(1, round(height * shrink))
+        image = cv2.resize(image_HW, (columns, rows), interpolation=cv2.INTER_AREA)
+        x, y = columns / width, rows / height
+        move = np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5]])
+        affine = _compose(affine, cv2.invertAffineTransform(move))
+    level = float(np.percentile(image[::4, ::4], 1)) if border is None else border
+    return cv2.warpAffine(image.astype(np.float32), affine, (side, side), flags=cv2.INTER_LINEAR, borderValue=level)
+
+
+def hand_levels(levels_hw: np.ndarray, hand: Hand, step: int) -> np.ndarray:
+    """Grey levels of the pixels that show the hand; all of them where none does.
+
+    Args:
+        levels_hw: Every `step`-th pixel of the picture, in both directions.
+        hand: That was found in the picture.
+        step: Of the picture's pixels.
+    """
+    window = window_matrix(hand.pose, SIDE)
+    to_window = np.column_stack([window[:, :2] * step, window[:, 2]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    mask = cv2.warpAffine(hand.window_mask, to_window, levels_hw.shape[::-1], flags=flags)
+    inside = levels_hw[mask > 0.5]
+    return inside if inside.size else levels_hw.ravel()
+
+
+def _compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    return np.column_stack([outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2] + outer[:, 2]])
+
+
+def _closer(image_HW: np.ndarray, rough: Pose, segment: Segmenter) -> tuple[Maps, Pose, np.ndarray, np.ndarray] | None:
+    """The second look: its maps, the pose in its pixels, the hand's part of the mask, and the window."""
+    window = window_matrix(rough, SIDE)
+    maps = segment(stretch(warp(image_HW, window, SIDE)))
+    parts = _components(maps.mask_HW)
+    pose = _fit(maps, parts[0]) if parts else None
+    return None if pose is None else (maps, pose, parts[0], window)
+
+
+def _components(mask_HW: np.ndarray) -> list[np.ndarray]:
+    """Boolean masks of the connected parts, largest first, specks left out."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((mask_HW > 0.5).astype(np.uint8), connectivity=4)
+    areas = stats[1:count, cv2.CC_STAT_AREA]
+    order = np.argsort(-areas, kind="stable")
+    return [labels == 1 + i for i in order if areas[i] >= _LEAST_SHARE * mask_HW.size]
+
+
+def _fit(maps: Maps, part_HW: np.ndarray) -> Pose | None:
+    rows, columns = np.nonzero(part_HW[::_STEP, ::_STEP])
+    rows, columns = rows * _STEP, columns * _STEP
+    points = np.column_stack([columns, rows])
+    try:
+        pose = fit(points, maps.coordinates_HW2[rows, columns], maps.mask_HW[rows, columns])
+    except PoseError:
+        return None
+    return pose if np.isfinite(pose.length) and pose.length > 4 else None

@@ -1,0 +1,124 @@
+"""The pictures that are made of one radiograph: whole, cut to the hand, or with nothing but the hand.
+
+Shape letters: H height, W width, S side of the model input.
+"""
+
+import cv2
+import numpy as np
+
+from preprocessing.hand import LENGTHS, Hand, hand_levels, warp, window_matrix
+from preprocessing.recipe import Recipe
+from preprocessing.segmenter import SIDE
+
+_MAX_SAMPLES = 1 << 18
+"""Percentiles are taken on at most this many evenly spaced pixels: the same to a grey level, and ten times faster."""
+_MARGIN = 0.03
+"""Lengths of the hand by which the mask is widened before anything outside it is dropped: skin stays."""
+
+
+def make_view(image_HW: np.ndarray, name: str, recipe: Recipe, hand: Hand | None) -> np.ndarray:
+    """Make one picture.
+
+    The arithmetic runs in float32, so that a 16-bit file loses nothing before the last rounding.
+
+    Args:
+        image_HW: ``(H, W)`` grey levels, uint8 or uint16, bone brighter than background.
+        name: ``full``, ``crop`` or ``masked``.
+        recipe: The steps.
+        hand: Where the hand lies; ``full`` does without.
+
+    Returns:
+        ``(S, S)`` uint8; aspect ratio kept.
+    """
+    side = recipe.size
+    low, high = contrast_limits(image_HW, recipe, None if name == "full" else hand)
+    pad = low if recipe.pad == "black" else high
+    keep_SS = None
+    if name == "full" and not (recipe.align and hand):
+        window_SS, keep_SS = _fitted(image_HW, side, pad)
+    else:
+        if hand is None:
+            raise ValueError(f"The view {name} needs a hand; name a segmenter in the recipe.")
+        affine = _whole(image_HW, hand, side) if name == "full" else window_matrix(hand.pose, side, align=recipe.align)
+        window_SS = warp(image_HW, affine, side, border=pad)
+        if name == "masked":
+            keep_SS = _mask(hand, affine, side)
+    levels_SS = (np.clip(window_SS, low, high) - np.float32(low)) * np.float32(255 / (high - low))
+    if recipe.clahe_clip > 0:
+        levels_SS = _clahe(levels_SS, recipe)
+    if recipe.subtract_mean:  # 128 stands for the mean, since pixels are stored without a sign
+        inside = levels_SS if keep_SS is None else levels_SS[keep_SS]
+        levels_SS = levels_SS - inside.mean() + 128 if inside.size else levels_SS
+    if keep_SS is not None:
+        levels_SS = np.where(keep_SS, levels_SS, np.float32(0 if recipe.pad == "black" else 255))
+    return np.rint(np.clip(levels_SS, 0, 255)).astype(np.uint8)
+
+
+def contrast_limits(image_HW: np.ndarray, recipe: Recipe, hand: Hand | None) -> tuple[float, float]:
+    """Grey levels between which the picture is shown: percentiles of the hand where one is known, else of all of it.
+
+    They are read from the file's own levels at full depth. Frames, markers and burnt-in text beside the hand do not
+    touch them.
+
+    Args:
+        image_HW: ``(H, W)`` at full depth.
+        recipe: Its `clip_percentiles`.
+        hand: Whose pixels count; None for all pixels.
+
+    Returns:
+        Two different levels, low before high.
+    """
+    step = int(np.ceil(np.sqrt(image_HW.size / _MAX_SAMPLES)))
+    levels = image_HW[::step, ::step]
+    if hand is not None:
+        levels = hand_levels(levels, hand, step)
+    low, high = np.percentile(levels, recipe.clip_percentiles)
+    if high <= low:  # a mostly black or mostly white picture may still hold a small hand
+        low, high = float(image_HW.min()), float(image_HW.max())
+    return float(low), float(max(high, low + 1))
+
+
+def _fitted(image_HW: np.ndarray, side: int, pad: float) -> tuple[np.ndarray, np.ndarray]:
+    """The whole picture in the middle of a square, and where it lies there."""
+    height, width = image_HW.shape
+    scale = side / max(height, width)
+    rows, columns = (max(1, round(length * scale)) for length in (height, width))
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    square, inside = np.full((side, side), pad, np.float32), np.zeros((side, side), bool)
+    place = (
+        slice((side - rows) // 2, (side - rows) // 2 + rows),
+        slice((side - columns) // 2, (side - columns) // 2 + columns),
+    )
+    square[place] = cv2.resize(image_HW, (columns, rows), interpolation=interpolation)
+    inside[place] = True
+    return square, inside
+
+
+def _whole(image_HW: np.ndarray, hand: Hand, side: int) -> np.ndarray:
+    """The affine matrix that turns the whole picture upright and fits it into the square."""
+    height, width = image_HW.shape
+    affine = window_matrix(hand.pose, side)
+    corners = np.array([(0, 0, 1), (width - 1, 0, 1), (0, height - 1, 1), (width - 1, height - 1, 1)]) @ affine.T
+    low, high = corners.min(0), corners.max(0)
+    scale = (side - 1) / float((high - low).max())
+    middle = (low + high) / 2
+    return np.column_stack([affine[:, :2] * scale, (affine[:, 2] - middle) * scale + (side - 1) / 2])
+
+
+def _mask(hand: Hand, affine: np.ndarray, side: int) -> np.ndarray:
+    """Pixels of the view that show the hand, widened by the margin."""
+    window = window_matrix(hand.pose, SIDE)
+    linear = affine[:, :2] @ np.linalg.inv(window[:, :2])
+    mask = cv2.warpAffine(
+        hand.window_mask, np.column_stack([linear, affine[:, 2] - linear @ window[:, 2]]), (side, side)
+    )
+    reach = 2 * round(_MARGIN * side / LENGTHS) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
+    return cv2.dilate((mask > 0.5).astype(np.uint8), disc) > 0
+
+
+def _clahe(levels_SS: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """Contrast-limited adaptive histogram equalisation (Zuiderveld 1994), at 16 bit."""
+    clahe = cv2.createCLAHE(recipe.clahe_clip, (recipe.clahe_tiles, recipe.clahe_tiles))
+    equalised = clahe.apply(np.rint(np.clip(levels_SS, 0, 255) * 257).astype(np.uint16))
+    return equalised.astype(np.float32) / np.float32(257)
