@@ -60,7 +60,9 @@ def read_identity(path: AnyPath, salt: bytes) -> tuple[Header, Identity]:
             raise RadiographError("unsupported_format", "The file must be a DICOM; it is not. Take it out.")
         dataset, whole = (Dataset(), False) if DEFLATED in data[:2048] else _parse(data)
         if not whole:  # deflated, or with a long element before the pixels
-            dataset, _ = _parse(inflated(data + file.read(MAX_BYTES - len(data))))
+            dataset, whole = _parse(inflated(data + file.read(MAX_BYTES - len(data))))
+        if not whole:  # what is missing may have named the patient
+            raise unreadable("DICOM", "it holds no pixel data")
         return read_header(dataset, salt, display="stored"), _identity(dataset)
 
 

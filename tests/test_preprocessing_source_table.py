@@ -157,9 +157,7 @@ SEXES = st.sampled_from(["True", "False", "1", "0", "M", "f", "boy", "", "2", "?
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(IDS, AGES, SEXES), max_size=12), st.sampled_from(",;\t|"))
-def test_each_row_becomes_a_case_or_a_problem(
-    pictures: Path, rows: list[tuple[str, str, str]], separator: str
-) -> None:
+def test_each_row_becomes_a_case_or_a_problem(pictures: Path, rows: list[tuple[str, str, str]], separator: str) -> None:
     lines = [separator.join('"' + cell.replace('"', '""') + '"' for cell in row) for row in rows]
     table = "\n".join([separator.join(["id", "boneage", "male"]), *lines]).encode()
     source = read(pictures, table, trust_unit=True)

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from preprocessing.source import SourceError
 from preprocessing.table import parse_csv, read_table
 
-CELL = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufeff\xa0\u2028\u2029\x85"), max_size=8)
+CELL = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufeff\xa0\u2028\u2029\x85"), max_size=8
+)
 
 
 def quoted(cell: str) -> str:
