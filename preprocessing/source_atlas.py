@@ -12,17 +12,7 @@ from pathlib import PurePosixPath
 
 from preprocessing import labels
 from preprocessing.columns import Columns, find_columns
-from preprocessing.source import (
-    Source,
-    SourceError,
-    SourceOptions,
-    case,
-    case_table,
-    find_images,
-    problem,
-    problem_table,
-)
-from preprocessing.source_table import (
+from preprocessing.rows import (
     RowError,
     bone_age,
     case_id_of,
@@ -32,6 +22,16 @@ from preprocessing.source_table import (
     require,
     sex_of,
     stem,
+)
+from preprocessing.source import (
+    Source,
+    SourceError,
+    SourceOptions,
+    case,
+    case_table,
+    find_images,
+    problem,
+    problem_table,
 )
 from preprocessing.storage import AnyPath
 from preprocessing.table import Row, Table, beside, read_table

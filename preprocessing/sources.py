@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from preprocessing.columns import ROLES, find_columns, parse_columns
+from preprocessing.dicom_folder import find_dicom
 from preprocessing.labels import MAX_BONE_AGE_MONTHS
 from preprocessing.source import (
     IMAGE_SUFFIXES,
@@ -17,7 +18,7 @@ from preprocessing.source import (
     problem_table,
 )
 from preprocessing.source_atlas import is_atlas, read_atlas
-from preprocessing.source_dicom import find_dicom, read_dicom
+from preprocessing.source_dicom import read_dicom
 from preprocessing.source_rsna import label_tables, read_rsna
 from preprocessing.source_table import read_labelled
 from preprocessing.storage import AnyPath, as_path

@@ -91,7 +91,7 @@ def test_the_unit_can_be_trusted_and_told(pictures: Path) -> None:
     table = b"id,boneage,male\n1,8,True\n2,12,True\n3,17,True\n"
     assert read(pictures, table, trust_unit=True).cases["bone_age_months"].tolist() == [8, 12, 17]
     assert read(pictures, table, unit="years").cases["bone_age_months"].tolist() == [96, 144, 204]
-    with pytest.raises(SourceError, match="in months by the name of its column 'Bone age .months.'"):
+    with pytest.raises(SourceError, match=r"in months by the name of its column 'Bone age \(months\)'"):
         read(pictures, table.replace(b"boneage", b"Bone age (months)"), unit="years")
 
 
