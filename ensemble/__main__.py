@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from preprocessing.progress import Progress
+from preprocessing.sources import add_options, options_of
 from preprocessing.storage import as_path, write_atomic
 
 
@@ -42,11 +43,12 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="measure a bundle on labelled radiographs")
     _add_bundle(evaluate, "bundle_or_registry", "folder of a bundle, or a registry")
     evaluate.add_argument(
-        "source", help="labelled folder in the RSNA layout, or a cohort: then its locked test split only"
+        "source", help="labelled pictures: a folder or a table; or a cohort: then its locked test split only"
     )
     evaluate.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     evaluate.add_argument("--predictions", metavar="CSV", help="also write one row a case")
     evaluate.add_argument("--device", default="cpu", help="cpu (default) or a CUDA device")
+    add_options(evaluate)
     evaluate.set_defaults(run=_evaluate)
 
     report = commands.add_parser("report", help="write one HTML page about the whole run")
@@ -88,7 +90,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     from ensemble.registry import registry_or_bundle
 
     bundle = registry_or_bundle(options.bundle_or_registry, options.version)
-    evaluation = evaluate(Predictor(bundle, options.device), options.source, progress=_progress())
+    predictor = Predictor(bundle, options.device)
+    evaluation = evaluate(predictor, options.source, options_of(options), progress=_progress())
     if options.predictions:
         write_atomic(as_path(options.predictions), evaluation.cases.to_csv(index=False).encode())
     if evaluation.report.get("cohort_of_bundle") is False:

@@ -19,7 +19,7 @@ from ensemble.predictor import Prediction, Predictor
 from preprocessing import cohort as cohort_folder
 from preprocessing.cohort import Cohort
 from preprocessing.prepare import ChunkResult, read_chunk
-from preprocessing.sources import problem, problem_table, read_rsna
+from preprocessing.sources import SourceOptions, problem, problem_table, read_source
 from preprocessing.standardize import Reading
 from preprocessing.storage import AnyPath, as_path
 
@@ -116,6 +116,7 @@ def bootstrap_ci95(values_KC: np.ndarray, *, num_resamples: int = RESAMPLES, see
 def evaluate(
     predictor: Predictor,
     source: str | Path | AnyPath,
+    options: SourceOptions | None = None,
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
@@ -123,7 +124,8 @@ def evaluate(
 
     Args:
         predictor: With the bundle to measure.
-        source: A labelled folder in the RSNA layout, or a cohort: then its locked test split and nothing else.
+        source: Labelled pictures in any layout, or a cohort: then its locked test split and nothing else.
+        options: What looking at the source does not show.
         progress: Called with the number of cases done and of all cases.
 
     Raises:
@@ -143,10 +145,10 @@ def evaluate(
         cases, rejected = _locked_test(cohort, predictor), problem_table([])
         batches = _cohort_batches(cohort)
     else:
-        found = read_rsna(folder)
+        found = read_source(folder, options)
         about |= {"source": "labelled folder"}
         cases, rejected = found.cases, found.problems
-        batches = _file_batches(found.folder, cases["file"].tolist(), predictor)
+        batches = _file_batches(found.folder, found.paths, predictor)
     predictions, problems = _predict(predictor, cases, batches, progress)
     rejected = pd.concat([rejected, problem_table(problems)], ignore_index=True)
     reasons = rejected["reason"].value_counts().to_dict()

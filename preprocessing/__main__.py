@@ -7,7 +7,7 @@ from preprocessing.environment import prepare as prepare_environment
 from preprocessing.prepare import PrepareError, prepare, thread_map
 from preprocessing.progress import Progress
 from preprocessing.recipe import Recipe
-from preprocessing.sources import SourceError, read_rsna
+from preprocessing.sources import SourceError, add_options, options_of, read_source
 from preprocessing.storage import StorageError, as_path
 
 
@@ -45,13 +45,14 @@ def _parser() -> argparse.ArgumentParser:
     phantom.set_defaults(run=_phantom)
 
     command = commands.add_parser("prepare", help="standardise a labelled folder into a cohort")
-    command.add_argument("source", help="folder in the RSNA layout, local or an fsspec URI")
+    command.add_argument("source", help="labelled pictures: a folder or a table, local or an fsspec URI")
     command.add_argument("cohort", help="new folder for the cohort, local or an fsspec URI")
     command.add_argument("--size", type=int, default=Recipe.size, help="height and width in pixels (default 96)")
     command.add_argument("--folds", type=int, default=3, help="folds of the cross-validation (default 3)")
     command.add_argument("--test", type=float, default=0.1, help="share locked away for the test (default 0.1)")
     command.add_argument("--seed", type=int, default=0, help="of the split")
     command.add_argument("--address", help="Ray cluster to spread the work over (default: this machine's cores)")
+    add_options(command)
     command.set_defaults(run=_prepare)
     return parser
 
@@ -69,7 +70,7 @@ def _phantom(options: argparse.Namespace) -> None:
 
 
 def _prepare(options: argparse.Namespace) -> None:
-    source = read_rsna(options.source)
+    source = read_source(options.source, options_of(options))
     chunk_map = thread_map
     if options.address:
         prepare_environment(own_ray=False)
@@ -91,6 +92,8 @@ def _prepare(options: argparse.Namespace) -> None:
     )
     for reason, count in rejected["reason"].value_counts().items():
         print(f"{count} x {reason} (see {options.cohort}/rejected.csv)")
+    for reason, count in source.notes["reason"].value_counts().items():
+        print(f"{count} x {reason}, used all the same (see {options.cohort}/notes.csv)")
 
 
 if __name__ == "__main__":

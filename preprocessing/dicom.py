@@ -37,7 +37,7 @@ _LEVEL_KEYWORDS = [
 _PIXEL_DATA, _ENCAPSULATED_DOCUMENT, _UNDEFINED = 0x7FE00010, 0x00420011, 0xFFFFFFFF
 _DOCUMENT_CLASSES = "1.2.840.10008.5.1.4.1.1.104."  # PDF, CDA and the printable models
 _VIDEO_SYNTAXES = "1.2.840.10008.1.2.4.10"  # MPEG-2, MPEG-4 and HEVC: .100 to .108
-_DEFLATED, _EXPLICIT = b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.1\0\0\0"
+DEFLATED, _EXPLICIT = b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.1\0\0\0"
 
 
 def is_dicom(data: bytes) -> bool:
@@ -79,7 +79,7 @@ def decode_dicom(data: bytes, salt: bytes) -> tuple[np.ndarray, Header]:
     return pixels, read_header(dataset, salt, display=display)
 
 
-class _Bounded(io.BytesIO):
+class Bounded(io.BytesIO):
     """A file that gives up on a reader who does not come to an end."""
 
     reads = 0
@@ -103,7 +103,7 @@ def _parse(data: bytes) -> FileDataset:
 
     keywords = (*PIXEL_KEYWORDS, *_LEVEL_KEYWORDS, *HEADER_KEYWORDS, "SOPClassUID", "NumberOfFrames")
     wanted = {tag for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None}
-    source = _Bounded(_inflated(data))
+    source = Bounded(inflated(data))
     try:
         return read_partial(source, stop_when=check, force=True, specific_tags=sorted(wanted))
     except RadiographError:
@@ -112,9 +112,9 @@ def _parse(data: bytes) -> FileDataset:
         raise unreadable("DICOM", type(error).__name__) from None
 
 
-def _inflated(data: bytes) -> bytes:
+def inflated(data: bytes) -> bytes:
     """A file in the deflated transfer syntax as one that is not; pydicom would inflate it without a bound."""
-    place = data.find(_DEFLATED, 132, 2048)
+    place = data.find(DEFLATED, 132, 2048)
     if place < 0 or data[128:132] != b"DICM":
         return data
     start = 144 + int.from_bytes(data[140:144], "little")  # the group length stands first in the file meta information
@@ -127,7 +127,7 @@ def _inflated(data: bytes) -> bytes:
         raise RadiographError("too_compressed", f"A DICOM may unpack to {4 * MAX_BYTES:,} bytes. Export it again.")
     if not unpacker.eof:
         raise unreadable("DICOM", "its compression has no end")
-    return data[:start].replace(_DEFLATED, _EXPLICIT, 1) + rest
+    return data[:start].replace(DEFLATED, _EXPLICIT, 1) + rest
 
 
 def _check_kind(dataset: FileDataset) -> None:

@@ -106,6 +106,12 @@ def contradictions(
     return tuple(found)
 
 
+def hash_patient(salt: bytes, patient: str, *, issuer: str = "") -> str:
+    """The pseudonym of a patient under a site's salt, as in `Header.patient_hash`."""
+    issued = f"{issuer}\0{patient}"
+    return hmac.new(salt, issued.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
+
+
 def _value(dataset: Dataset, keyword: str) -> object:
     try:
         return dataset.get(keyword)
@@ -139,8 +145,7 @@ def _patient(dataset: Dataset, salt: bytes) -> str | None:
     patient = _text(dataset, "PatientID")
     if not patient:
         return None
-    issued = f"{_text(dataset, 'IssuerOfPatientID')}\0{patient}"
-    return hmac.new(salt, issued.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
+    return hash_patient(salt, patient, issuer=_text(dataset, "IssuerOfPatientID"))
 
 
 def _spacing(dataset: Dataset) -> tuple[float, float] | None:

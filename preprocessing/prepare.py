@@ -120,8 +120,8 @@ def _write(
 ) -> pd.DataFrame:
     recipe = reader.recipe
     files, case_ids = source.cases["file"].tolist(), source.cases["case_id"].tolist()
-    sexes = source.cases["sex"].tolist()
-    chunks = [files[i : i + CHUNK] for i in range(0, len(files), CHUNK)]
+    sexes, paths = source.cases["sex"].tolist(), source.paths
+    chunks = [paths[i : i + CHUNK] for i in range(0, len(paths), CHUNK)]
     # Accepted pictures are written one behind the other and the file is cut to their number at the end,
     # so that memory does not grow with the cohort.
     raw = folder / "pixels.raw"
@@ -160,6 +160,7 @@ def _write(
     quality_table(noticed).to_parquet(folder / "quality.parquet", index=False)
     if reader.weights:
         shutil.copyfile(reader.weights, folder / SEGMENTER)
+    source.notes.to_csv(folder / "notes.csv", index=False)
     about = {
         "format": "carpal-cohort-2",
         "hash": cohort_hash(cases, folder / "pixels.npy", recipe),

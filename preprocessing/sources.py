@@ -1,137 +1,161 @@
-"""Readers of labelled folders, each giving the same two tables: usable cases, and what is wrong with the rest."""
+"""Labelled pictures however they lie: recognises the layout by looking and reads it."""
 
-import csv
-import re
-from dataclasses import dataclass
+import argparse
+import os
 from pathlib import Path
 
-import pandas as pd
-
+from preprocessing.columns import ROLES, find_columns, parse_columns
+from preprocessing.dicom_folder import find_dicom
+from preprocessing.labels import MAX_BONE_AGE_MONTHS
+from preprocessing.source import (
+    IMAGE_SUFFIXES,
+    LAYOUTS,
+    Source,
+    SourceError,
+    SourceOptions,
+    find_images,
+    problem,
+    problem_table,
+)
+from preprocessing.source_atlas import is_atlas, read_atlas
+from preprocessing.source_dicom import read_dicom
+from preprocessing.source_rsna import label_tables, read_rsna
+from preprocessing.source_table import read_labelled
 from preprocessing.storage import AnyPath, as_path
+from preprocessing.table import beside, read_table
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm")
-MAX_BONE_AGE_MONTHS = 239
-"""Labels lie in 0..239 months; the challenge's own reach 228."""
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_BONE_AGE_MONTHS",
+    "Source",
+    "SourceError",
+    "SourceOptions",
+    "add_options",
+    "options_of",
+    "problem",
+    "problem_table",
+    "read_rsna",
+    "read_salt",
+    "read_source",
+    "recognise",
+]
 
-_IMAGE_SUFFIX = f"(?i)({'|'.join(map(re.escape, IMAGE_SUFFIXES))})$"
-_COLUMNS = {
-    **dict.fromkeys(("image id", "case id", "case_id", "image", "file"), "id"),
-    **dict.fromkeys(("bone age (months)", "bone age", "bone_age", "bone_age_months", "boneage (months)"), "boneage"),
-    **dict.fromkeys(("sex", "gender", "is_male"), "male"),
-}
-"""Headers that the challenge's own later files and others use for the same three columns."""
-
-_SEXES = {
-    **dict.fromkeys(("true", "1", "1.0", "m", "male"), "male"),
-    **dict.fromkeys(("false", "0", "0.0", "f", "female"), "female"),
-}
-
-
-class SourceError(ValueError):
-    """The folder is not in the expected layout."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A labelled folder, read but not decoded."""
-
-    folder: AnyPath
-    cases: pd.DataFrame
-    """One row a usable case: case_id (str), sex (male or female), is_male (bool), bone_age_months (float), file
-    (relative to `folder`); sorted by case_id."""
-    problems: pd.DataFrame
-    """One row a row or file that cannot be used: case_id, file, reason (a stable word), detail (a sentence)."""
+SALT_VARIABLE = "CARPAL_SALT"
+SALT_BYTES = 16
+"""Fewest bytes of a salt. Whoever can guess the salt can look for a known patient among the hashes."""
 
 
-def problem(case_id: str, file: str, reason: str, detail: str) -> dict[str, str]:
-    """One row of a table of problems."""
-    return {"case_id": case_id, "file": file, "reason": reason, "detail": detail}
-
-
-def problem_table(rows: list[dict[str, str]]) -> pd.DataFrame:
-    """Rows of `problem` as a table that has its columns even when it is empty."""
-    return pd.DataFrame(rows, columns=["case_id", "file", "reason", "detail"], dtype=str)
-
-
-def read_rsna(folder: str | Path | AnyPath) -> Source:
-    """Read the layout of the RSNA 2017 challenge: a CSV of id, boneage, male beside a folder of ``<id>.png``.
+def read_source(path: str | Path | AnyPath, options: SourceOptions | None = None) -> Source:
+    """Read labelled pictures in any layout.
 
     Args:
-        folder: Holds exactly one CSV with those columns (an optional ``rejected.csv`` is passed over), and the
-            pictures, in any format that is decoded, in it or in its sub-folders.
+        path: A folder of pictures, or a table beside its pictures.
+        options: What looking does not show.
+
+    Returns:
+        The cases, and a problem for each row and file that is none; a bad row never stops the others.
 
     Raises:
-        SourceError: No such folder, no such CSV or more than one, no picture at all.
+        SourceError: The layout is not recognised, or a whole column cannot be meant.
     """
-    root = as_path(folder)
+    options = options or SourceOptions()
+    root = as_path(path)
+    layout = recognise(root, options)
+    if layout == "rsna":
+        return read_rsna(root, options)
+    if layout == "atlas":
+        return read_atlas(root, options)
+    if layout == "dicom":
+        return read_dicom(root, options)
+    return _read_table(root, options)
+
+
+def recognise(root: AnyPath, options: SourceOptions) -> str:
+    """The layout of a folder: ``rsna``, ``atlas``, ``table`` or ``dicom``, unless the options say it.
+
+    Raises:
+        SourceError: There is no such folder.
+    """
+    if options.layout != "auto":
+        return options.layout
+    if not root.exists():
+        raise SourceError(f"{root} does not exist. Name a folder of labelled pictures, or a table beside its pictures.")
+    if root.is_file():
+        return "table"
+    files = find_images(root)
+    if is_atlas(files):
+        return "atlas"
+    if all(file.lower().endswith(".dcm") for file in files) and (files or find_dicom(root)):
+        return "dicom"
+    if options.table is not None or options.columns:
+        return "table"
+    tables, _ = label_tables(root)
+    more = {"image", "bone_age_years", "patient", "chronological_age", "side"}
+    is_table = len(tables) == 1 and any(role.startswith(tuple(more)) for role in find_columns(tables[0], {}).places)
+    return "table" if is_table else "rsna"
+
+
+def _read_table(root: AnyPath, options: SourceOptions) -> Source:
+    if root.is_file():
+        return read_labelled(root.parent, read_table(root), options, layout="table")
     if not root.is_dir():
-        raise SourceError(f"{root} is not a folder. Name a folder with a CSV of id, boneage, male and the pictures.")
-    table = _read_labels(root)
-    files = _find_images(root)
-    rows, problems, seen = [], [], set()
-    for case_id, months, sex_word in zip(table["id"], table["boneage"], table["male"], strict=True):
-        found = files.get(case_id, [""])
-        file = found[0]
-        sex = _SEXES.get(sex_word.strip().lower())
-        value = pd.to_numeric(months, errors="coerce")
-        if case_id in seen:
-            problems.append(problem(case_id, file, "duplicate_id", "The id stands in more than one row."))
-        elif len(found) > 1:  # which of them the label means cannot be known
-            detail = f"{len(found)} pictures have this id: {', '.join(found)}."
-            problems.append(problem(case_id, file, "duplicate_image", detail))
-        elif not file:
-            problems.append(problem(case_id, "", "missing_image", "The CSV names the id, no picture has it."))
-        elif not 0 <= value <= MAX_BONE_AGE_MONTHS:
-            detail = f"boneage must be 0..{MAX_BONE_AGE_MONTHS} months, got {months!r}."
-            problems.append(problem(case_id, file, "bad_bone_age", detail))
-        elif sex is None:
-            problems.append(problem(case_id, file, "bad_sex", f"male must be True or False, got {sex_word!r}."))
-        else:
-            rows.append((case_id, sex, sex == "male", float(value), file))
-        seen.add(case_id)
-    unlabelled = sorted(set(files) - seen)
-    problems += [problem(i, files[i][0], "missing_label", "The picture has no row in the CSV.") for i in unlabelled]
-    cases = pd.DataFrame(rows, columns=["case_id", "sex", "is_male", "bone_age_months", "file"])
-    return Source(root, cases.sort_values("case_id", ignore_index=True), problem_table(problems))
-
-
-def _read_labels(root: AnyPath) -> pd.DataFrame:
-    """Columns id, boneage and male of the one CSV that has them, as text."""
-    tables, seen = [], []
-    for path in sorted(root.iterdir(), key=str):
-        if path.suffix.lower() != ".csv" or path.name == "rejected.csv":
-            continue
-        with path.open("rb") as file:
-            try:
-                # The separator is found by looking; index_col keeps a trailing one from shifting the columns.
-                table = pd.read_csv(
-                    file, sep=None, engine="python", dtype=str, keep_default_na=False, index_col=False,
-                    encoding="utf-8-sig", encoding_errors="replace",
-                )  # fmt: skip
-            except (ValueError, csv.Error) as error:
-                seen.append(f"{path.name} (not a table: {error})")
-                continue
-        table.columns = [_COLUMNS.get(name, name) for name in table.columns.str.strip().str.lower()]
-        seen.append(f"{path.name} ({', '.join(table.columns)})")
-        if {"id", "boneage", "male"} <= set(table.columns):
-            tables.append(table)
+        raise SourceError(f"{root} is not a folder. Name the folder of pictures, and the table with --table.")
+    if options.table is not None:
+        return read_labelled(root, read_table(beside(root, options.table)), options, layout="table")
+    tables, seen = label_tables(root)
+    if len(tables) != 1 and options.columns:  # the names say nothing, the caller does
+        tables = [read_table(p) for p in sorted(root.iterdir(), key=str) if p.suffix.lower() in (".csv", ".parquet")]
     if len(tables) != 1:
-        found = "; ".join(seen) or "none"
         raise SourceError(
-            f"{root} must hold exactly one CSV with the columns id, boneage (months) and male (True or False); "
-            f"found: {found}."
+            f"{root} must hold exactly one table of labels; found: {'; '.join(seen) or 'none'}. "
+            "Name it with --table, and its columns with --columns."
         )
-    table = tables[0].fillna("").map(str.strip)
-    return table.assign(id=table["id"].str.removesuffix(".0").str.replace(_IMAGE_SUFFIX, "", regex=True))
+    return read_labelled(root, tables[0], options, layout="table")
 
 
-def _find_images(root: AnyPath) -> dict[str, list[str]]:
-    """Map id to the paths below `root`; masks that the phantom writes beside the pictures are passed over."""
-    files: dict[str, list[str]] = {}
-    for path in sorted(root.rglob("*"), key=str):
-        inside = path.relative_to(root)
-        if path.suffix.lower() in IMAGE_SUFFIXES and "masks" not in inside.parts[:-1]:
-            files.setdefault(path.stem, []).append(str(inside))
-    if not files:
-        raise SourceError(f"{root} holds no picture ({', '.join(IMAGE_SUFFIXES)}).")
-    return files
+def read_salt(file: str | AnyPath | None = None) -> bytes:
+    """The secret that goes into hashes of patients: a file's content, else the variable CARPAL_SALT, else none.
+
+    Raises:
+        SourceError: It is too short to be a secret, or the file cannot be read.
+    """
+    try:
+        salt = as_path(file).read_bytes().strip() if file else os.environ.get(SALT_VARIABLE, "").strip().encode()
+    except OSError as error:
+        raise SourceError(f"The salt's file {file} cannot be read ({type(error).__name__}). Check its path.") from None
+    if (file or salt) and len(salt) < SALT_BYTES:
+        raise SourceError(
+            f"A salt must have {SALT_BYTES} bytes or more, this one has {len(salt)}. "
+            "Make one with: openssl rand -hex 32"
+        )
+    return salt
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `SourceOptions` to a command."""
+    group = parser.add_argument_group("labelled pictures", "the layout is recognised by looking, unless told")
+    group.add_argument("--layout", choices=LAYOUTS, default="auto", help="of the source (default: look)")
+    group.add_argument("--table", metavar="FILE", help="CSV or Parquet of labels (default: look in the folder)")
+    group.add_argument(
+        "--columns", metavar="ROLE=NAME", action="append", default=[],
+        help=f"columns of the table, comma-separated or repeated; roles: {', '.join(ROLES)}",
+    )  # fmt: skip
+    group.add_argument("--unit", choices=("months", "years"), help="of its ages (default months; the atlas: years)")
+    group.add_argument("--trust-unit", action="store_true", help="even where the values look like the other unit")
+    group.add_argument("--label", choices=("mean", "floor"), default="mean", help="of two readings (default mean)")
+    group.add_argument("--mapping", metavar="CSV", help="private: which DICOM has which id in the table")
+    group.add_argument("--salt-file", metavar="FILE", help=f"secret for patients' hashes (default ${SALT_VARIABLE})")
+
+
+def options_of(options: argparse.Namespace) -> SourceOptions:
+    """What a command line with `add_options` said."""
+    return SourceOptions(
+        layout=options.layout,
+        table=options.table,
+        columns=parse_columns(options.columns),
+        unit=options.unit,
+        trust_unit=options.trust_unit,
+        label=options.label,
+        mapping=options.mapping,
+        salt=read_salt(options.salt_file),
+    )

@@ -1,0 +1,190 @@
+"""Folders of DICOM, and identifiers that must stay in them."""
+
+import io
+import logging
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from preprocessing.__main__ import main
+from preprocessing.header import hash_patient
+from preprocessing.source import Source, SourceError, SourceOptions
+from preprocessing.sources import read_salt, read_source
+from tests.dicom_files import BIRTH, DEFLATED, NAME, PATIENT, dicom
+from tests.label_sources import picture, write_dicom, write_picture
+
+SALT = b"a secret of this hospital"
+SECRETS = (PATIENT, BIRTH, "Quixotic", "Zebedee", "1.2.826")
+
+
+def told(source: Source) -> str:
+    """Everything of a source that may be written down."""
+    tables = (source.cases, source.problems, source.notes)
+    return "".join(table.to_csv() for table in tables) + repr(source) + str(sorted(source.hidden))
+
+
+def write(root: Path, table: str, count: int = 3, **elements: object) -> Path:
+    for i in range(count):
+        write_dicom(root / "scans" / f"{i}.dcm", i, **elements)
+    (root / "labels.csv").write_text(table)
+    return root
+
+
+def test_facts_come_from_the_headers(tmp_path: Path) -> None:
+    source = read_source(write(tmp_path, "id,boneage\n0,100\n1,110\n2,120\n"))
+    assert source.layout == "dicom"
+    assert source.cases["bone_age_months"].tolist() == [100, 110, 120]
+    assert set(source.cases["sex"]) == {"female"}
+    assert set(source.cases["side"]) == {"left"}
+    assert source.cases["chronological_age_months"].round(1).tolist() == [120.0] * 3
+    assert set(source.cases["patient"]) == {"patient-000001"}
+    assert source.problems.empty
+
+
+@pytest.mark.parametrize(
+    ("column", "keys"),
+    [
+        ("SOPInstanceUID", ["1.2.826.9.0", "1.2.826.9.1", "1.2.826.9.2"]),
+        ("id", ["1.2.826.9.0", "1.2.826.9.1", "1.2.826.9.2"]),
+        ("StudyInstanceUID", ["1.2.826.8.0", "1.2.826.8.1", "1.2.826.8.2"]),
+        ("id", ["1.2.826.8.0", "1.2.826.8.1", "1.2.826.8.2"]),
+        ("file", ["scans/0.dcm", "scans\\1.dcm", "2.dcm"]),
+        ("id", ["0", "1.dcm", "2"]),
+    ],
+)
+@pytest.mark.parametrize("salt", [b"", SALT])
+def test_a_row_finds_its_file_and_no_identifier_is_kept(
+    column: str, keys: list[str], salt: bytes, tmp_path: Path
+) -> None:
+    lines = "".join(f"{key},{100 + i}\n" for i, key in enumerate(keys))
+    source = read_source(write(tmp_path, f"{column},boneage\n{lines}"), SourceOptions(salt=salt))
+    assert sorted(source.cases["bone_age_months"]) == [100, 101, 102]
+    assert not any(secret in told(source) for secret in SECRETS)
+
+
+@pytest.mark.parametrize("column", ["patient", "id"])
+def test_rows_by_patient_id_find_their_files(column: str, tmp_path: Path) -> None:
+    for i in range(3):
+        write_dicom(tmp_path / f"{i}.dcm", i, PatientID=f"MRN-000{i}")
+    (tmp_path / "labels.csv").write_text(f"{column},boneage\nMRN-0001,50\nMRN-0002,60\nMRN-0000,70\n")
+    source = read_source(tmp_path, SourceOptions(salt=SALT))
+    assert source.cases.set_index("file")["bone_age_months"].to_dict() == {"0.dcm": 70, "1.dcm": 50, "2.dcm": 60}
+    assert source.cases.set_index("file").loc["1.dcm", "patient"] == hash_patient(SALT, "MRN-0001")
+    assert "MRN" not in told(source)
+
+
+def test_a_private_mapping_translates_ids(tmp_path: Path) -> None:
+    root = write(tmp_path / "dicom", "id,boneage\nC1,100\nC2,110\nC3,120\nC9,90\n")
+    (tmp_path / "private.csv").write_text("sop,id\n1.2.826.9.0,C3\n1.2.826.9.1,C1\n1.2.826.9.2,C2\n1.2.826.9.7,C9\n")
+    source = read_source(root, SourceOptions(mapping=str(tmp_path / "private.csv")))
+    assert source.cases.set_index("case_id")["file"].to_dict() == {
+        "C1": "scans/1.dcm",
+        "C2": "scans/2.dcm",
+        "C3": "scans/0.dcm",
+    }
+    assert source.problems["detail"].tolist() == ["labels.csv, line 5: No DICOM file has the row's id."]
+    assert not any(secret in told(source) for secret in SECRETS)
+
+
+def test_table_and_header_that_contradict_each_other_are_reported_by_row(tmp_path: Path) -> None:
+    root = write(
+        tmp_path,
+        f"id,boneage,sex,patient,chronological_age_months,side\n0,100,F,{PATIENT},120,left\n1,110,M,{PATIENT},120,left\n"
+        f"2,120,F,MRN-0815,120,left\n3,130,F,{PATIENT},150,right\n4,99,F,{PATIENT},{BIRTH},left\n",
+        count=5,
+    )
+    source = read_source(root)
+    assert source.cases["case_id"].tolist() == ["0", "3", "4"]
+    assert source.problems[["case_id", "reason"]].to_numpy().tolist() == [
+        ["1", "sex_contradicted"],
+        ["2", "patient_contradicted"],
+    ]
+    assert source.problems["detail"].str.startswith(("labels.csv, line 3: ", "labels.csv, line 4: ")).all()
+    assert set(source.notes["reason"]) == {
+        "age_contradicted",
+        "side_contradicted",
+        "right_hand",
+        "bad_chronological_age",
+    }
+    assert source.cases.set_index("case_id").loc["3", "chronological_age_months"] == pytest.approx(120, abs=0.1)
+    assert not any(secret in told(source) for secret in SECRETS)
+
+
+def test_a_site_may_call_its_patients_otherwise_than_the_headers(tmp_path: Path) -> None:
+    source = read_source(write(tmp_path, "id,boneage,patient\n0,100,P1\n1,110,P1\n2,120,P2\n"))
+    assert len(source.cases) == 3
+
+
+def test_files_named_after_their_patient_get_a_pseudonym_and_are_still_read(tmp_path: Path) -> None:
+    lines = ["file,boneage"]
+    for i in range(12):
+        path = tmp_path / "dicom" / f"Quixotic_Zebedee_{BIRTH}" / f"{PATIENT}_{i}"
+        write_dicom(path, i)
+        lines.append(f"{PATIENT}_{i},{100 + i}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    out = tmp_path / "cohort"
+    arguments = ["prepare", str(tmp_path / "dicom"), str(out), "--table", str(tmp_path / "labels.csv"), "--size", "64"]
+    assert main([*arguments, "--test", "0"]) == 0
+    cases = pd.read_parquet(out / "cases.parquet")
+    assert sorted(cases["bone_age_months"]) == list(range(100, 112))
+    written = b"".join(path.read_bytes() for path in out.iterdir()).decode("latin-1") + cases.to_csv()
+    assert not any(secret in written for secret in SECRETS)
+
+
+def test_bad_files_are_reported_without_their_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    root = write(tmp_path, "id,boneage\n0,100\n1,110\n2,120\nZebedee,90\n")
+    whole = dicom(picture())
+    (root / "Zebedee.dcm").write_bytes(whole[:400])
+    (root / "Quixotic.dcm").write_bytes(b"no DICOM at all")
+    (root / "no_pixels").write_bytes(whole[:450])
+    source = read_source(root)
+    assert len(source.cases) == 3
+    assert sorted(source.problems["reason"]) == ["missing_image", "unreadable", "unreadable", "unsupported_format"]
+    assert not any(secret in told(source) + caplog.text for secret in SECRETS)
+
+
+def test_several_files_of_one_study_are_not_guessed_at(tmp_path: Path) -> None:
+    root = write(tmp_path, "study,boneage\n1.2.826.8.5,100\n", StudyInstanceUID="1.2.826.8.5")
+    source = read_source(root)
+    assert source.cases.empty
+    assert source.problems["reason"].tolist() == ["duplicate_image"]
+
+
+@pytest.mark.filterwarnings("ignore:The value")
+def test_a_header_with_a_long_element_and_a_deflated_file_are_read(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "a.dcm", 1, ImageComments="x" * 600_000)
+    (tmp_path / "b.dcm").write_bytes(dicom(picture(2), DEFLATED))
+    (tmp_path / "labels.csv").write_text("id,boneage\na,100\nb,110\n")
+    assert read_source(tmp_path).cases["sex"].tolist() == ["female", "female"]
+
+
+def test_sex_is_needed_from_one_of_the_two(tmp_path: Path) -> None:
+    root = write(tmp_path, "id,boneage,sex\n0,100,F\n1,110,\n2,100,boy\n", PatientSex=None)
+    source = read_source(root)
+    assert source.cases["sex"].tolist() == ["female", "male"]
+    assert source.problems["reason"].tolist() == ["missing_sex"]
+
+
+def test_a_short_salt_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CARPAL_SALT", "pepper")
+    with pytest.raises(SourceError, match=r"16 bytes or more.*has 6"):
+        read_salt()
+    (tmp_path / "salt").write_bytes(SALT + b"\n")
+    assert read_salt(str(tmp_path / "salt")) == SALT
+    monkeypatch.setenv("CARPAL_SALT", SALT.decode())
+    assert read_salt() == SALT
+    assert SALT.decode() not in repr(SourceOptions(salt=SALT))
+
+
+def test_pictures_beside_dicom_are_read_as_before(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "1.dcm", 1)
+    write_picture(tmp_path / "2.png", 2)
+    (tmp_path / "labels.csv").write_text("id,boneage,male\n1,100,False\n2,110,True\n")
+    source = read_source(tmp_path)
+    assert (source.layout, len(source.cases)) == ("rsna", 2)
+
+
+def test_the_name_in_the_files_of_these_tests_is_there_to_be_found() -> None:
+    assert NAME.encode() in io.BytesIO(dicom(picture())).getvalue()
