@@ -75,4 +75,4 @@ class Border:
             for _ in range(quarter):
                 strip = [(-y, x) for x, y in strip]  # on to the right, the bottom, the left
             points = [((cos * x - sin * y + 0.5) * side, (sin * x + cos * y + 0.5) * side) for x, y in strip]
-            cv2.fillConvexPoly(image_HW, np.rint(points).astype(np.int32), self.level)
+            cv2.fillConvexPoly(image_HW, np.rint(points).astype(np.int32), self.level, cv2.LINE_AA)

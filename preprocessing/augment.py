@@ -40,7 +40,7 @@ class Change:
     blur_side: float
     """Standard deviation of a Gaussian as a share of the side; 0 leaves the picture sharp."""
     noise_sd: float
-    """Share of white."""
+    """Share of the grey level: quantum noise is strongest where bone lets few photons through."""
     noise_seed: tuple[int, int, int]
     marker: Marker | None
     border: Border | None
@@ -63,8 +63,8 @@ class Change:
             image_HW = pixelwise.invert(image_HW)
         if self.noise_sd:
             random_HW = np.frombuffer(_generator(self.noise_seed, 1).bytes(image_HW.size), np.uint8)
-            noise_HW = cv2.LUT(random_HW.reshape(image_HW.shape), np.rint(_NORMAL * self.noise_sd).astype(np.int16))
-            image_HW = cv2.add(image_HW, noise_HW, dtype=cv2.CV_8U)
+            factor_HW = cv2.LUT(random_HW.reshape(image_HW.shape), 1 + np.float32(self.noise_sd) * _NORMAL)
+            image_HW = cv2.multiply(image_HW, factor_HW, dtype=cv2.CV_8U)
         return image_HW
 
 
@@ -98,10 +98,11 @@ def draw_change(limits: Limits, seed: int, case: int, epoch: int) -> Change:
     is_blurred, blur_side = happens(limits.blurred), between(0.3, 1) * limits.blur_side
     is_noisy, noise_sd = happens(limits.noisy), between(0.2, 1) * limits.noise_sd
     is_marked, is_plate = happens(limits.marked), happens(0.3)
+    text = TEXTS[int(between(0, len(TEXTS)))]
     marker = Marker(
-        text=TEXTS[int(between(0, len(TEXTS)))],
+        text=text,
         places=tuple(_edge_place(next(uniforms), next(uniforms)) for _ in range(3)),
-        height=between(0.05, 0.09) * (0.6 if is_plate else 1),
+        height=between(0.05, 0.09) * (0.6 if is_plate or len(text) > 2 else 1),
         level=int(between(170, 256)),
         is_plate=is_plate,
         font=int(between(0, 3)),
@@ -176,8 +177,8 @@ def _generator(key: tuple[int, int, int], stream: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=seed, counter=[0, stream, case, epoch]))
 
 
-_NORMAL = np.array([255 * NormalDist().inv_cdf((i + 0.5) / 256) for i in range(256)])
-"""Normal noise for each value of a random byte: fifteen times as fast as drawing it, and 256 levels suffice."""
+_NORMAL = np.array([NormalDist().inv_cdf((i + 0.5) / 256) for i in range(256)], np.float32)
+"""A normal deviate for each value of a random byte: fifteen times as fast as drawing it, and 256 levels suffice."""
 _LEVELS = np.linspace(0, 1, 256, dtype=np.float32)
 
 

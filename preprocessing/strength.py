@@ -10,13 +10,13 @@ a strong one. What is drawn is uniform within the limit, both ways; zoom and gam
 | shift, share of the side | 0.03 | 0.2 | A2; Deeplasia, BoNet |
 | zoom, times or divided by | 1.05 | 1.25 | A2; Deeplasia; a random crop to 0.875 (Chen), zoom 1.14, is passed at 0.73 |
 | shear | 0° | 10° | none; Deeplasia |
-| brightness, share of white | 0.1 | 0.25 | A2; Santomartino's stress test |
-| contrast, factor about 1 | 0.1 | 0.25 | A2; the same |
+| brightness, share of white | 0.1 | 0.1 | A2; more loses bones of bright films, fingertips of dark ones |
+| contrast, factor about 1 | 0.1 | 0.15 | A2; the same, seen on RSNA 2017 |
 | gamma, to the power of or one over | 1.1 | 1.4 | A2; Deeplasia (0.7 to 1.3) |
 | CLAHE, clip limit 3, probability | 0 | 0.25 | none; Deeplasia |
 | sharpened, probability | 0 | 0.2 | none; Deeplasia |
 | blurred, probability | 0.1 | 0.2 | ours; up to 0.3 % of the side at 0.5, 0.6 % at 1 |
-| noise, probability | 0.1 | 0.2 | ours; standard deviation up to 2 % of white at 0.5, 5 % at 1 |
+| noise, probability | 0.1 | 0.2 | ours; standard deviation up to 3 % of the grey level at 0.5, 8 % at 1 |
 | marker or plate, probability | 0.1 | 0.3 | ours, after nhattoan's artefact training |
 | frame or collimator, probability | 0.1 | 0.3 | the same; up to 5 % of the side at 0.5, 10 % at 1 |
 | inverted, probability | 0.002 | 0.01 | Pan; rare, since the recipe repairs inversions |
@@ -64,7 +64,7 @@ MILD = Limits(
     blurred=0.1,
     blur_side=0.003,
     noisy=0.1,
-    noise_sd=0.02,
+    noise_sd=0.03,
     marked=0.1,
     bordered=0.1,
     border_side=0.05,
@@ -76,15 +76,15 @@ STRONG = Limits(
     shift=0.2,
     zoom=1.25,
     shear_deg=10,
-    brightness=0.25,
-    contrast=0.25,
+    brightness=0.1,
+    contrast=0.15,
     gamma=1.4,
     clahe=0.25,
     sharpened=0.2,
     blurred=0.2,
     blur_side=0.006,
     noisy=0.2,
-    noise_sd=0.05,
+    noise_sd=0.08,
     marked=0.3,
     bordered=0.3,
     border_side=0.1,

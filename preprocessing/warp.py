@@ -56,9 +56,7 @@ def warp_on_host(image_HW: np.ndarray, pose: Pose) -> np.ndarray:
     dy = dy * side / 2 + centre - (yx + yy) * centre
     matrix = np.array([[xx, xy, dx], [yx, yy, dy]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return geometric.warp_affine_with_value_extension(
-        image_HW, matrix, (side, side), flags, cv2.BORDER_REPLICATE, 0
-    )
+    return geometric.warp_affine_with_value_extension(image_HW, matrix, (side, side), flags, cv2.BORDER_REPLICATE, 0)
 
 
 def warp_on_device(images_BHW: Tensor, poses: list[Pose]) -> Tensor:
