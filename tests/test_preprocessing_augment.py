@@ -3,6 +3,7 @@
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import astuple, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from preprocessing.__main__ import main
 from preprocessing.artefacts import TEXTS, Border, Marker
 from preprocessing.augment import Augmentation, Change, draw_change
 from preprocessing.augment_sheet import STRENGTHS, contact_sheet
@@ -205,8 +207,15 @@ def test_an_inversion_is_one() -> None:
     assert np.array_equal(replace(plain(), is_inverted=True).paint(image), 255 - image)
 
 
-def test_the_sheet_has_a_row_a_case_and_a_column_a_strength() -> None:
+def test_the_sheet_shows_the_cases_enlarged_and_unchanged_at_zero() -> None:
     images = pictures(3)
     sheet = contact_sheet(images, ["1", "2", "3"])
-    assert sheet.shape[1] == len(STRENGTHS) * (64 + 4)
-    assert np.array_equal(sheet[16:80, :64], images[0])
+    assert sheet.shape[1] == len(STRENGTHS) * (3 * 64 + 4)
+    assert np.array_equal(sheet[16 : 16 + 192 : 3, : 3 * 64 : 3], images[0])
+
+
+def test_the_command_draws_a_folder_and_a_cohort(source: Path, cohort_folder: Path, tmp_path: Path) -> None:
+    for place in (source, cohort_folder):
+        assert main(["augment-sheet", str(place), str(tmp_path / "sheet.png"), "--cases", "2", "--size", "64"]) == 0
+        sheet = cv2.imread(str(tmp_path / "sheet.png"), cv2.IMREAD_GRAYSCALE)
+        assert sheet.shape == (16 + 2 * (192 + 16), len(STRENGTHS) * 196)
