@@ -42,16 +42,16 @@ def sample(source_or_cohort: str, num_cases: int, size: int) -> tuple[np.ndarray
         cases = cohort.cases.iloc[rows]
     else:
         source, reader = read_rsna(source_or_cohort), Reader(Recipe(size=size))
-        images, rows = [], []
+        images, kept = [], []
         for row in _spread(np.arange(len(source.cases)), num_cases):
             try:
                 images.append(reader.read((source.folder / source.cases["file"].iloc[row]).read_bytes()).pixels[0])
             except RadiographError:  # refused cases never reach training
                 continue
-            rows.append(row)
+            kept.append(row)
         if not images:
             raise SourceError(f"None of {num_cases} files tried in {source_or_cohort} is a radiograph. Try more cases.")
-        images_NHW, cases = np.stack(images), source.cases.iloc[rows]
+        images_NHW, cases = np.stack(images), source.cases.iloc[kept]
     labels = [
         f"{case} {'m' if is_male else 'f'} {months:.0f} months"
         for case, is_male, months in zip(cases["case_id"], cases["is_male"], cases["bone_age_months"], strict=True)
