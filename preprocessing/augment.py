@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-import numpy as np
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import asks the network for a newer release otherwise
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # as in warp.py
 
 import albumentations.augmentations.pixel.functional as pixelwise
 import cv2
+import numpy as np
 import torch
 
 from preprocessing.artefacts import TEXTS, Border, Marker
@@ -54,7 +53,7 @@ class Change:
         if self.blur_side:
             image_HW = cv2.GaussianBlur(image_HW, (0, 0), self.blur_side * image_HW.shape[0])
         elif self.is_sharpened:
-            soft_HW = cv2.GaussianBlur(image_HW, (0, 0), 0.01 * image_HW.shape[0])
+            soft_HW = cv2.GaussianBlur(image_HW, (0, 0), 0.006 * image_HW.shape[0])
             image_HW = cv2.addWeighted(image_HW, 1.5, soft_HW, -0.5, 0)
         for artefact in (self.marker, self.border):
             if artefact:

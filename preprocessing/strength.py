@@ -5,10 +5,10 @@ a strong one. What is drawn is uniform within the limit, both ways; zoom and gam
 
 | limit | at 0.5 | at 1 | sources (mild; strong) |
 |---|---|---|---|
-| mirrored, probability | 0.5 | 0.5 | nhattoan A2, Chen; Deeplasia |
+| mirrored, probability | 0.5 | 0.5 | nhattoan A2; Deeplasia |
 | rotation | 7° | 30° | A2; Deeplasia; BoNet's 20° is passed at 0.78 |
 | shift, share of the side | 0.03 | 0.2 | A2; Deeplasia, BoNet |
-| zoom, times or divided by | 1.05 | 1.25 | A2; Deeplasia; a random crop to 0.875 (Chen), zoom 1.14, is passed at 0.73 |
+| zoom, times or divided by | 1.05 | 1.25 | A2; Deeplasia; a crop to 0.875 (224 of 256), zoom 1.14, is passed at 0.73 |
 | shear | 0° | 10° | none; Deeplasia |
 | brightness, share of white | 0.1 | 0.1 | A2; more loses bones of bright films, fingertips of dark ones |
 | contrast, factor about 1 | 0.1 | 0.15 | A2; the same, seen on RSNA 2017 |

@@ -7,7 +7,10 @@ Shape letters: B batch, H height, W width.
 """
 
 import math
+import os
 from dataclasses import dataclass
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import asks the network for a newer release otherwise
 
 import albumentations.augmentations.geometric.functional as geometric
 import cv2
