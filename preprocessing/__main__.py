@@ -1,4 +1,4 @@
-"""Command line of the first stage: ``python -m preprocessing phantom|prepare``."""
+"""Command line of the first stage: ``python -m preprocessing phantom|prepare|augment-sheet``."""
 
 import argparse
 import sys
@@ -8,7 +8,7 @@ from preprocessing.prepare import PrepareError, prepare, thread_map
 from preprocessing.progress import Progress
 from preprocessing.recipe import Recipe
 from preprocessing.sources import SourceError, add_options, options_of, read_source
-from preprocessing.storage import StorageError, as_path
+from preprocessing.storage import StorageError, as_path, write_atomic
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,6 +54,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--address", help="Ray cluster to spread the work over (default: this machine's cores)")
     add_options(command)
     command.set_defaults(run=_prepare)
+
+    sheet = commands.add_parser("augment-sheet", help="draw what each augmentation strength does to real cases")
+    sheet.add_argument("source", help="a cohort, or a folder in the RSNA layout; local or an fsspec URI")
+    sheet.add_argument("out", help="PNG file to write")
+    sheet.add_argument("--cases", type=int, default=12, help="rows of the sheet (default 12)")
+    sheet.add_argument("--size", type=int, default=192, help="pixels a side, for a folder (default 192)")
+    sheet.add_argument("--seed", type=int, default=0, help="of the changes")
+    sheet.set_defaults(run=_augment_sheet)
     return parser
 
 
@@ -94,6 +102,17 @@ def _prepare(options: argparse.Namespace) -> None:
         print(f"{count} x {reason} (see {options.cohort}/rejected.csv)")
     for reason, count in source.notes["reason"].value_counts().items():
         print(f"{count} x {reason}, used all the same (see {options.cohort}/notes.csv)")
+
+
+def _augment_sheet(options: argparse.Namespace) -> None:
+    import cv2  # only here, as are the augmentation's own slow imports
+
+    from preprocessing.augment_sheet import contact_sheet, sample
+
+    images_NHW, labels = sample(options.source, options.cases, options.size)
+    sheet_HW = contact_sheet(images_NHW, labels, options.seed)
+    write_atomic(as_path(options.out), cv2.imencode(".png", sheet_HW)[1].tobytes())
+    print(f"{len(labels)} cases drawn: {options.out}")
 
 
 if __name__ == "__main__":

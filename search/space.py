@@ -34,7 +34,10 @@ class TrialConfig:
     max_images_seen: int = 12_000
     """Upper bound on training images shown per fold, repeats counted: it keeps large cohorts affordable."""
     augmentation: float = 0.5
-    """Strength in 0..1 of the random changes to training images; 0 leaves them alone."""
+    """Strength in 0..1 of the random changes to training images; 0 leaves them alone; see preprocessing.strength."""
+    warp_on: str = "auto"
+    """Where they are turned, shifted and zoomed: ``host`` (one by one, OpenCV), ``device`` (a batch at once, torch), or
+    ``auto``: the device unless it is the CPU."""
     weight_l1: float = 1.0
     """Weight of the smooth L1 distance between expected and reference bone age, in years."""
     weight_ldl: float = 0.3
@@ -49,6 +52,8 @@ class TrialConfig:
     def __post_init__(self) -> None:
         if self.head not in ("bins", "normal"):
             raise ValueError(f"head must be 'bins' or 'normal', got {self.head!r}.")
+        if self.warp_on not in ("host", "device", "auto"):
+            raise ValueError(f"warp_on must be 'host', 'device' or 'auto', got {self.warp_on!r}.")
         for name in (
             "sex_features",
             "batch_size",
@@ -114,7 +119,7 @@ STARTING_POINTS: dict[str, list[dict[str, Any]]] = {
             "learning_rate": 3e-3,
             "weight_ldl": 0.3,
             "weight_spread": 0.0,
-            "augmentation": 0.2,
+            "augmentation": 0.3,
         }
         for head in ("bins", "normal")
     ]

@@ -3,6 +3,7 @@
 Shape letters: B batch, N cases, M monthly bins, H height, W width.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from preprocessing.augment import apply, augmentation
+from preprocessing.augment import Augmentation
 from preprocessing.cohort import Cohort
 from search.losses import loss
 from search.model import BIN_MONTHS, BoneAgeNet
@@ -87,7 +88,7 @@ def train_fold(
     seed = config.seed * 1009 + fold  # every fold starts from weights and an order of its own
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    transform = augmentation(config.augmentation, seed)
+    augment = Augmentation(config.augmentation, seed, device, config.warp_on)
     model = BoneAgeNet(config, float(months[rows].mean()), float(months[rows].std()))
     model = model.to(device).to(memory_format=torch.channels_last)
     batch_size = min(config.batch_size, len(rows))
@@ -101,8 +102,8 @@ def train_fold(
     probabilities = np.empty(0, np.float32)
     model.train()
     for step in range(1, num_steps + 1):
-        batch = next(batches)
-        images = torch.from_numpy(apply(transform, pixels[batch])).to(device)
+        epoch, batch = next(batches)
+        images = augment(pixels[batch], batch, epoch)
         with mixed_precision(device):
             logits = model(images, torch.from_numpy(is_male[batch]).to(device))
         value = loss(logits, torch.from_numpy(months[batch]).to(device), config)
@@ -172,12 +173,12 @@ def _one_cycle(progress: float, warm_up: float = 0.1) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
 
 
-def _batches(rows: np.ndarray, batch_size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Endless batches of row numbers; each pass is shuffled anew and its incomplete last batch is left out."""
-    while True:
+def _batches(rows: np.ndarray, batch_size: int, rng: np.random.Generator) -> Iterator[tuple[int, np.ndarray]]:
+    """Endless (epoch, row numbers); each epoch is shuffled anew and its incomplete last batch is left out."""
+    for epoch in itertools.count():
         order = rng.permutation(rows)
         for start in range(0, len(order) - batch_size + 1, batch_size):
-            yield np.sort(order[start : start + batch_size])  # in order on disk
+            yield epoch, np.sort(order[start : start + batch_size])  # in order on disk
 
 
 def mixed_precision(device: str) -> torch.autocast:

@@ -9,12 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from preprocessing.augment import apply, augmentation
 from preprocessing.cohort import Cohort
 from search.losses import loss
 from search.model import BIN_MONTHS, BoneAgeNet, expected_months, load_model
 from search.space import TrialConfig
-from search.train import REPORTS, Measurement, TrainingError, train_fold
+from search.train import REPORTS, Measurement, TrainingError, _batches, train_fold
 
 TINY = TrialConfig(backbone="test_resnet", sex_features=4, batch_size=8, max_images_seen=80)
 HEADS = ["bins", "normal"]
@@ -91,11 +90,15 @@ def test_a_loss_that_is_not_finite_ends_the_fold(cohort: Cohort) -> None:
         train_fold(TrialConfig(**TINY.to_dict() | {"learning_rate": 1e30}), cohort, 0)
 
 
-def test_augmentation_is_the_identity_at_zero_and_seeded_above() -> None:
-    images = np.random.default_rng(0).integers(0, 255, (6, 64, 64)).astype(np.uint8)
-    assert apply(augmentation(0.0, 1), images) is images
-    first, again, other = (apply(augmentation(0.7, seed), images) for seed in (1, 1, 2))
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-    assert first.shape == images.shape
-    assert first.dtype == np.uint8
+@pytest.mark.parametrize("warp_on", ["host", "device"])
+def test_training_with_augmentation_gives_the_same_weights_twice(cohort: Cohort, warp_on: str) -> None:
+    config = TrialConfig(**TINY.to_dict() | {"augmentation": 1.0, "warp_on": warp_on})
+    a, b = train_fold(config, cohort, 0), train_fold(config, cohort, 0)
+    assert all(torch.equal(x, y) for x, y in zip(a.model.parameters(), b.model.parameters(), strict=True))
+
+
+def test_each_epoch_changes_each_case_anew() -> None:
+    batches = _batches(np.arange(10), 4, np.random.default_rng(0))
+    drawn = [next(batches) for _ in range(6)]
+    assert [epoch for epoch, _ in drawn] == [0, 0, 1, 1, 2, 2]
+    assert all(len(set(drawn[i][1]) | set(drawn[i + 1][1])) == 8 for i in (0, 2, 4))
