@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from preprocessing.environment import prepare as prepare_environment
 from preprocessing.prepare import PrepareError, prepare, thread_map
@@ -62,6 +63,16 @@ def _parser() -> argparse.ArgumentParser:
     sheet.add_argument("--size", type=int, default=192, help="pixels a side, for a folder (default 192)")
     sheet.add_argument("--seed", type=int, default=0, help="of the changes")
     sheet.set_defaults(run=_augment_sheet)
+
+    train = commands.add_parser("train-segmenter", help="learn to find hands from pictures and their masks")
+    train.add_argument("images", help="folder of pictures, bone bright; a poses.json beside it teaches alignment")
+    train.add_argument("masks", help="folder of masks with the same names: 0 is background")
+    train.add_argument("out", help="file for the weights (.safetensors)")
+    train.add_argument("--adapt", help="folder of unlabelled radiographs to go on learning from by self-training")
+    train.add_argument("--start", help="weights to begin from, or 'shipped' (default: random ones)")
+    train.add_argument("--steps", type=int, default=2000, help="of 24 pictures each (default 2000)")
+    train.add_argument("--seed", type=int, default=0, help="of weights, samples and the part held out")
+    train.set_defaults(run=_train_segmenter)
     return parser
 
 
@@ -113,6 +124,22 @@ def _augment_sheet(options: argparse.Namespace) -> None:
     sheet_HW = contact_sheet(images_NHW, labels, options.seed)
     write_atomic(as_path(options.out), cv2.imencode(".png", sheet_HW)[1].tobytes())
     print(f"{len(labels)} cases drawn: {options.out}")
+
+
+def _train_segmenter(options: argparse.Namespace) -> None:
+    from preprocessing.segmenter import SHIPPED  # only here: PyTorch takes seconds to load
+    from preprocessing.segmenter_training import Training, learn
+
+    start = SHIPPED if options.start == "shipped" else options.start and Path(options.start).absolute()
+    learn(
+        Path(options.images).absolute(),
+        Path(options.masks).absolute(),
+        Path(options.out).absolute(),
+        Training(steps=options.steps, seed=options.seed),
+        start=start,
+        adapt_to=options.adapt and Path(options.adapt).absolute(),
+        progress=lambda text: Progress(text, options.steps),
+    )
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ import numpy as np
 
 from preprocessing.pose import Pose
 from preprocessing.segmenter import SIDE, stretch
+from preprocessing.segmenter_pairs import Pair
 
-ByteArray = np.ndarray
 DrawWrong = Callable[[np.random.Generator], np.ndarray]
 """Draws ``(H, W)`` uint8 that is no hand."""
 
@@ -22,22 +22,10 @@ _WRONG, _TWO_HANDS, _INVERTED = 0.22, 0.06, 0.25
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One picture with its hand's mask."""
-
-    image_HW: ByteArray
-    """uint8, bone bright."""
-    mask_HW: ByteArray
-    """uint8, 255 on hand and forearm."""
-    pose: Pose | None
-    """None where nobody measured it: such a pair teaches the mask alone."""
-
-
-@dataclass(frozen=True)
 class Sample:
     """What the network sees once, and should answer."""
 
-    image_SS: ByteArray
+    image_SS: np.ndarray
     """uint8."""
     mask_SS: np.ndarray
     """float32, 0 or 1."""
@@ -106,7 +94,7 @@ def _view(pair: Pair, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray,
     return image, (mask > 127).astype(np.float32), points @ inverse.T
 
 
-def _guess(mask_HW: ByteArray) -> Pose:
+def _guess(mask_HW: np.ndarray) -> Pose:
     """A stand-in where no pose was measured: upright, as long as the mask is high."""
     rows, columns = np.nonzero(mask_HW)
     if not len(rows):
@@ -128,7 +116,7 @@ def _border(rng: np.random.Generator) -> float | None:
 
 
 def _warp(
-    image_HW: ByteArray, affine: np.ndarray, rng: np.random.Generator, border: float | None
+    image_HW: np.ndarray, affine: np.ndarray, rng: np.random.Generator, border: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Map a picture into the square, bent a little; the displacement comes back with it."""
     coarse = rng.normal(0, 1, (5, 5, 2)).astype(np.float32)
@@ -140,7 +128,7 @@ def _warp(
     return _remap(image_HW, affine, field, mode, border or 0.0), field
 
 
-def _remap(image_HW: ByteArray, affine: np.ndarray, field: np.ndarray, mode: int, border: float) -> np.ndarray:
+def _remap(image_HW: np.ndarray, affine: np.ndarray, field: np.ndarray, mode: int, border: float) -> np.ndarray:
     rows, columns = np.mgrid[:SIDE, :SIDE].astype(np.float32)
     inverse = cv2.invertAffineTransform(affine).astype(np.float32)
     points = np.stack([columns, rows], -1) + field
@@ -230,7 +218,7 @@ def _letters(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> N
     plate[:] = plate * (1 - ink) + np.float32(rng.uniform(0.5, 1.2)) * ink
 
 
-def _digitise(image: np.ndarray, rng: np.random.Generator) -> ByteArray:
+def _digitise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Blur, noise, coarse levels and compression of what arrives as a file."""
     if rng.uniform() < 0.4:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.6))

@@ -1,9 +1,8 @@
 """Learn hand segmentation from pairs of picture and mask, and say how well it went on pairs held out."""
 
-import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from preprocessing.pose import Pose
-from preprocessing.segmenter import SIDE, Segmenter, build, letterbox, network_input, save, stretch
-from preprocessing.segmenter_samples import DrawWrong, Pair, draw_sample
-
-IMAGE_SIDE = 320
-"""Longest side of the pictures kept in memory, in pixels: finer than the network sees."""
-
-
-class TrainingError(ValueError):
-    """The pairs cannot be learnt from."""
+from preprocessing.drawing.wrong import KINDS, draw_wrong_input
+from preprocessing.segmenter import Segmenter, build, network_input, save
+from preprocessing.segmenter_adaptation import SHARES, lessons, read_unlabelled
+from preprocessing.segmenter_pairs import Pair, TrainingError, overlap, read_pairs
+from preprocessing.segmenter_samples import draw_sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,75 +34,80 @@ class Training:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Overlap:
-    """How masks found lie on masks given."""
+def learn(
+    images: Path,
+    masks: Path,
+    out: Path,
+    settings: Training,
+    *,
+    start: Path | None,
+    adapt_to: Path | None,
+    progress: Callable[[str], Callable[[int], None]],
+) -> None:
+    """Train a segmenter from folders, print how its masks lie on those held out, and write its weights.
 
-    jaccard: tuple[float, ...]
-    dice: tuple[float, ...]
+    Args:
+        images: Pictures.
+        masks: Their masks.
+        out: File for the weights; after each round of self-training it holds that round's.
+        settings: Of each round.
+        start: Weights to begin from.
+        adapt_to: Unlabelled radiographs; None trains on the pairs alone.
+        progress: Makes a reporter of steps for a round, given its name.
 
-    def summary(self) -> str:
-        """Median and worst over the pictures."""
-        jaccard, dice = np.array(self.jaccard), np.array(self.dice)
-        return (
-            f"Jaccard median {np.median(jaccard):.3f}, lowest tenth {np.quantile(jaccard, 0.1):.3f}, "
-            f"lowest {jaccard.min():.3f}; Dice median {np.median(dice):.3f} (n = {len(jaccard)})"
+    Raises:
+        TrainingError: The folders cannot be learnt from.
+        SegmenterError: `start` is no segmenter.
+    """
+    pairs = read_pairs(images, masks)
+    kept, held_out = split(pairs, settings)
+    unlabelled = read_unlabelled(adapt_to) if adapt_to else []
+    started = {"start": Segmenter(start).sha256 if start else None, "settings": asdict(settings), "pairs": len(pairs)}
+    network = train(kept, settings, start=start, progress=progress("steps of learning from pairs"))
+    save(network, out, started)
+    print(f"pairs held out: {overlap(Segmenter(out), held_out).summary()}")
+    for number, share in enumerate(SHARES if unlabelled else (), start=1):
+        found, last = lessons(unlabelled, out, share)
+        repeated = found * max(1, round(len(kept) / len(found)))  # as many real lessons as drawn ones
+        again = replace(settings, seed=settings.seed + number)
+        network = train(kept + repeated, again, start=out, progress=progress(f"steps of self-training, round {number}"))
+        save(network, out, {**started, "adapted": len(unlabelled), "round": number})
+        print(
+            f"round {number}: learnt from {len(found)} of {len(unlabelled)} radiographs (doubt up to {last:.2f}); "
+            f"pairs held out: {overlap(Segmenter(out), held_out).summary()}"
         )
 
 
-def read_pairs(images: Path, masks: Path) -> list[Pair]:
-    """Read pictures and masks of the same stem; poses come from a ``poses.json`` beside either folder, if there.
-
-    Args:
-        images: Folder of 8- or 16-bit pictures, bone bright.
-        masks: Folder of masks: 0 is background, anything else is hand and forearm.
+def split(pairs: list[Pair], settings: Training) -> tuple[list[Pair], list[Pair]]:
+    """The pairs to learn from and those held out, drawn by the seed.
 
     Raises:
-        TrainingError: No pair, or a mask of another shape than its picture.
+        TrainingError: Fewer than two pairs.
     """
-    poses: dict[str, Any] = {}
-    for place in dict.fromkeys((images, images.parent, masks.parent)):
-        if (place / "poses.json").is_file():
-            poses |= json.loads((place / "poses.json").read_text())
-    found = {path.stem: path for path in sorted(images.iterdir()) if path.is_file()}
-    pairs = []
-    for path in sorted(masks.iterdir()):
-        if path.stem not in found:
-            continue
-        image = cv2.imread(str(found[path.stem]), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
-        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        if image is None or mask is None:
-            continue
-        if image.shape != mask.shape:
-            raise TrainingError(
-                f"A mask must be as large as its picture; {path.name} has {mask.shape[1]} x {mask.shape[0]} pixels, "
-                f"the picture {image.shape[1]} x {image.shape[0]}. Write it again at the picture's size."
-            )
-        pairs.append(reduced(image, mask, _pose(poses.get(path.stem))))
-    if not pairs:
-        raise TrainingError(f"{images} and {masks} share no picture of the same name. Name two folders that do.")
-    return pairs
+    if len(pairs) < 2:
+        raise TrainingError(f"Two pairs or more are needed, one to be held out, got {len(pairs)}.")
+    order = np.random.default_rng(settings.seed).permutation(len(pairs))
+    count = max(1, round(settings.held_out * len(pairs)))
+    return [pairs[i] for i in order[count:]], [pairs[i] for i in order[:count]]
 
 
 def train(
     pairs: list[Pair],
-    draw_wrong: DrawWrong,
     settings: Training,
     *,
     start: Path | None = None,
     progress: Callable[[int], None] = lambda _: None,
-) -> tuple[nn.Module, list[int]]:
+) -> nn.Module:
     """Train a segmenter.
 
     Args:
-        pairs: All of them; the share to hold out is drawn here.
-        draw_wrong: Draws pictures that are no hand.
+        pairs: To learn from; wrong inputs are drawn beside them.
         settings: How.
         start: Weights to begin from; None begins from random ones.
         progress: Called with the number of steps done.
 
     Returns:
-        The network in eval mode, and the indices of the pairs held out.
+        The network in eval mode.
 
     Raises:
         TrainingError: No weights to start from and no pose among the pairs: alignment could not be learnt.
@@ -118,10 +117,6 @@ def train(
             "To learn poses from the beginning, pairs need a poses.json beside them, as `phantom` writes it. "
             "Name weights to start from, or learn from phantoms first."
         )
-    rng = np.random.default_rng(settings.seed)
-    order = rng.permutation(len(pairs))
-    held_out = order[: max(1, round(settings.held_out * len(pairs)))].tolist()
-    learnt = [pairs[i] for i in order[len(held_out) :]] or pairs
     torch.manual_seed(settings.seed)
     network = build() if start is None else Segmenter(start).network
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -130,7 +125,7 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, settings.learning_rate, total_steps=settings.steps, pct_start=0.1
     )
-    samples = _Samples(learnt, draw_wrong, settings.steps * settings.batch_size, settings.seed)
+    samples = _Samples(pairs, settings.steps * settings.batch_size, settings.seed)
     loader = DataLoader(samples, settings.batch_size, num_workers=settings.workers, worker_init_fn=_one_thread)
     for step, batch in enumerate(loader, start=1):
         parts = [part.to(device) for part in batch]
@@ -143,25 +138,7 @@ def train(
         optimiser.step()
         schedule.step()
         progress(step)
-    return network.to("cpu").eval(), held_out
-
-
-def overlap(segment: Segmenter, pairs: list[Pair]) -> Overlap:
-    """Measure masks on upright, whole pictures: intersection over union (Jaccard) and Dice, per picture."""
-    jaccard, dice = [], []
-    for pair in pairs:
-        square, affine = letterbox(stretch(pair.image_HW))
-        found = segment(np.rint(square).astype(np.uint8)).mask_HW > 0.5
-        given = cv2.warpAffine(pair.mask_HW, affine, (SIDE, SIDE), flags=cv2.INTER_LINEAR) > 127
-        both, either = float((found & given).sum()), float((found | given).sum())
-        jaccard.append(both / max(either, 1.0))
-        dice.append(2 * both / max(float(found.sum() + given.sum()), 1.0))
-    return Overlap(tuple(jaccard), tuple(dice))
-
-
-def write(network: nn.Module, path: Path, settings: Training, about: dict[str, Any]) -> None:
-    """Write the weights with the settings that made them."""
-    save(network, path, {**about, "settings": asdict(settings)})
+    return network.to("cpu").eval()
 
 
 def _loss(
@@ -190,40 +167,24 @@ def _loss(
 class _Samples(Dataset[tuple[Any, ...]]):
     """Sample i depends on the seed and i alone, whichever process draws it."""
 
-    def __init__(self, pairs: list[Pair], draw_wrong: DrawWrong, count: int, seed: int) -> None:
-        self._pairs, self._draw_wrong, self._count, self._seed = pairs, draw_wrong, count, seed
+    def __init__(self, pairs: list[Pair], count: int, seed: int) -> None:
+        self._pairs, self._count, self._seed = pairs, count, seed
 
     def __len__(self) -> int:
         return self._count
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         rng = np.random.default_rng(np.random.SeedSequence([self._seed, index]))
-        sample = draw_sample(self._pairs, self._draw_wrong, rng)
+        sample = draw_sample(self._pairs, _draw_wrong, rng)
         flags = (np.float32(flag) for flag in (sample.has_pose, sample.is_hand, sample.is_inverted))
         return sample.image_SS, sample.mask_SS, sample.coordinates_SS2, *flags
+
+
+def _draw_wrong(rng: np.random.Generator) -> np.ndarray:
+    return draw_wrong_input(KINDS[rng.integers(len(KINDS))], rng, height=224)
 
 
 def _one_thread(_: int) -> None:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     os.nice(1)
-
-
-def reduced(image: np.ndarray, mask: np.ndarray, pose: Pose | None) -> Pair:
-    scale = min(1.0, IMAGE_SIDE / max(image.shape))
-    image = stretch(image) if image.dtype != np.uint8 else image
-    if scale < 1:
-        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        mask = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
-        pose = pose and pose.moved(np.array([[scale, 0, scale / 2 - 0.5], [0, scale, scale / 2 - 0.5]]))
-    return Pair(image, np.where(mask > (0 if mask.max() == 1 else 127), np.uint8(255), np.uint8(0)), pose)
-
-
-def _pose(truth: dict[str, Any] | None) -> Pose | None:
-    if truth is None:
-        return None
-    (x, y), (tip_x, tip_y) = truth["landmarks"]["wrist"], truth["landmarks"]["middle_fingertip"]
-    length = float(np.hypot(tip_x - x, tip_y - y))
-    rotation = float(np.degrees(np.arctan2(tip_x - x, y - tip_y)))
-    return Pose((x, y), length, rotation, truth.get("side", "left") == "left", 0.0)

@@ -1,0 +1,114 @@
+"""Pairs of picture and mask for the segmenter: read from folders, held at one resolution, and compared."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from preprocessing.pose import Pose
+from preprocessing.segmenter import SIDE, Segmenter, letterbox, stretch
+
+IMAGE_SIDE = 320
+"""Longest side of the pictures kept in memory, in pixels: finer than the network sees."""
+
+
+class TrainingError(ValueError):
+    """The pairs cannot be learnt from."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One picture with its hand's mask."""
+
+    image_HW: np.ndarray
+    """uint8, bone bright."""
+    mask_HW: np.ndarray
+    """uint8, 255 on hand and forearm."""
+    pose: Pose | None
+    """None where nobody measured it: such a pair teaches the mask alone."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How masks found lie on masks given."""
+
+    jaccard: tuple[float, ...]
+    dice: tuple[float, ...]
+
+    def summary(self) -> str:
+        """Median and worst over the pictures."""
+        jaccard, dice = np.array(self.jaccard), np.array(self.dice)
+        return (
+            f"Jaccard median {np.median(jaccard):.3f}, lowest tenth {np.quantile(jaccard, 0.1):.3f}, "
+            f"lowest {jaccard.min():.3f}; Dice median {np.median(dice):.3f} (n = {len(jaccard)})"
+        )
+
+
+def read_pairs(images: Path, masks: Path) -> list[Pair]:
+    """Read pictures and masks of the same stem; poses come from a ``poses.json`` beside either folder, if there.
+
+    Args:
+        images: Folder of 8- or 16-bit pictures, bone bright.
+        masks: Folder of masks: 0 is background, anything else is hand and forearm.
+
+    Raises:
+        TrainingError: No pair, or a mask of another shape than its picture.
+    """
+    poses: dict[str, Any] = {}
+    for place in dict.fromkeys((images, images.parent, masks.parent)):
+        if (place / "poses.json").is_file():
+            poses |= json.loads((place / "poses.json").read_text())
+    found = {path.stem: path for path in sorted(images.iterdir()) if path.is_file()}
+    pairs = []
+    for path in sorted(masks.iterdir()):
+        if path.stem not in found:
+            continue
+        image = cv2.imread(str(found[path.stem]), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
+        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        if image is None or mask is None:
+            continue
+        if image.shape != mask.shape:
+            raise TrainingError(
+                f"A mask must be as large as its picture; {path.name} has {mask.shape[1]} x {mask.shape[0]} pixels, "
+                f"the picture {image.shape[1]} x {image.shape[0]}. Write it again at the picture's size."
+            )
+        pairs.append(reduced(image, mask, _pose(poses.get(path.stem))))
+    if not pairs:
+        raise TrainingError(f"{images} and {masks} share no picture of the same name. Name two folders that do.")
+    return pairs
+
+
+def reduced(image: np.ndarray, mask: np.ndarray, pose: Pose | None) -> Pair:
+    scale = min(1.0, IMAGE_SIDE / max(image.shape))
+    image = stretch(image) if image.dtype != np.uint8 else image
+    if scale < 1:
+        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        mask = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
+        pose = pose and pose.moved(np.array([[scale, 0, scale / 2 - 0.5], [0, scale, scale / 2 - 0.5]]))
+    return Pair(image, np.where(mask > (0 if mask.max() == 1 else 127), np.uint8(255), np.uint8(0)), pose)
+
+
+def overlap(segment: Segmenter, pairs: list[Pair]) -> Overlap:
+    """Measure masks on upright, whole pictures: intersection over union (Jaccard) and Dice, per picture."""
+    jaccard, dice = [], []
+    for pair in pairs:
+        square, affine = letterbox(stretch(pair.image_HW))
+        found = segment(np.rint(square).astype(np.uint8)).mask_HW > 0.5
+        given = cv2.warpAffine(pair.mask_HW, affine, (SIDE, SIDE), flags=cv2.INTER_LINEAR) > 127
+        both, either = float((found & given).sum()), float((found | given).sum())
+        jaccard.append(both / max(either, 1.0))
+        dice.append(2 * both / max(float(found.sum() + given.sum()), 1.0))
+    return Overlap(tuple(jaccard), tuple(dice))
+
+
+def _pose(truth: dict[str, Any] | None) -> Pose | None:
+    if truth is None:
+        return None
+    (x, y), (tip_x, tip_y) = truth["landmarks"]["wrist"], truth["landmarks"]["middle_fingertip"]
+    length = float(np.hypot(tip_x - x, tip_y - y))
+    rotation = float(np.degrees(np.arctan2(tip_x - x, y - tip_y)))
+    return Pose((x, y), length, rotation, truth.get("side", "left") == "left", 0.0)
