@@ -41,7 +41,7 @@ def draw_soft_tissue(
 
     canvas = np.zeros(shape_HW, np.uint8)
     for circles in _parts(hand, plump):
-        _fill_hull(canvas, [(placement.to_pixels(x, y), radius * placement.scale) for x, y, radius in circles])
+        fill_hull(canvas, [(placement.to_pixels(x, y), radius * placement.scale) for x, y, radius in circles])
     smooth = cv2.GaussianBlur(canvas, (0, 0), 1.6 * placement.scale)
     outline_HW = np.where(smooth > 127, np.uint8(255), np.uint8(0))
     steepness = 255 / (2.5 * 1.6 * placement.scale)  # grey levels per pixel across the smoothed rim
@@ -110,7 +110,8 @@ def _parts(hand: Hand, plump: float) -> list[list[tuple[float, float, float]]]:
     return parts
 
 
-def _fill_hull(canvas: np.ndarray, circles: list[tuple[tuple[float, float], float]]) -> None:
+def fill_hull(canvas: np.ndarray, circles: list[tuple[tuple[float, float], float]]) -> None:
+    """Fills the convex hull of circles ((x, y), radius), in pixels, with 255."""
     turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     rim = np.stack([np.cos(turn), np.sin(turn)], axis=1)
     points = np.concatenate([np.array(centre) + radius * rim for centre, radius in circles])
