@@ -32,6 +32,10 @@ class Habit:
     """Factor of the soft tissue beside the bones; None is drawn as ordinary."""
     web: float | None = None
     """How far skin joins the fingers along the proximal phalanx, 0 to 0.5; None draws no web of its own."""
+    palm_mm: float = 0.0
+    """More soft tissue at the ball of the little finger and of the thumb."""
+    mineral: float = 1.0
+    """Factor of the attenuation of bone: less shows bones that hardly stand out, as of young or plump hands."""
     relief: tuple[float, float] = (0.42, 0.85)
     """Thickness of a slender part, and what a broad one has on top of it."""
     rotation_deg: float | None = None
@@ -51,7 +55,7 @@ def draw_habit(rng: np.random.Generator, *, posed: bool, turned: bool) -> Habit:
     """Draws a habit: `posed` varies build and pose, `turned` lays the hand at any angle."""
     spread, closed = rng.uniform(-0.2, 1.8), rng.random() < 0.25
     length = float(np.clip(1 + 0.09 * rng.standard_normal(), 0.78, 1.15))
-    fat = float(np.clip(rng.normal(1.08, 0.16) + 1.1 * (1 - length), 0.8, 1.55))
+    fat = float(np.clip(rng.normal(1.15, 0.16) + 1.1 * (1 - length), 0.8, 1.55))
     drawn = Habit(
         spread=float(-0.6 + 0.3 * rng.random() if closed else spread),
         thumb_deg=float(rng.uniform(-24, 22)),
@@ -62,9 +66,11 @@ def draw_habit(rng: np.random.Generator, *, posed: bool, turned: bool) -> Habit:
         palm_length=float(0.5 + 0.5 * length + 0.03 * rng.uniform(-1, 1)),
         plump=fat,
         web=float(rng.uniform(0.15, 0.5)),
-        relief=(float(rng.uniform(0.2, 0.45)), float(rng.uniform(0.7, 1.1))),
+        palm_mm=float(rng.uniform(0.0, 5.0)),
+        mineral=float(rng.uniform(0.45, 1.05)),
+        relief=(float(rng.uniform(0.12, 0.42)), float(rng.uniform(0.8, 1.3))),
         rotation_deg=float(np.clip(14 * rng.standard_normal(), -40, 40)),
-        share=float(rng.uniform(0.48, 0.95)),
+        share=float(rng.uniform(0.5, 0.97)),
     )
     angle = float(rng.uniform(0, 360))
     if not posed:

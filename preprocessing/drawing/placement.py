@@ -50,7 +50,7 @@ def place(hand: Hand, height: int, width: int, rng: np.random.Generator, habit: 
     scale = min(share * height / (high[1] - low[1]), 0.97 * width / (high[0] - low[0]))
     slack_x, slack_y = width - scale * (high[0] - low[0]), height - scale * (high[1] - low[1])
     if habit.rotation_deg is not None:  # anywhere, and with little or much of the forearm
-        wrist = (float(-scale * low[0] + slack_x * shift_x), float(-scale * low[1] + slack_y * shift_y))
+        wrist = (float(-scale * low[0] + slack_x * (0.15 + 0.7 * shift_x)), float(-scale * low[1] + slack_y * shift_y))
         return Placement(rotation=rotation, scale=float(scale), wrist=wrist)
     wrist = (
         float(-scale * low[0] + slack_x * (0.15 + 0.7 * shift_x)),

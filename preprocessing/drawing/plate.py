@@ -64,7 +64,7 @@ def draw_plate(
     fine, fine_HW = placement.enlarged(_FINER), (height * _FINER, width * _FINER)
     tissue = draw_soft_tissue(hand, placement, (height, width), rng, habit)
     texture_HW = _trabeculae(height, width, placement.scale, rng)
-    mineral = rng.uniform(0.68, 1.25)
+    mineral = rng.uniform(0.68, 1.25) * habit.mineral
 
     states = {centre: maturity(centre, sex, bone_age_months, tempo[centre]) for centre in CENTRES}
     reach = 125.0 if habit.is_ordinary else max(125.0, float(np.hypot(height, width)) / placement.scale)

@@ -48,7 +48,7 @@ def draw_soft_tissue(
 
     canvas = np.zeros(shape_HW, np.uint8)
     longest = 0.0 if habit.is_ordinary else float(np.hypot(*shape_HW)) / placement.scale
-    for circles in _parts(hand, plump, habit.web, longest):
+    for circles in _parts(hand, plump, habit, longest):
         fill_hull(canvas, [(placement.to_pixels(x, y), radius * placement.scale) for x, y, radius in circles])
     smooth = cv2.GaussianBlur(canvas, (0, 0), 1.6 * placement.scale)
     outline_HW = np.where(smooth > 127, np.uint8(255), np.uint8(0))
@@ -71,7 +71,7 @@ def draw_soft_tissue(
     return SoftTissue(outline_HW=outline_HW, attenuation_HW=np.maximum(SOFT * body - FAT * fat, 0).astype(np.float32))
 
 
-def _parts(hand: Hand, plump: float, web: float | None, longest: float) -> list[list[tuple[float, float, float]]]:
+def _parts(hand: Hand, plump: float, habit: Habit, longest: float) -> list[list[tuple[float, float, float]]]:
     """Groups of circles (x, y, radius in mm); the hull of each group is inside the hand."""
     parts: list[list[tuple[float, float, float]]] = []
     palm: list[tuple[float, float, float]] = []
@@ -104,12 +104,18 @@ def _parts(hand: Hand, plump: float, web: float | None, longest: float) -> list[
     parts.append([*ball, (*index.point(0.42 * index.length), 9.0)])  # ball of the thumb and its web
     parts.append([(*hand.bone("1_metacarpal").point(30), 7.0), (*index.point(0.62 * index.length), 7.0), ball[0]])
 
-    if web is not None:
+    if habit.web is not None:
         for ray in range(2, 5):
             pair = (hand.bone(f"{ray}_proximal"), hand.bone(f"{ray + 1}_proximal"))
-            parts.append([(*bone.point(at * bone.length), 4.0) for bone in pair for at in (-0.1, web)])
+            parts.append([(*bone.point(at * bone.length), 4.0) for bone in pair for at in (-0.1, habit.web)])
         edge = hand.bone("5_metacarpal")  # the ball of the little finger
-        parts.append([(*edge.point(at * edge.length), edge.base + 5.5 * plump) for at in (-0.1, 0.35, 0.7)])
+        parts.append(
+            [(*edge.point(at * edge.length), edge.base + 5.0 * plump + habit.palm_mm) for at in (-0.1, 0.35, 0.7)]
+        )
+        thumb = hand.bone("1_metacarpal")
+        reach = 0.55 + habit.web
+        parts.append([(*thumb.point(reach * thumb.length), 6.0), (*index.point(reach * index.length), 6.0), ball[0]])
+        parts.append([*ball, (*thumb.point(0.55 * thumb.length), thumb.waist + 5.0 * plump + 1.2 * habit.palm_mm)])
     forearm, ulna = hand.bone("radius"), hand.bone("ulna")
     wrist = [
         (*forearm.point(forearm.length - 6), forearm.head + 6 * plump),
