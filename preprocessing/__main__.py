@@ -39,10 +39,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m preprocessing", description=__doc__)
     commands = parser.add_subparsers(required=True)
 
-    phantom = commands.add_parser("phantom", help="draw left-hand radiographs with a known bone age")
+    phantom = commands.add_parser("phantom", help="draw hand radiographs with a known bone age")
     phantom.add_argument("out", help="new folder, written in the RSNA layout")
     phantom.add_argument("--cases", type=int, default=400, help="how many hands (default 400)")
     phantom.add_argument("--seed", type=int, default=0, help="the same seed draws the same hands")
+    phantom.add_argument(
+        "--variants",
+        default="none",
+        help="none, all, or names with commas: right hands, turned, cut, framed, 16-bit ... (default none)",
+    )
+    phantom.add_argument("--wrong", type=int, default=0, help="also draw so many pictures of no hand (default 0)")
     phantom.set_defaults(run=_phantom)
 
     command = commands.add_parser("prepare", help="standardise a labelled folder into a cohort")
@@ -77,13 +83,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _phantom(options: argparse.Namespace) -> None:
+    from preprocessing.drawing.variants import VARIANTS
     from preprocessing.phantom import write_phantoms
 
+    named = {"none": (), "all": tuple(VARIANTS)}
     progress = Progress("phantoms drawn", options.cases)
     write_phantoms(
         as_path(options.out),
         num_cases=options.cases,
         seed=options.seed,
+        variants=named.get(options.variants, tuple(options.variants.split(","))),
+        num_wrong=options.wrong,
         progress=lambda done, _: progress(done),
     )
 

@@ -9,7 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
+from preprocessing.__main__ import main
 from preprocessing.drawing.ossification import CARPALS, CENTRES, EPIPHYSES, Sex, maturity, shaft_growth, timetable
+from preprocessing.drawing.variants import VARIANTS
+from preprocessing.drawing.wrong import KINDS
 from preprocessing.phantom import Phantom, draw_phantom, write_phantoms
 
 SEXES: tuple[Sex, Sex] = ("female", "male")
@@ -173,3 +176,171 @@ def test_refuses_a_folder_that_is_not_empty(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"new or empty folder, but .* is not\. Remove it or name another"):
         write_phantoms(tmp_path, num_cases=1, seed=0)
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def varied(*variants: str, seed: int = 5, months: float = 150, bones_visible: bool = True) -> Phantom:
+    rng = np.random.default_rng(seed)
+    return draw_phantom(months, "male", rng, height=192, variants=variants, bones_visible=bones_visible)
+
+
+def thumb_is_on_the_left(drawn: Phantom) -> bool:
+    """In the hand's own frame, fingers up."""
+    marks = drawn.pose["landmarks"]
+    up = np.subtract(marks["middle_fingertip"], marks["wrist"])
+    to_thumb = np.subtract(marks["1_proximal"], marks["5_proximal"])
+    return bool(up[0] * to_thumb[1] - up[1] * to_thumb[0] < 0)
+
+
+def test_without_variants_a_folder_holds_what_it_always_held(written: Path) -> None:
+    assert sorted(path.name for path in written.iterdir()) == [
+        "boneage-training-dataset",
+        "boneage-training-dataset.csv",
+        "masks",
+        "poses.json",
+    ]
+    poses = json.loads((written / "poses.json").read_text())
+    assert set(poses["10001"]) == {"height", "width", "rotation_deg", "pixels_per_mm", "landmarks"}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_alone_is_drawn_with_its_truth(name: str) -> None:
+    for seed in range(3):
+        drawn = varied(name, seed=seed)
+        assert drawn.image.shape == drawn.mask.shape == drawn.bones.shape
+        assert drawn.image.shape == (drawn.pose["height"], drawn.pose["width"])
+        assert drawn.pose["variants"] == name
+        assert drawn.pose["inverted"] == (name == "inverted")
+        assert drawn.pose["side"] == {"right": "right", "pair": "both"}.get(name, "left")
+        assert drawn.pose["hands"] == (2 if name == "pair" else 1)
+        assert bool(drawn.pose["cut"]) == (name == "cut")
+        assert (drawn.image.dtype == np.uint16) == (name == "deep") == (drawn.pose["bits"] > 8)
+        assert not (drawn.bones[drawn.mask == 0] > 0).any()
+        assert set(np.unique(drawn.mask)) == {0, 255}
+        json.dumps(drawn.pose)
+
+
+def test_all_variants_at_once_are_drawn_the_same_from_the_same_seed() -> None:
+    first, second = varied(*VARIANTS), varied(*VARIANTS)
+    np.testing.assert_array_equal(first.image, second.image)
+    np.testing.assert_array_equal(first.mask, second.mask)
+    assert first.pose == second.pose
+
+
+@pytest.mark.parametrize("others", [(), ("posed", "turned"), ("framed", "deep"), ("inverted", "atlas")])
+def test_a_right_hand_has_its_thumb_on_the_other_side(others: tuple[str, ...]) -> None:
+    for seed in range(6):
+        assert not thumb_is_on_the_left(varied(*others, seed=seed))
+        assert thumb_is_on_the_left(varied("right", *others, seed=seed))
+
+
+@pytest.mark.parametrize("variants", [("posed",), ("turned",), ("right", "turned"), ("framed", "posed"), ("atlas",)])
+def test_rotation_is_that_of_the_landmarks(variants: tuple[str, ...]) -> None:
+    for seed in range(6):
+        pose = varied(*variants, seed=seed).pose
+        # The base of the middle metacarpal lies straight above the wrist.
+        x, y = np.subtract(pose["landmarks"]["3_metacarpal"], pose["landmarks"]["wrist"])
+        assert abs((np.degrees(np.arctan2(x, -y)) - pose["rotation_deg"] + 180) % 360 - 180) < 6
+
+
+@pytest.mark.parametrize("name", sorted(set(VARIANTS) - {"cut", "framed"}))
+def test_landmarks_of_a_variant_lie_on_the_hand(name: str) -> None:
+    for seed in range(4):
+        drawn = varied(name, "posed", seed=seed)
+        for mark, (x, y) in drawn.pose["landmarks"].items():
+            near = drawn.mask[max(0, round(y) - 3) : round(y) + 4, max(0, round(x) - 3) : round(x) + 4]
+            assert near.any(), (seed, mark)
+
+
+def test_what_is_cut_lies_outside_the_picture() -> None:
+    seen = set()
+    for seed in range(12):
+        drawn = varied("cut", seed=seed)
+        inside = {
+            name: 0 <= x < drawn.pose["width"] and 0 <= y < drawn.pose["height"]
+            for name, (x, y) in drawn.pose["landmarks"].items()
+        }
+        seen.add(drawn.pose["cut"])
+        lost = {"fingers": "middle_fingertip", "wrist": "wrist"}.get(drawn.pose["cut"])
+        assert not (inside[lost] if lost else all(inside.values()))
+    assert seen == {"fingers", "wrist", "side"}
+
+
+def test_a_pair_is_two_hands_apart_each_with_its_landmarks() -> None:
+    for seed in range(4):
+        marks = varied("pair", seed=seed).pose["landmarks"]
+        first, second = marks["middle_fingertip"], marks["second_middle_fingertip"]
+        assert abs(first[0] - second[0]) > 40
+
+
+def test_inversion_is_the_last_step_and_exact() -> None:
+    plain, inverted = varied("framed"), varied("framed", "inverted")
+    np.testing.assert_allclose(inverted.image.astype(int), 255 - plain.image.astype(int), atol=1)
+
+
+def test_a_deep_picture_holds_more_levels_than_eight_bits_can() -> None:
+    seen = set()
+    for seed in range(6):
+        deep = varied("deep", seed=seed)
+        seen.add(deep.pose["bits"])
+        assert np.unique(deep.image).size > 400
+        assert deep.image.max() <= 2 ** deep.pose["bits"] - 1
+    assert seen == {12, 16}
+
+
+def test_low_contrast_uses_few_levels_and_saturation_loses_some() -> None:
+    for seed in range(4):
+        faded = varied("low_contrast", seed=seed).image
+        assert np.subtract(*np.percentile(faded, (98, 2)).astype(int)) < 75
+        clipped = varied("saturated", seed=seed)
+        ends = np.isin(clipped.image[clipped.mask > 0], (0, 255)).mean()
+        assert ends > 0.05
+
+
+def test_all_but_the_bones_of_a_variant_is_the_same_at_every_bone_age() -> None:
+    for name in VARIANTS:
+        child, adult = (varied(name, "posed", months=months, bones_visible=False) for months in (20, 210))
+        np.testing.assert_array_equal(child.image, adult.image)
+        np.testing.assert_array_equal(child.mask, adult.mask)
+        assert child.pose == adult.pose
+
+
+def test_ossified_area_never_shrinks_in_a_posed_hand() -> None:
+    areas = [int((varied("posed", months=months).bones > 0).sum()) for months in range(12, 220, 16)]
+    assert areas == sorted(areas)
+
+
+def test_a_folder_with_variants_has_a_truth_table_and_wrong_inputs(tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"num_cases": 6, "seed": 2, "variants": tuple(VARIANTS), "num_wrong": 3}
+    write_phantoms(tmp_path / "one", num_workers=1, **arguments)
+    write_phantoms(tmp_path / "two", num_workers=2, **arguments)
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+    with (tmp_path / "one" / "truth.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    poses = json.loads((tmp_path / "one" / "poses.json").read_text())
+    assert [row["id"] for row in rows] == list(poses)
+    for row in rows:
+        image = cv2.imread(str(tmp_path / "one" / "boneage-training-dataset" / f"{row['id']}.png"), -1)
+        assert image is not None
+        assert image.dtype == (np.uint8 if row["bits"] == "8" else np.uint16)
+        assert image.shape == (int(row["height"]), int(row["width"]))
+        assert float(row["rotation_deg"]) == poses[row["id"]]["rotation_deg"]
+    with (tmp_path / "one" / "wrong.csv").open(newline="") as file:
+        wrong = list(csv.DictReader(file))
+    assert [row["kind"] for row in wrong] == list(KINDS[:3])
+    assert all((tmp_path / "one" / row["file"]).is_file() for row in wrong)
+
+
+def test_refuses_an_unknown_variant(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"variants must be among posed, .*; got upside_down\. Name those\."):
+        varied("upside_down")
+    with pytest.raises(ValueError, match="got upside_down"):
+        write_phantoms(tmp_path / "out", num_cases=1, seed=0, variants=("upside_down",))
+
+
+def test_the_command_draws_named_variants_and_wrong_inputs(tmp_path: Path) -> None:
+    out = tmp_path / "hands"
+    arguments = ["phantom", str(out), "--cases", "2", "--variants", "right,deep", "--wrong", "2"]
+    assert main(arguments) == 0
+    assert (out / "truth.csv").is_file()
+    assert len(list((out / "wrong").iterdir())) == 2
+    assert main(["phantom", str(tmp_path / "no"), "--variants", "sideways"]) == 2

@@ -43,7 +43,6 @@ _TILT = {"radius": (0.03, 0.20), "ulna": (0.0, -0.12)}
 _SHOULDER = {"metacarpal": 0.5, "radius": 0.12, "ulna": 0.3}
 """How far the joint surface of the mature bone falls back at its sides, in half-widths."""
 _FINE = np.linspace(0, 1, 65)
-_FOREARM_DRAWN = 125.0
 
 
 def draw_bones(
@@ -53,6 +52,8 @@ def draw_bones(
     maturity: Mapping[str, Maturity],
     growth: float,
     texture_HW: FloatArray,
+    *,
+    forearm_mm: float = 125.0,
 ) -> FloatArray:
     """Attenuation of all ossified bone.
 
@@ -63,13 +64,14 @@ def draw_bones(
         maturity: State of each of `ossification.CENTRES`.
         growth: 0 to 1: how far shafts have grown into their cartilage, from `ossification.shaft_growth`.
         texture_HW: Relative density of trabecular bone, about 1, on the same grid.
+        forearm_mm: How much of the forearm is drawn, from the wrist.
 
     Returns:
         (H, W) float32, 0 where there is no bone.
     """
     attenuation_HW = np.zeros(shape_HW, np.float32)
     for bone in hand.tubular:
-        drawn = min(bone.length, _FOREARM_DRAWN)
+        drawn = forearm_mm if bone.kind in ("radius", "ulna") else bone.length
         middle = bone.length - drawn / 2
         reach = 1.15 * max(bone.base, bone.head) + 2
         located = patch(placement, shape_HW, bone.point(middle), bone.angle, reach, drawn / 2 + 4)

@@ -17,16 +17,29 @@ ByteArray = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 def expose(
     attenuation_HW: FloatArray, soft_HW: FloatArray, outline_HW: ByteArray, rng: np.random.Generator
 ) -> ByteArray:
-    """Develops one radiograph, bone bright.
+    """Develops one radiograph, bone bright, as (H, W) uint8; takes what `develop` takes."""
+    return np.clip(develop(attenuation_HW, soft_HW, outline_HW, rng) + 0.5, 0, 255).astype(np.uint8)
+
+
+def develop(
+    attenuation_HW: FloatArray,
+    soft_HW: FloatArray,
+    outline_HW: ByteArray,
+    rng: np.random.Generator,
+    *,
+    letter: str = "L",
+) -> FloatArray:
+    """Develops one radiograph, bone bright, before it is cut to whole grey levels.
 
     Args:
         attenuation_HW: Soft tissue and bone, natural logarithm units, float32.
         soft_HW: Soft tissue alone; sets the display window, which must not depend on the bones.
         outline_HW: 255 where the hand is; markers keep off it.
         rng: Drawn from the same number of times whatever the bones.
+        letter: What the lead marker says of the side.
 
     Returns:
-        (H, W) uint8.
+        (H, W) float32 on a scale where 0 is black and 255 white; some of it lies beyond.
     """
     height, width = attenuation_HW.shape
     beam, scatter, dose = rng.uniform(0.85, 1.2), rng.uniform(0.02, 0.14), 10 ** rng.uniform(3.6, 4.6)
@@ -58,9 +71,7 @@ def expose(
         floor, span = 18 * level, 215.0
     grey = np.float32(floor) + np.float32(span) * shown + np.float32(grain) * grain_HW
     grey = _frame(grey, rng)
-    grey = _stamp(grey, outline_HW, np.float32(min(255.0, floor + span * rng.uniform(0.85, 1.25))), rng)
-    developed: ByteArray = np.clip(grey + 0.5, 0, 255).astype(np.uint8)
-    return developed
+    return _stamp(grey, outline_HW, np.float32(min(255.0, floor + span * rng.uniform(0.85, 1.25))), letter, rng)
 
 
 def _frame(grey_HW: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -85,8 +96,10 @@ def _frame(grey_HW: FloatArray, rng: np.random.Generator) -> FloatArray:
     return np.asarray(grey_HW * weight + rim * (1 - weight))
 
 
-def _stamp(grey_HW: FloatArray, outline_HW: ByteArray, bright: np.float32, rng: np.random.Generator) -> FloatArray:
-    """Lead letters: L for the left hand, sometimes initials below and a plate round them, at a free place."""
+def _stamp(
+    grey_HW: FloatArray, outline_HW: ByteArray, bright: np.float32, letter: str, rng: np.random.Generator
+) -> FloatArray:
+    """Lead letters: one for the side, sometimes initials below and a plate round them, at a free place."""
     height, width = grey_HW.shape
     present, plated, turn = rng.uniform() < 0.9, rng.uniform() < 0.6, rng.normal(0, 14)
     size = height * rng.uniform(0.045, 0.085)
@@ -95,7 +108,7 @@ def _stamp(grey_HW: FloatArray, outline_HW: ByteArray, bright: np.float32, rng: 
     corners = rng.uniform(0, 1, (24, 2))
     if not present:
         return grey_HW
-    letters = [("L", 1.0)] + [(text, 0.55) for text in (initials if stacked else [initials]) if text]
+    letters = [(letter, 1.0)] + [(text, 0.55) for text in (initials if stacked else [initials]) if text]
     step = [size * 1.35 * scale for _, scale in letters]
     box_w = int(size * (1.1 if stacked or not initials else 0.75 * max(1.5, len(initials)))) + 6
     box_h = int(sum(step)) + 8

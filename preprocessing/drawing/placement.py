@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from preprocessing.drawing.habit import ORDINARY, Habit
 from preprocessing.drawing.skeleton import FloatArray, Hand
 
 
@@ -33,16 +34,24 @@ class Placement:
         return Placement(rotation=self.rotation, scale=self.scale * factor, wrist=(x, y))
 
 
-def place(hand: Hand, height: int, width: int, rng: np.random.Generator) -> Placement:
+def place(hand: Hand, height: int, width: int, rng: np.random.Generator, habit: Habit = ORDINARY) -> Placement:
     """Draws rotation, size and position so that all fingertips lie in a picture of these pixels."""
     rotation = float(np.radians(np.clip(6 * rng.standard_normal(), -15, 15)))
     share, shift_x, shift_y = rng.uniform(0.70, 0.92), rng.uniform(), rng.uniform()
+    if habit.rotation_deg is not None and habit.share is not None:
+        rotation, share = float(np.radians(habit.rotation_deg)), habit.share
     unit = Placement(rotation=rotation, scale=1.0, wrist=(0.0, 0.0))
     # Soft tissue reaches about 9 mm beyond the fingertip's axis and 30 mm to either side of the wrist.
-    points = np.array([unit.to_pixels(*tip) for tip in hand.fingertips] + [(-36.0, 0.0), (36.0, 0.0)])
+    sides = [(-36.0, 0.0), (36.0, 0.0)]
+    if habit.rotation_deg is not None:
+        sides = [unit.to_pixels(*side) for side in sides]
+    points = np.array([unit.to_pixels(*tip) for tip in hand.fingertips] + sides)
     low, high = points.min(0) - 10, points.max(0) + 10
     scale = min(share * height / (high[1] - low[1]), 0.97 * width / (high[0] - low[0]))
     slack_x, slack_y = width - scale * (high[0] - low[0]), height - scale * (high[1] - low[1])
+    if habit.rotation_deg is not None:  # anywhere, and with little or much of the forearm
+        wrist = (float(-scale * low[0] + slack_x * (0.15 + 0.7 * shift_x)), float(-scale * low[1] + slack_y * shift_y))
+        return Placement(rotation=rotation, scale=float(scale), wrist=wrist)
     wrist = (
         float(-scale * low[0] + slack_x * (0.15 + 0.7 * shift_x)),
         float(-scale * low[1] + slack_y * (0.02 + 0.45 * shift_y)),

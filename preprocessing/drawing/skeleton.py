@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from preprocessing.drawing.habit import ORDINARY, Habit
+
 FloatArray = npt.NDArray[np.floating[Any]]
 
 
@@ -103,38 +105,44 @@ _CARPALS = {
 _CORNERS = {"triquetral": 0.05, "trapezium": -0.06, "trapezoid": 0.05, "hamate": 0.05, "lunate": -0.04}
 _SEGMENTS = {3: ("metacarpal", "proximal", "distal"), 4: ("metacarpal", "proximal", "middle", "distal")}
 _PLATES = {"metacarpal": 5.5, "proximal": 2.8, "middle": 2.5, "distal": 2.1}
+_PIVOT = (-4.0, 9.0)
 FOREARM = 170.0
 """Drawn length of radius and ulna, in mm: always beyond the lower edge of the picture."""
 
 
-def draw_hand(rng: np.random.Generator) -> Hand:
-    """Draws one individual's proportions and the pose of its fingers; as many draws for every hand."""
+def draw_hand(rng: np.random.Generator, habit: Habit = ORDINARY) -> Hand:
+    """Draws one individual's proportions and the pose of its fingers; as many draws for every hand of a habit."""
     build = 1 + 0.05 * _bounded(rng)
     spread = rng.uniform(0.35, 1.35)
+    if habit.spread is not None:
+        spread = habit.spread
     tubular: list[Tubular] = []
     tips: list[tuple[float, float]] = []
     for ray, (base, metacarpal_angle, fan) in _RAYS.items():
         rows = _SIZES[ray]
         angle = np.radians(metacarpal_angle * (0.75 + 0.25 * spread) + 1.2 * _bounded(rng))
         if ray == 1:
-            angle += np.radians(8 * _bounded(rng))
+            angle += np.radians(8 * _bounded(rng) + habit.thumb_deg)
         origin = (base[0] + 0.4 * _bounded(rng), base[1] + 0.4 * _bounded(rng))
         longer = 1 + 0.02 * _bounded(rng)
         for segment, (length, wide, waist, head) in zip(_SEGMENTS[len(rows)], rows, strict=True):
             if segment == "proximal":
                 angle += np.radians(fan * spread + 2.0 * _bounded(rng))
+                if habit.sway_deg:
+                    angle += np.radians(habit.sway_deg * _bounded(rng))
             elif segment != "metacarpal":
                 angle += np.radians(1.8 * _bounded(rng))
             # A slightly bent finger is foreshortened; the palm lies flat.
-            bend = 0.0 if segment == "metacarpal" else np.radians(9) * abs(_bounded(rng))
+            bend = 0.0 if segment == "metacarpal" else np.radians(habit.curl_deg) * abs(_bounded(rng))
             noise = 1 + 0.025 * np.array([_bounded(rng) for _ in range(4)])
+            stretch = habit.palm_length if segment == "metacarpal" else habit.finger_length
             thumb_metacarpal = ray == 1 and segment == "metacarpal"
             bone = Tubular(
                 name=f"{ray}_{segment}",
                 kind="thumb" if thumb_metacarpal else segment if segment in ("metacarpal", "distal") else "phalanx",
                 origin=origin,
                 angle=float(angle),
-                length=float(length * longer * noise[0] * np.cos(bend)),
+                length=float(length * stretch * longer * noise[0] * np.cos(bend)),
                 base=float(wide * build * noise[1]),
                 waist=float(waist * build * noise[2]),
                 head=float(head * build * noise[3]),
@@ -152,6 +160,12 @@ def draw_hand(rng: np.random.Generator) -> Hand:
     ):
         noise = 1 + 0.03 * np.array([_bounded(rng) for _ in range(3)])
         angle = forearm + np.radians(-2.5 if name == "radius" else 1.5)
+        if habit.wrist_deg:  # both bones turn about the middle of the carpus
+            turn = -np.radians(habit.wrist_deg)
+            angle += turn
+            along_x, along_y = x - _PIVOT[0], y - _PIVOT[1]
+            x = float(_PIVOT[0] + along_x * np.cos(turn) + along_y * np.sin(turn))
+            y = float(_PIVOT[1] + along_y * np.cos(turn) - along_x * np.sin(turn))
         foot, waist, head = (float(half * build * factor) for half, factor in zip(length_half, noise, strict=True))
         origin = (float(x - FOREARM * np.sin(angle)), float(y - FOREARM * np.cos(angle)))
         tubular.append(

@@ -13,6 +13,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
+from preprocessing.drawing.habit import ORDINARY, Habit
 from preprocessing.drawing.placement import Placement
 from preprocessing.drawing.skeleton import FloatArray, Hand
 
@@ -31,36 +32,46 @@ class SoftTissue:
 
 
 def draw_soft_tissue(
-    hand: Hand, placement: Placement, shape_HW: tuple[int, int], rng: np.random.Generator
+    hand: Hand,
+    placement: Placement,
+    shape_HW: tuple[int, int],
+    rng: np.random.Generator,
+    habit: Habit = ORDINARY,
 ) -> SoftTissue:
     """Draws outline and attenuation; plumpness, thickness and fat vary between hands, never with bone age."""
     plump = 1.0 + 0.07 * float(np.clip(rng.standard_normal(), -1.5, 2))
+    if habit.plump is not None:
+        plump = habit.plump
     thickness = rng.uniform(0.9, 1.3)
     fat_mm = rng.uniform(0.8, 2.6)
     clouds_88 = rng.standard_normal((8, 8)).astype(np.float32)
 
     canvas = np.zeros(shape_HW, np.uint8)
-    for circles in _parts(hand, plump):
-        _fill_hull(canvas, [(placement.to_pixels(x, y), radius * placement.scale) for x, y, radius in circles])
+    longest = 0.0 if habit.is_ordinary else float(np.hypot(*shape_HW)) / placement.scale
+    for circles in _parts(hand, plump, habit, longest):
+        fill_hull(canvas, [(placement.to_pixels(x, y), radius * placement.scale) for x, y, radius in circles])
     smooth = cv2.GaussianBlur(canvas, (0, 0), 1.6 * placement.scale)
     outline_HW = np.where(smooth > 127, np.uint8(255), np.uint8(0))
     steepness = 255 / (2.5 * 1.6 * placement.scale)  # grey levels per pixel across the smoothed rim
     cover = np.clip((smooth.astype(np.float32) - 127) / np.float32(steepness) + 0.5, 0, 1)
 
-    # Beyond the lower edge the arm goes on: without the pad the distance would fall to 0 there.
-    padded = cv2.copyMakeBorder(outline_HW, 0, int(20 * placement.scale), 0, 0, cv2.BORDER_REPLICATE)
-    depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[: shape_HW[0]] / np.float32(placement.scale) * cover
+    # Beyond the edge that the arm crosses it goes on: without the pad the distance would fall to 0 there.
+    below = int(20 * placement.scale)
+    around = 0 if habit.is_ordinary else below
+    padded = cv2.copyMakeBorder(outline_HW, around, below, around, around, cv2.BORDER_REPLICATE)
+    within = (slice(around, around + shape_HW[0]), slice(around, around + shape_HW[1]))
+    depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[within] / np.float32(placement.scale) * cover
     round_mm = 11.0
     capped = np.minimum(depth, np.float32(round_mm))
     body = 2 * np.sqrt(capped * (2 * round_mm - capped))
     broad = _blur_small(outline_HW.astype(np.float32) / 255, 9 * placement.scale)
     clouds = cv2.resize(clouds_88, (shape_HW[1], shape_HW[0]), interpolation=cv2.INTER_CUBIC)
-    body = body * (0.42 + 0.85 * broad) * np.float32(thickness) * (1 + 0.03 * clouds)
+    body = body * (habit.relief[0] + habit.relief[1] * broad) * np.float32(thickness) * (1 + 0.03 * clouds)
     fat = 2 * np.minimum(depth, np.float32(fat_mm))
     return SoftTissue(outline_HW=outline_HW, attenuation_HW=np.maximum(SOFT * body - FAT * fat, 0).astype(np.float32))
 
 
-def _parts(hand: Hand, plump: float) -> list[list[tuple[float, float, float]]]:
+def _parts(hand: Hand, plump: float, habit: Habit, longest: float) -> list[list[tuple[float, float, float]]]:
     """Groups of circles (x, y, radius in mm); the hull of each group is inside the hand."""
     parts: list[list[tuple[float, float, float]]] = []
     palm: list[tuple[float, float, float]] = []
@@ -93,6 +104,18 @@ def _parts(hand: Hand, plump: float) -> list[list[tuple[float, float, float]]]:
     parts.append([*ball, (*index.point(0.42 * index.length), 9.0)])  # ball of the thumb and its web
     parts.append([(*hand.bone("1_metacarpal").point(30), 7.0), (*index.point(0.62 * index.length), 7.0), ball[0]])
 
+    if habit.web is not None:
+        for ray in range(2, 5):
+            pair = (hand.bone(f"{ray}_proximal"), hand.bone(f"{ray + 1}_proximal"))
+            parts.append([(*bone.point(at * bone.length), 4.0) for bone in pair for at in (-0.1, habit.web)])
+        edge = hand.bone("5_metacarpal")  # the ball of the little finger
+        parts.append(
+            [(*edge.point(at * edge.length), edge.base + 5.0 * plump + habit.palm_mm) for at in (-0.1, 0.35, 0.7)]
+        )
+        thumb = hand.bone("1_metacarpal")
+        reach = 0.55 + habit.web
+        parts.append([(*thumb.point(reach * thumb.length), 6.0), (*index.point(reach * index.length), 6.0), ball[0]])
+        parts.append([*ball, (*thumb.point(0.55 * thumb.length), thumb.waist + 5.0 * plump + 1.2 * habit.palm_mm)])
     forearm, ulna = hand.bone("radius"), hand.bone("ulna")
     wrist = [
         (*forearm.point(forearm.length - 6), forearm.head + 6 * plump),
@@ -100,7 +123,8 @@ def _parts(hand: Hand, plump: float) -> list[list[tuple[float, float, float]]]:
     ]
     parts.append([*wrist, palm[0], palm[-2], ball[0]])
     arm = [wrist[0], wrist[1]]
-    for back, wide in ((40, 15.5), (80, 17.5), (125, 19.0), (165, 20.0)):
+    sections = [(40.0, 15.5), (80.0, 17.5), (125.0, 19.0), (165.0, 20.0)]
+    for back, wide in [*sections, (longest, 22.0)] if longest > 165 else sections:
         section = [
             (*forearm.point(forearm.length - back), wide * plump),
             (*ulna.point(ulna.length - back), wide * plump),
@@ -110,7 +134,8 @@ def _parts(hand: Hand, plump: float) -> list[list[tuple[float, float, float]]]:
     return parts
 
 
-def _fill_hull(canvas: np.ndarray, circles: list[tuple[tuple[float, float], float]]) -> None:
+def fill_hull(canvas: np.ndarray, circles: list[tuple[tuple[float, float], float]]) -> None:
+    """Fills the convex hull of circles ((x, y), radius), in pixels, with 255."""
     turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     rim = np.stack([np.cos(turn), np.sin(turn)], axis=1)
     points = np.concatenate([np.array(centre) + radius * rim for centre, radius in circles])
