@@ -83,7 +83,7 @@ def read_pairs(images: Path, masks: Path) -> list[Pair]:
 
 def reduced(image: np.ndarray, mask: np.ndarray, pose: Pose | None) -> Pair:
     scale = min(1.0, IMAGE_SIDE / max(image.shape))
-    image = stretch(image) if image.dtype != np.uint8 else image
+    image = stretch(image)  # a film of few grey levels would drown in the noise that samples add
     if scale < 1:
         size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
