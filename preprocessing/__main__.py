@@ -63,11 +63,12 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_prepare)
 
     sheet = commands.add_parser("augment-sheet", help="draw what each augmentation strength does to real cases")
-    sheet.add_argument("source", help="a cohort, or a folder in the RSNA layout; local or an fsspec URI")
+    sheet.add_argument("source", help="a cohort, or labelled pictures as for prepare; local or an fsspec URI")
     sheet.add_argument("out", help="PNG file to write")
     sheet.add_argument("--cases", type=int, default=12, help="rows of the sheet (default 12)")
-    sheet.add_argument("--size", type=int, default=192, help="pixels a side, for a folder (default 192)")
+    sheet.add_argument("--size", type=int, default=192, help="pixels a side, without a cohort (default 192)")
     sheet.add_argument("--seed", type=int, default=0, help="of the changes")
+    add_options(sheet)
     sheet.set_defaults(run=_augment_sheet)
 
     train = commands.add_parser("train-segmenter", help="learn to find hands from pictures and their masks")
@@ -130,7 +131,7 @@ def _augment_sheet(options: argparse.Namespace) -> None:
 
     from preprocessing.augment_sheet import contact_sheet, sample
 
-    images_NHW, labels = sample(options.source, options.cases, options.size)
+    images_NHW, labels = sample(options.source, options.cases, options.size, options_of(options))
     sheet_HW = contact_sheet(images_NHW, labels, options.seed)
     write_atomic(as_path(options.out), cv2.imencode(".png", sheet_HW)[1].tobytes())
     print(f"{len(labels)} cases drawn: {options.out}")

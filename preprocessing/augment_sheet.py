@@ -7,7 +7,8 @@ from preprocessing.augment import Change, draw_change
 from preprocessing.cohort import MARKER, Cohort
 from preprocessing.radiograph import RadiographError
 from preprocessing.recipe import Recipe
-from preprocessing.sources import SourceError, read_rsna
+from preprocessing.source import SourceError
+from preprocessing.sources import SourceOptions, read_source
 from preprocessing.standardize import Reader
 from preprocessing.storage import as_path
 from preprocessing.strength import limits
@@ -21,13 +22,16 @@ _MIN_TILE_PX = 160
 """Smaller pictures are shown enlarged, pixel by pixel, so that a caption fits."""
 
 
-def sample(source_or_cohort: str, num_cases: int, size: int) -> tuple[np.ndarray, list[str]]:
-    """Take cases evenly spaced over a cohort, its locked test aside, or over a labelled folder.
+def sample(
+    source_or_cohort: str, num_cases: int, size: int, options: SourceOptions | None = None
+) -> tuple[np.ndarray, list[str]]:
+    """Take cases evenly spaced over a cohort, its locked test aside, or over labelled pictures.
 
     Args:
         source_or_cohort: Local or an fsspec URI.
         num_cases: At most so many.
         size: Side of the pictures in pixels where they are read from files; a cohort has its own.
+        options: How labelled pictures are read.
 
     Returns:
         ``(N, S, S)`` uint8 and a label each.
@@ -41,11 +45,11 @@ def sample(source_or_cohort: str, num_cases: int, size: int) -> tuple[np.ndarray
         images_NHW = cohort.view(cohort.recipe.views[0])[rows]
         cases = cohort.cases.iloc[rows]
     else:
-        source, reader = read_rsna(source_or_cohort), Reader(Recipe(size=size))
+        source, reader = read_source(source_or_cohort, options), Reader(Recipe(size=size))
         images, kept = [], []
         for row in _spread(np.arange(len(source.cases)), num_cases):
             try:
-                images.append(reader.read((source.folder / source.cases["file"].iloc[row]).read_bytes()).pixels[0])
+                images.append(reader.read((source.folder / source.paths[row]).read_bytes()).pixels[0])
             except RadiographError:  # refused cases never reach training
                 continue
             kept.append(row)

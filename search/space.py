@@ -119,7 +119,7 @@ STARTING_POINTS: dict[str, list[dict[str, Any]]] = {
             "learning_rate": 3e-3,
             "weight_ldl": 0.3,
             "weight_spread": 0.0,
-            "augmentation": 0.3,
+            "augmentation": 0.5,
         }
         for head in ("bins", "normal")
     ]
