@@ -160,6 +160,13 @@ def test_a_header_with_a_long_element_and_a_deflated_file_are_read(tmp_path: Pat
     assert read_source(tmp_path).cases["sex"].tolist() == ["female", "female"]
 
 
+def test_files_of_one_name_in_several_folders_stay_apart(tmp_path: Path) -> None:
+    for i in range(3):
+        write_dicom(tmp_path / f"series{i}" / "IM0001", i)
+    (tmp_path / "labels.csv").write_text("sop,boneage\n1.2.826.9.0,90\n1.2.826.9.1,100\n1.2.826.9.2,110\n")
+    assert read_source(tmp_path).cases["case_id"].tolist() == [f"series{i}/IM0001" for i in range(3)]
+
+
 def test_sex_is_needed_from_one_of_the_two(tmp_path: Path) -> None:
     root = write(tmp_path, "id,boneage,sex\n0,100,F\n1,110,\n2,100,boy\n", PatientSex=None)
     source = read_source(root)
