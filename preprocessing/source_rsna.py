@@ -27,7 +27,7 @@ def read_rsna(folder: str | Path | AnyPath, options: SourceOptions | None = None
     if len(fitting) != 1:
         raise SourceError(
             f"{root} must hold exactly one CSV with the columns id, boneage (months) and male (True or False); "
-            f"found: {'; '.join(seen) or 'none'}."
+            f"found: {'; '.join(seen) or 'none'}. Name another table with --table, and its columns with --columns."
         )
     return read_labelled(root, fitting[0], options or SourceOptions(), layout="rsna")
 
