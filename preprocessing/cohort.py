@@ -38,7 +38,7 @@ class Cohort:
     """A prepared cohort, opened for reading; the pixels stay on disk until they are touched."""
 
     cases: pd.DataFrame
-    """case_id, sex, is_male, bone_age_months, file, fold (-1: locked test), is_test; sorted by case_id."""
+    """The columns of `preprocessing.source.Source.cases`, fold (-1: locked test) and is_test; sorted by case_id."""
     pixels: np.memmap
     """``(N, V, S, S)`` uint8; `view` gives the pictures of one view."""
     recipe: Recipe

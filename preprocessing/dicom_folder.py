@@ -11,7 +11,7 @@ from preprocessing.dicom import is_dicom
 from preprocessing.dicom_identity import Identity, read_identity
 from preprocessing.header import Header
 from preprocessing.limits import RadiographError
-from preprocessing.rows import case_id_of, require
+from preprocessing.rows import case_id_of, composed, require
 from preprocessing.source import IMAGE_SUFFIXES, SourceError, SourceOptions, problem
 from preprocessing.storage import AnyPath
 from preprocessing.table import Row, Table, beside, read_table
@@ -37,8 +37,8 @@ class DicomFile:
 
     def key(self, kind: str) -> tuple[str, ...]:
         if kind == "name":
-            plain = PurePosixPath(self.path)
-            return self.path, plain.name, plain.stem, str(plain.with_suffix(""))
+            plain = PurePosixPath(composed(self.path))
+            return str(plain), plain.name, plain.stem, str(plain.with_suffix(""))
         value: str = getattr(self.identity, kind)
         return (value,) if value else ()
 
@@ -120,7 +120,7 @@ def join(
 
 def _key_of(row: Row, columns: Columns, role: str) -> str:
     text = columns.get(row, role)
-    return case_id_of(row, columns) if role == "id" else text.replace("\\", "/").removeprefix("./")
+    return composed(case_id_of(row, columns) if role == "id" else text.replace("\\", "/").removeprefix("./"))
 
 
 def _index(files: list[DicomFile], role: str, wanted: Iterable[str]) -> dict[str, list[int]]:

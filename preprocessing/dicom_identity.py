@@ -1,6 +1,7 @@
 """What tells DICOM files and patients apart: read to find a file's label, held in memory, and written nowhere."""
 
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -38,13 +39,16 @@ class Identity:
     accession: str = field(default="", repr=False)
     patient: str = field(default="", repr=False)
     telling: tuple[str, ...] = field(default=(), repr=False)
-    """Everything, in lower case, that would tell whose file it is."""
+    """Everything that would tell whose file it is, in lower case and without accents."""
 
     def told_by(self, text: str) -> bool:
-        """Whether a name gives an identifier away: any of four characters or more within it, shorter ones as a word."""
-        text = text.lower()
-        words = set(re.split(r"[^a-z0-9]+", text))
-        return any(part in text if len(part) >= 4 else part in words for part in self.telling)
+        """Whether a name gives an identifier away, in whatever case, accents and characters around it.
+
+        Short ones, which would be found everywhere, count only as a word.
+        """
+        text = _plain(text)
+        words = set(re.findall(r"[a-z]+|[0-9]+", text))
+        return any(part in words if _is_short(part) else part in text for part in self.telling)
 
 
 def read_identity(path: AnyPath, salt: bytes) -> tuple[Header, Identity]:
@@ -91,9 +95,9 @@ def _identity(dataset: Dataset) -> Identity:
         except Exception:  # pydicom converts on access, and a malformed value is as good as none
             return ""
 
-    telling = {text(word).lower() for word in ("PatientID", *_IDENTITY)} - {""}
+    telling = {_plain(text(word)) for word in ("PatientID", *_IDENTITY)} - {""}
     for word in ("PatientName", "OtherPatientNames"):
-        telling |= {part for part in re.split(r"[\^=,\s\[\]']+", text(word).lower()) if len(part) > 1}
+        telling |= {part for part in re.split(r"[\^=,\s\[\]'_.-]+", _plain(text(word))) if part}
     telling |= _dates(text("PatientBirthDate"))
     return Identity(
         text("SOPInstanceUID"),
@@ -102,6 +106,15 @@ def _identity(dataset: Dataset) -> Identity:
         text("PatientID"),
         tuple(sorted(telling)),
     )
+
+
+def _plain(text: str) -> str:
+    """Lower case without accents: a Mac writes them into file names as characters of their own."""
+    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)).casefold()
+
+
+def _is_short(part: str) -> bool:
+    return part.isascii() and len(part) < (4 if part.isdigit() else 3)
 
 
 def _dates(text: str) -> set[str]:

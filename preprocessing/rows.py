@@ -1,6 +1,7 @@
 """What the rows of a label table say: each cell checked, and each fault of a row with its stable word."""
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -131,6 +132,11 @@ def patient_of(row: Row, columns: Columns, salt: bytes) -> str:
         return ""
     text = re.sub(r"^(\d+)\.0$", r"\1", text)
     return hash_patient(salt, text) if salt else text
+
+
+def composed(text: str) -> str:
+    """Accents as part of their letters: a Mac writes them into file names as characters of their own."""
+    return unicodedata.normalize("NFC", text)
 
 
 def stem(file: str) -> str:

@@ -101,7 +101,7 @@ def find_images(root: AnyPath) -> list[str]:
     found = []
     for path in sorted(root.rglob("*"), key=str):
         inside = path.relative_to(root)
-        if path.suffix.lower() in IMAGE_SUFFIXES and "masks" not in inside.parts[:-1] and path.name[0] != ".":
+        if path.suffix.lower() in IMAGE_SUFFIXES and "masks" not in inside.parts[:-1] and path.name[:1] != ".":
             found.append("/".join(inside.parts))
     return found
 

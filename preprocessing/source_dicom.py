@@ -56,6 +56,7 @@ def read_dicom(root: AnyPath, options: SourceOptions) -> Source:
     rows_of_file, taken = join(table, columns, files, options, root, problems)
     numbers = _patient_numbers(files)
     named_alike = any(_names_patient(rows[0], columns, files[index]) for index, rows in rows_of_file.items())
+    stems = Counter(stem(file.name) for file in files)
     cases, notes, hidden = [], [], {}
     for index, rows in sorted(rows_of_file.items()):
         file = files[index]
@@ -63,7 +64,7 @@ def read_dicom(root: AnyPath, options: SourceOptions) -> Source:
             text = f"The file is labelled already, by {rows[0].where}."
             problems.append(problem(file.pseudonym, file.name, "duplicate_id", text, row=row.where))
         row = rows[0]
-        case_id = _case_id(row, columns, file)
+        case_id = _case_id(row, columns, file, is_alone=stems[stem(file.name)] == 1)
         try:
             if row.fault:
                 raise RowError("bad_row", "The row is damaged: a quote is not closed, or it has too many cells.")
@@ -103,9 +104,10 @@ def _patient_numbers(files: list[DicomFile]) -> dict[str, str]:
     return {known: f"patient-{number:06d}" for number, known in enumerate(hashes, start=1) if known}
 
 
-def _case_id(row: Row, columns: Columns, file: DicomFile) -> str:
-    """The table's id or else the file's name, unless it gives an identifier away."""
-    text = case_id_of(row, columns) if "id" in columns else stem(file.name)
+def _case_id(row: Row, columns: Columns, file: DicomFile, *, is_alone: bool) -> str:
+    """The table's id or else the file's name, with its folders where it is not alone, unless an identifier shows."""
+    name = stem(file.name) if is_alone else file.name.removesuffix(".dcm")
+    text = case_id_of(row, columns) if "id" in columns else name
     return file.pseudonym if not text or file.identity.told_by(text) else text
 
 

@@ -6,7 +6,7 @@ from preprocessing.columns import find_columns
 from preprocessing.source import Source, SourceError, SourceOptions
 from preprocessing.source_table import read_labelled
 from preprocessing.storage import AnyPath, as_path
-from preprocessing.table import Table, read_table
+from preprocessing.table import Table, beside, read_table
 
 
 def read_rsna(folder: str | Path | AnyPath, options: SourceOptions | None = None) -> Source:
@@ -15,7 +15,7 @@ def read_rsna(folder: str | Path | AnyPath, options: SourceOptions | None = None
     Args:
         folder: Holds exactly one CSV with those columns (an optional ``rejected.csv`` is passed over), and the
             pictures, in any format that is decoded, in it or in its sub-folders.
-        options: Unit and salt; months and none where not given.
+        options: Table, columns, unit and salt, where not as usual.
 
     Raises:
         SourceError: No such folder, no such CSV or more than one, no picture at all.
@@ -23,11 +23,13 @@ def read_rsna(folder: str | Path | AnyPath, options: SourceOptions | None = None
     root = as_path(folder)
     if not root.is_dir():
         raise SourceError(f"{root} is not a folder. Name a folder with a CSV of id, boneage, male and the pictures.")
+    if options and options.table is not None:
+        return read_labelled(root, read_table(beside(root, options.table)), options, layout="rsna")
     fitting, seen = label_tables(root)
     if len(fitting) != 1:
         raise SourceError(
             f"{root} must hold exactly one CSV with the columns id, boneage (months) and male (True or False); "
-            f"found: {'; '.join(seen) or 'none'}."
+            f"found: {'; '.join(seen) or 'none'}. Name another table with --table, and its columns with --columns."
         )
     return read_labelled(root, fitting[0], options or SourceOptions(), layout="rsna")
 

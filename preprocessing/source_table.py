@@ -6,7 +6,18 @@ from pathlib import PurePosixPath
 
 from preprocessing import labels
 from preprocessing.columns import find_columns
-from preprocessing.rows import RowError, bone_age, case_id_of, extras, find_units, patient_of, require, sex_of, stem
+from preprocessing.rows import (
+    RowError,
+    bone_age,
+    case_id_of,
+    composed,
+    extras,
+    find_units,
+    patient_of,
+    require,
+    sex_of,
+    stem,
+)
 from preprocessing.source import (
     IMAGE_SUFFIXES,
     Source,
@@ -21,6 +32,7 @@ from preprocessing.source import (
 from preprocessing.storage import AnyPath
 from preprocessing.table import Table
 
+_IMAGE_SUFFIX = re.compile(f"({'|'.join(map(re.escape, IMAGE_SUFFIXES))})$", re.IGNORECASE)
 _ROUNDED = re.compile(r"\d[.,]?\d*[eE]\+\d+")
 
 
@@ -87,8 +99,8 @@ class Pictures:
         self._by_name: dict[str, list[str]] = {}
         for file in self.files:
             for name in {PurePosixPath(file).name, stem(file)}:
-                self._by_name.setdefault(name, []).append(file)
-        self._known = set(self.files)
+                self._by_name.setdefault(composed(name), []).append(file)
+        self._known = {composed(file): file for file in self.files}
 
     def find(self, path: str, case_id: str) -> str:
         """The one picture that a row means.
@@ -101,15 +113,15 @@ class Pictures:
             RowError: None, several, or one outside the folder.
         """
         if labels.is_missing(path):
-            return self._one(self._by_name.get(case_id, []), f"no picture has the id {case_id!r}", case_id)
-        asked = PurePosixPath(path.replace("\\", "/"))
+            return self._one(self._by_name.get(composed(case_id), []), f"no picture has the id {case_id!r}", case_id)
+        asked = PurePosixPath(composed(path).replace("\\", "/"))
         if asked.is_absolute() or ".." in asked.parts or re.match(r"[A-Za-z]:", path):
             raise RowError("outside_folder", f"A picture must lie below the folder, got {path!r}. Name it from there.")
         if (text := str(asked)) in self._known:
-            return text
-        found = self._by_name.get(asked.name, [])
+            return self._known[text]
+        found = self._by_name.get(asked.name) or self._by_name.get(_IMAGE_SUFFIX.sub("", asked.name), [])
         if len(asked.parts) > 1:
-            found = [file for file in found if f"/{file}".endswith(f"/{text}") or f"/{text}".endswith(f"/{file}")]
+            found = [file for file in found if _same_end(composed(file), text)]
         return self._one(found, f"there is no picture {path!r}", asked.name)
 
     @staticmethod
@@ -120,3 +132,9 @@ class Pictures:
             hint = " It looks rounded by a spreadsheet: store ids as text." if _ROUNDED.fullmatch(asked) else ""
             raise RowError("missing_image", f"The table names it, {none}.{hint}")
         return found[0]
+
+
+def _same_end(file: str, path: str) -> bool:
+    """Whether one of two paths is the end of the other, suffixes aside."""
+    ends = [f"/{_IMAGE_SUFFIX.sub('', text)}" for text in (file, path)]
+    return ends[0].endswith(ends[1]) or ends[1].endswith(ends[0])

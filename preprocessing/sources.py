@@ -79,7 +79,9 @@ def recognise(root: AnyPath, options: SourceOptions) -> str:
     if options.layout != "auto":
         return options.layout
     if not root.exists():
-        raise SourceError(f"{root} does not exist. Name a folder of labelled pictures, or a table beside its pictures.")
+        raise SourceError(
+            f"{root} is not a folder. Name a folder of labelled pictures, or a table beside its pictures."
+        )
     if root.is_file():
         return "table"
     files = find_images(root)

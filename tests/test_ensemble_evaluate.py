@@ -14,6 +14,7 @@ from ensemble.predictor import Predictor
 from ensemble.registry import Registry
 from preprocessing.cohort import Cohort
 from preprocessing.quality import Finding
+from preprocessing.sources import SourceOptions
 from tests.ensemble_fixtures import make_cohort, make_study
 
 
@@ -138,6 +139,18 @@ def test_every_file_that_cannot_be_used_is_listed_with_its_reason(predictor, tmp
         "unsupported_format": 1,
     }
     assert {row["case_id"] for row in evaluation.report["rejected_files"]} == {"100", "200", "6"}
+
+
+def test_pictures_are_measured_against_any_table(predictor, tmp_path):
+    folder = labelled_folder(tmp_path / "raw")
+    (folder / "labels.csv").rename(tmp_path / "labels.csv")
+    table = pd.read_csv(tmp_path / "labels.csv").rename(columns={"boneage": "reading", "male": "boy"})
+    table.assign(reading=table["reading"] / 12).to_csv(tmp_path / "labels.csv", index=False)
+    columns = {"bone_age_years": "reading", "is_male": "boy"}
+    evaluation = evaluate(predictor, folder, SourceOptions(table=str(tmp_path / "labels.csv"), columns=columns))
+    assert evaluation.report["n"] == 5
+    assert evaluation.cases["bone_age_months"].min() == pytest.approx(20)
+    assert "labels.csv, line 8: " in " ".join(row["detail"] for row in evaluation.report["rejected_files"])
 
 
 def test_figures_do_not_depend_on_the_batch_size(predictor, tmp_path, monkeypatch):

@@ -2,10 +2,15 @@
 
 import io
 import logging
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from preprocessing.__main__ import main
 from preprocessing.header import hash_patient
@@ -132,6 +137,28 @@ def test_files_named_after_their_patient_get_a_pseudonym_and_are_still_read(tmp_
     assert not any(secret in written for secret in SECRETS)
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    around=st.tuples(st.sampled_from(["", "IM", "scan_", "2020-"]), st.sampled_from(["", "_1", ".v2", "hand"])),
+    who=st.sampled_from([PATIENT, BIRTH, "2010-01-31", "Renée", "Li", "Grünwald", "孝", "1.2.826.9.7", "1.2.826.8.7"]),
+    case=st.sampled_from([str, str.upper, str.lower]),
+    form=st.sampled_from(["NFC", "NFD"]),
+)
+def test_no_spelling_of_an_identifier_stays_in_a_name(
+    around: tuple[str, str], who: str, case: Callable[[str], str], form: Literal["NFC", "NFD"], tmp_path: Path
+) -> None:
+    separator = "-" if who == "Li" else ""  # so short a name counts as a word of its own
+    name = unicodedata.normalize(form, around[0] + separator + case(who) + separator + around[1])
+    path = tmp_path / "names" / f"{name}.dcm"
+    write_dicom(path, 7, PatientName="Grünwald^Renée Li=孝", SpecificCharacterSet="ISO_IR 192")
+    (path.parent / "labels.csv").write_text(f"file,boneage\n{path.name},100\n")
+    source = read_source(path.parent)
+    path.unlink()
+    assert source.cases["file"].tolist() == ["dicom-000001.dcm"]
+    assert source.cases["case_id"].tolist() == ["dicom-000001"]
+    assert source.paths == [path.name]
+
+
 def test_bad_files_are_reported_without_their_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     root = write(tmp_path, "id,boneage\n0,100\n1,110\n2,120\nZebedee,90\n")
@@ -158,6 +185,13 @@ def test_a_header_with_a_long_element_and_a_deflated_file_are_read(tmp_path: Pat
     (tmp_path / "b.dcm").write_bytes(dicom(picture(2), DEFLATED))
     (tmp_path / "labels.csv").write_text("id,boneage\na,100\nb,110\n")
     assert read_source(tmp_path).cases["sex"].tolist() == ["female", "female"]
+
+
+def test_files_of_one_name_in_several_folders_stay_apart(tmp_path: Path) -> None:
+    for i in range(3):
+        write_dicom(tmp_path / f"series{i}" / "IM0001", i)
+    (tmp_path / "labels.csv").write_text("sop,boneage\n1.2.826.9.0,90\n1.2.826.9.1,100\n1.2.826.9.2,110\n")
+    assert read_source(tmp_path).cases["case_id"].tolist() == [f"series{i}/IM0001" for i in range(3)]
 
 
 def test_sex_is_needed_from_one_of_the_two(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Any table with named columns, and pictures wherever they lie."""
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -193,3 +194,11 @@ def test_prepare_takes_a_table_and_keeps_its_columns(tmp_path: Path, capsys: pyt
     assert cases["patient"].tolist()[:2] == ["p0", "p0"]
     assert cases["bone_age_months"].min() == 36
     assert "line 14" in (out / "rejected.csv").read_text()
+
+
+def test_accents_and_suffixes_need_not_be_written_alike(tmp_path: Path) -> None:
+    write_picture(tmp_path / "p" / unicodedata.normalize("NFD", "bébé.JPG"), 1)
+    write_picture(tmp_path / "p" / "b.png", 2)
+    source = read(tmp_path / "p", "image,boneage,male\nbébé.png,100,True\np/b.jpeg,90,True\n".encode())
+    assert source.problems.empty
+    assert set(source.cases["bone_age_months"]) == {100, 90}

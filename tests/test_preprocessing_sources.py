@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocessing.sources import Source, SourceError, read_rsna
+from preprocessing.sources import Source, SourceError, SourceOptions, read_rsna, read_source
 
 
 def folder(path: Path, csv: bytes, *files: str) -> Path:
@@ -62,3 +62,10 @@ def test_the_error_names_the_columns_that_were_found(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_itself_called_masks_is_read(tmp_path: Path) -> None:
     assert len(read_rsna(folder(tmp_path / "masks", b"id,boneage,male\n7,100,True\n", "7.png")).cases) == 1
+
+
+def test_the_layout_and_its_table_can_be_told(tmp_path: Path) -> None:
+    root = folder(tmp_path / "a", b"id,boneage,male\n7,100,True\n", "7.png")
+    (tmp_path / "better.csv").write_text("id,boneage,sex\n7,120,1\n")
+    source = read_source(root, SourceOptions(layout="rsna", table=str(tmp_path / "better.csv")))
+    assert rows(source) == [("7", "male", 120.0)]
