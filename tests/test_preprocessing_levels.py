@@ -22,13 +22,6 @@ def test_they_are_those_of_numpy(levels: np.ndarray, shares: list[float]) -> Non
     assert percentiles(levels, shares) == pytest.approx(np.percentile(levels, shares), rel=1e-9, abs=1e-6)
 
 
-@settings(max_examples=100, deadline=None)
-@given(levels=arrays.arrays(np.uint8, arrays.array_shapes(max_dims=2, max_side=40)), shares=SHARES)
-def test_a_known_quantum_changes_nothing(levels: np.ndarray, shares: list[float]) -> None:
-    deep = levels.astype(np.uint16) * np.uint16(257)
-    assert percentiles(deep, shares, quantum=257) == pytest.approx(percentiles(deep, shares), rel=1e-9, abs=1e-6)
-
-
 def test_every_second_pixel_of_a_picture_may_be_given() -> None:
     picture = np.random.default_rng(0).integers(0, 65536, (60, 80)).astype(np.uint16)
     assert percentiles(picture[::2, ::3], (1, 99)) == pytest.approx(np.percentile(picture[::2, ::3], (1, 99)))
