@@ -3,22 +3,19 @@
 Shape letters: C cases, M monthly bins, Y years, R resamples, K kinds of error.
 """
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 
 from ensemble.predictor import Prediction, Predictor
 from preprocessing import cohort as cohort_folder
 from preprocessing.cohort import Cohort
-from preprocessing.prepare import ChunkResult, read_chunk
+from preprocessing.prepare import ChunkResult, read_chunk, stated, thread_map
 from preprocessing.sources import SourceOptions, problem, problem_table, read_source
 from preprocessing.standardize import Reading
 from preprocessing.storage import AnyPath, as_path
@@ -201,18 +198,8 @@ def _cohort_batches(cohort: Cohort) -> Iterator[ChunkResult]:
 
 def _file_batches(folder: AnyPath, files: list[str], predictor: Predictor) -> Iterator[ChunkResult]:
     """Readings, or errors in their place, read by all cores a few batches ahead of the predictor."""
-    cv2.setNumThreads(1)  # a file a thread; OpenCV's own threads would only get in the way
-    num_threads = os.cpu_count() or 1
-    reader = predictor.reader
     chunks = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
-    waiting: deque[Future[ChunkResult]] = deque()
-    with ThreadPoolExecutor(num_threads, "decode") as pool:
-        for chunk in chunks:
-            waiting.append(pool.submit(read_chunk, chunk, folder=folder, reader=reader))
-            if len(waiting) > num_threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    yield from thread_map(partial(read_chunk, folder=folder, reader=predictor.reader), chunks)
 
 
 def _predict(
@@ -222,7 +209,7 @@ def _predict(
     progress: Callable[[int, int], None],
 ) -> tuple[dict[int, Prediction], list[dict[str, str]]]:
     """Predictions by row number of `cases`, and a problem for each row without one."""
-    is_male, sexes = cases["is_male"].to_numpy(bool), cases["sex"].tolist()
+    is_male, labels = cases["is_male"].to_numpy(bool), stated(cases)
     predictions: dict[int, Prediction] = {}
     problems = []
     done = 0
@@ -236,7 +223,7 @@ def _predict(
                 problems.append(problem(case_id, file, result.code, str(result)))
         if usable:
             pixels_BVHW = np.stack([reading.pixels for reading in usable.values()])
-            warnings = [reading.warnings(sex=sexes[row]) for row, reading in usable.items()]
+            warnings = [reading.warnings(**labels[row]) for row, reading in usable.items()]
             predicted = predictor.predict(pixels_BVHW, is_male[list(usable)], warnings)
             predictions |= zip(usable, predicted, strict=True)
         done += len(results)

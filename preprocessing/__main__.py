@@ -2,13 +2,15 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from preprocessing.environment import prepare as prepare_environment
-from preprocessing.prepare import PrepareError, prepare, thread_map
+from preprocessing.prepare import ChunkMap, prepare, thread_map
 from preprocessing.progress import Progress
 from preprocessing.recipe import Recipe
 from preprocessing.sources import SourceError, add_options, options_of, read_source
+from preprocessing.staging import PrepareError
 from preprocessing.storage import StorageError, as_path, write_atomic
 
 
@@ -21,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"preprocessing: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("preprocessing: interrupted; nothing was left behind.", file=sys.stderr)
+        print(f"preprocessing: interrupted; {options.after_interrupt}", file=sys.stderr)
         return 130
     except ConnectionError as error:
         print(f"preprocessing: {error}", file=sys.stderr)
@@ -37,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m preprocessing", description=__doc__)
+    parser.set_defaults(after_interrupt="nothing was left behind.")
     commands = parser.add_subparsers(required=True)
 
     phantom = commands.add_parser("phantom", help="draw hand radiographs with a known bone age")
@@ -58,9 +61,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--folds", type=int, default=3, help="folds of the cross-validation (default 3)")
     command.add_argument("--test", type=float, default=0.1, help="share locked away for the test (default 0.1)")
     command.add_argument("--seed", type=int, default=0, help="of the split")
+    command.add_argument("--workers", type=int, help="threads on this machine (default: one a core)")
     command.add_argument("--address", help="Ray cluster to spread the work over (default: this machine's cores)")
     add_options(command)
-    command.set_defaults(run=_prepare)
+    kept = "what is finished is kept. Go on with the same command."
+    command.set_defaults(run=_prepare, after_interrupt=kept)
 
     sheet = commands.add_parser("augment-sheet", help="draw what each augmentation strength does to real cases")
     sheet.add_argument("source", help="a cohort, or labelled pictures as for prepare; local or an fsspec URI")
@@ -101,7 +106,9 @@ def _phantom(options: argparse.Namespace) -> None:
 
 def _prepare(options: argparse.Namespace) -> None:
     source = read_source(options.source, options_of(options))
-    chunk_map = thread_map
+    if options.workers is not None and options.workers < 1:
+        raise PrepareError(f"--workers must be 1 or more, got {options.workers}.")
+    chunk_map: ChunkMap = partial(thread_map, num_workers=options.workers)
     if options.address:
         prepare_environment(own_ray=False)
         import ray  # only here: a run on this machine needs no Ray

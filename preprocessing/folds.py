@@ -1,29 +1,10 @@
 """The locked test split and the folds: drawn once, stratified, and never splitting what belongs together."""
 
-import cv2
 import numpy as np
 import pandas as pd
 
 AGE_BAND_MONTHS = 24
 """Width of the bone-age bands within which test and folds are balanced."""
-
-
-def near_duplicate_groups(pixels_NHW: np.ndarray) -> np.ndarray:
-    """Group pictures whose 256-bit difference hash is the same: copies, however they were compressed.
-
-    Patient ids are not published for the challenge, so this is what can be known about repeats.
-
-    Args:
-        pixels_NHW: ``(N, S, S)`` uint8 standardised radiographs.
-
-    Returns:
-        ``(N,)`` int group numbers.
-    """
-    hashes = []
-    for image in pixels_NHW:
-        small = cv2.resize(image, (17, 16), interpolation=cv2.INTER_AREA)
-        hashes.append(np.packbits(small[:, 1:] > small[:, :-1]).tobytes())
-    return pd.factorize(pd.Series(hashes))[0]
 
 
 def check_split(num_cases: int, num_folds: int, test_fraction: float) -> None:

@@ -1,34 +1,39 @@
-"""Prepare a cohort: standardise every picture, draw test split and folds once, write the folder."""
+"""Prepare a cohort: standardise every picture, draw test split and folds once, write the folder.
+
+It may be interrupted at any time, by ``kill -9`` too: repeated with the same source and recipe, it goes on.
+"""
 
 import os
 import shutil
-import tempfile
+import sys
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
 
 from preprocessing.cohort import MARKER, cohort_hash, quality_table
-from preprocessing.folds import assign, check_split, near_duplicate_groups
+from preprocessing.duplicates import MAX_DISTANCE, Grouping, group_cases, perceptual_hash
+from preprocessing.folds import assign, check_split
+from preprocessing.quality import Finding
 from preprocessing.radiograph import RadiographError
 from preprocessing.recipe import SEGMENTER, Recipe
 from preprocessing.sources import Source, problem, problem_table
+from preprocessing.staging import PIXELS, Chunk, PrepareError, Staging, open_staging
 from preprocessing.standardize import Reader, Reading
-from preprocessing.storage import AnyPath, as_path, is_local, remote, write_json
+from preprocessing.storage import AnyPath, as_path, write_json
 
 CHUNK = 32
 """Files a task: large enough that handing it over costs little, small enough that progress moves."""
 
 ChunkResult = list[Reading | RadiographError]
 ChunkMap = Callable[[Callable[[list[str]], ChunkResult], list[list[str]]], Iterator[ChunkResult]]
-
-
-class PrepareError(ValueError):
-    """The cohort cannot be written as asked."""
 
 
 def read_chunk(files: list[str], *, folder: AnyPath, reader: Reader) -> ChunkResult:
@@ -48,11 +53,42 @@ def read_chunk(files: list[str], *, folder: AnyPath, reader: Reader) -> ChunkRes
     return results
 
 
-def thread_map(function: Callable[[list[str]], ChunkResult], chunks: list[list[str]]) -> Iterator[ChunkResult]:
-    """Run chunks on all cores of this machine, results in order; decoding and resizing release the lock."""
+def thread_map(
+    function: Callable[[list[str]], ChunkResult], chunks: list[list[str]], *, num_workers: int | None = None
+) -> Iterator[ChunkResult]:
+    """Run chunks on the cores of this machine, results in order; decoding, resizing and networks release the lock.
+
+    A few chunks a core are under way, so that finished pixels do not pile up in memory.
+
+    Args:
+        function: What to run.
+        chunks: Its arguments.
+        num_workers: Threads; None takes one a core that this process may use.
+    """
+    num_workers = num_workers or num_cores()
+    waiting: deque[Future[ChunkResult]] = deque()
+    pool = ThreadPoolExecutor(num_workers, "prepare", initializer=single_thread)
+    try:
+        for chunk in chunks:
+            waiting.append(pool.submit(function, chunk))
+            if len(waiting) >= 3 * num_workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def single_thread() -> None:
+    """Keep OpenCV and torch from dividing a picture among threads, where each thread has a picture of its own."""
     cv2.setNumThreads(1)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(function, chunks)
+    if torch := sys.modules.get("torch"):  # loaded only where a recipe needs a network
+        torch.set_num_threads(1)
 
 
 def prepare(
@@ -67,16 +103,16 @@ def prepare(
     chunk_map: ChunkMap = thread_map,
     weights: Path | None = None,
 ) -> pd.DataFrame:
-    """Write a cohort folder; the result does not depend on how the chunks were run.
+    """Write a cohort folder; the result does not depend on how the chunks were run, nor on interruptions.
 
     Args:
-        source: The labelled folder.
+        source: The labelled folder. Cases that have the same word in its column ``patient`` stay together.
         out: Where the cohort goes: a new or empty folder, local or remote.
         recipe: How pictures are standardised.
         num_folds: Folds of the cross-validation.
         test_fraction: Share of the cases that is locked away.
         seed: Of the split.
-        progress: Called with the number of files done.
+        progress: Called with the number of files done, at first with that of an interrupted run.
         chunk_map: Runs `read_chunk` over lists of files: threads here, or Ray tasks.
         weights: The segmenter that the recipe names, if it names one.
 
@@ -84,7 +120,8 @@ def prepare(
         The table of rejected rows and files, also written as ``rejected.csv``.
 
     Raises:
-        PrepareError: `out` is not empty, or no picture can be used.
+        PrepareError: `out` is not empty, no picture can be used, another process prepares it, or it was begun with
+            another source or recipe.
         StorageError: `weights` are not those that the recipe names.
     """
     target = as_path(out)
@@ -92,69 +129,62 @@ def prepare(
         raise PrepareError(f"{target} exists and is not empty. Name a new folder; a cohort is never overwritten.")
     check_split(len(source.cases), num_folds, test_fraction)
     reader = Reader(recipe, weights)
-    staging = _staging_folder(target)
-    try:
-        rejected = _write(source, staging, reader, num_folds, test_fraction, seed, progress, chunk_map)
-        _publish(staging, target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with open_staging(target, source, recipe) as staging:
+        _read_all(source, staging, reader, progress, chunk_map)
+        staging.finish()
+        rejected = _write_tables(source, staging, reader, num_folds, test_fraction, seed)
+        staging.publish(target, MARKER)
     return rejected
 
 
-def _staging_folder(target: AnyPath) -> Path:
-    if not is_local(target):
-        return Path(tempfile.mkdtemp(prefix="carpal-cohort-"))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+def _read_all(
+    source: Source, staging: Staging, reader: Reader, progress: Callable[[int], None], chunk_map: ChunkMap
+) -> None:
+    """Read what an earlier run has not: results come in order, so it is the rest."""
+    files, labels = source.paths, stated(source.cases)
+    row = sum(chunk.num_files for chunk in staging.chunks)
+    progress(row)
+    chunks = [files[i : i + CHUNK] for i in range(row, len(files), CHUNK)]
+    for results in chunk_map(partial(read_chunk, folder=source.folder, reader=reader), chunks):
+        chunk, pictures = Chunk(len(results)), []
+        for result in results:
+            if isinstance(result, RadiographError):
+                chunk.problems.append((row, result.code, str(result)))
+            else:
+                pictures.append(result.pixels)
+                chunk.kept.append(row)
+                chunk.hashes.append(perceptual_hash(result.pixels[0]).hex())
+                chunk.findings += [(row, asdict(finding)) for finding in result.warnings(**labels[row])]
+            row += 1
+        staging.append(chunk, pictures)
+        progress(row)
 
 
-def _write(
-    source: Source,
-    folder: Path,
-    reader: Reader,
-    num_folds: int,
-    test_fraction: float,
-    seed: int,
-    progress: Callable[[int], None],
-    chunk_map: ChunkMap,
+def _write_tables(
+    source: Source, staging: Staging, reader: Reader, num_folds: int, test_fraction: float, seed: int
 ) -> pd.DataFrame:
-    recipe = reader.recipe
-    files, case_ids = source.cases["file"].tolist(), source.cases["case_id"].tolist()
-    sexes, paths = source.cases["sex"].tolist(), source.paths
-    chunks = [paths[i : i + CHUNK] for i in range(0, len(paths), CHUNK)]
-    # Accepted pictures are written one behind the other and the file is cut to their number at the end,
-    # so that memory does not grow with the cohort.
-    raw = folder / "pixels.raw"
-    kept: list[int] = []
-    problems, noticed = [], []
-    with raw.open("wb") as sink:
-        row = 0
-        for results in chunk_map(partial(read_chunk, folder=source.folder, reader=reader), chunks):
-            for result in results:
-                if isinstance(result, RadiographError):
-                    problems.append(problem(case_ids[row], files[row], result.code, str(result)))
-                else:
-                    sink.write(result.pixels.tobytes())
-                    kept.append(row)
-                    noticed += [(case_ids[row], finding) for finding in result.warnings(sex=sexes[row])]
-                row += 1
-            progress(row)
+    recipe, folder = reader.recipe, staging.folder
+    case_ids, files = source.cases["case_id"].tolist(), source.cases["file"].tolist()
+    problems = [
+        problem(case_ids[row], files[row], code, detail)
+        for chunk in staging.chunks
+        for row, code, detail in chunk.problems
+    ]
     rejected = pd.concat([source.problems, problem_table(problems)], ignore_index=True)
+    kept = [row for chunk in staging.chunks for row in chunk.kept]
     if not kept:
         raise PrepareError(
             f"None of the {len(files)} labelled pictures of {source.folder} can be used; first reason: "
             f"{rejected['detail'].iloc[0] if len(rejected) else 'the CSV has no row'}"
         )
     cases = source.cases.iloc[kept].reset_index(drop=True)
-    shape = (len(kept), len(recipe.views), recipe.size, recipe.size)
-    pixels = np.memmap(raw, np.uint8, "r", shape=shape)
-    fold, is_test = assign(
-        cases, near_duplicate_groups(pixels[:, 0]), num_folds=num_folds, test_fraction=test_fraction, seed=seed
-    )
-    cases = cases.assign(fold=fold, is_test=is_test)
-    np.save(folder / "pixels.npy", pixels)
-    del pixels
-    raw.unlink()
+    hashes = [bytes.fromhex(digits) for chunk in staging.chunks for digits in chunk.hashes]
+    patients = cases["patient"].tolist() if "patient" in cases else [""] * len(cases)
+    grouping = group_cases(hashes, patients)
+    fold, is_test = assign(cases, grouping.group, num_folds=num_folds, test_fraction=test_fraction, seed=seed)
+    cases = cases.assign(group=grouping.group, fold=fold, is_test=is_test)
+    noticed = [(case_ids[row], Finding(**values)) for chunk in staging.chunks for row, values in chunk.findings]
+    noticed += _near_duplicates(cases, grouping)
     cases.to_parquet(folder / "cases.parquet", index=False)
     rejected.to_csv(folder / "rejected.csv", index=False)
     quality_table(noticed).to_parquet(folder / "quality.parquet", index=False)
@@ -163,11 +193,12 @@ def _write(
     source.notes.to_csv(folder / "notes.csv", index=False)
     about = {
         "format": "carpal-cohort-2",
-        "hash": cohort_hash(cases, folder / "pixels.npy", recipe),
+        "hash": cohort_hash(cases, folder / PIXELS, recipe),
         "recipe": recipe.to_dict(),
         "recipe_hash": recipe.hash,
         "source": str(source.folder),
         "num_cases": len(cases),
+        "num_groups": int(cases["group"].nunique()),
         "num_rejected": len(rejected),
         "num_folds": num_folds,
         "test_fraction": test_fraction,
@@ -177,14 +208,24 @@ def _write(
     return rejected
 
 
-def _publish(staging: Path, target: AnyPath) -> None:
-    """Make the finished folder visible: at once when local, marker last otherwise."""
-    if is_local(target):
-        staging.chmod(0o755)
-        if target.exists():
-            target.rmdir()  # empty, checked before; a file that came in the meantime makes this fail
-        staging.rename(target)
-        return
-    for name in sorted((path.name for path in staging.iterdir()), key=lambda name: name == MARKER):
-        there = remote(target / name)
-        there.fs.put_file(str(staging / name), there.path)
+def stated(cases: pd.DataFrame) -> list[dict[str, Any]]:
+    """What the labels say of each child, as `Reading.warnings` compares it with a header; a left hand unless told."""
+    ages = cases.get("chronological_age_months", pd.Series(np.nan, cases.index))
+    sides = cases.get("side", pd.Series("", cases.index))
+    return [
+        {"sex": sex, "chronological_age_months": None if np.isnan(age) else float(age), "laterality": side or "left"}
+        for sex, age, side in zip(cases["sex"], ages, sides, strict=True)
+    ]
+
+
+def _near_duplicates(cases: pd.DataFrame, grouping: Grouping) -> list[tuple[str, Finding]]:
+    """A finding for each case that is nearly the picture of another one."""
+    found = []
+    for case_id, group, distance in zip(cases["case_id"], grouping.group, grouping.distance, strict=True):
+        if distance <= MAX_DISTANCE:
+            sentence = (
+                f"Nearly the same picture as another case ({distance} of 256 bits differ): "
+                f"all cases of group {group} share a fold."
+            )
+            found.append((case_id, Finding("near_duplicate", "warned", float(distance), MAX_DISTANCE, sentence)))
+    return found

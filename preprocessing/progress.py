@@ -13,17 +13,21 @@ class Progress:
     def __init__(self, label: str, total: int) -> None:
         self._label, self._total = label, total
         self._start = self._last = time.monotonic()
+        self._begin: tuple[float, int] | None = None  # when it was first called, and with how much
         self._live = sys.stderr.isatty()
 
     def __call__(self, done: int, note: str = "") -> None:
         """Say that `done` of the total are finished."""
         now = time.monotonic()
+        begin, done_before = self._begin = self._begin or (now, done)
         finished = done >= self._total
         if not finished and now - self._last < (0.2 if self._live else 5.0):
             return
         self._last = now
         elapsed = now - self._start
-        rest = f"{elapsed * (self._total - done) / done:4.0f} s left" if done and not finished else ""
+        rest = ""
+        if done > done_before:  # what an earlier run has done says nothing of this one's speed
+            rest = f"{(now - begin) * (self._total - done) / (done - done_before):4.0f} s left"
         if finished:
             rest = f"in {elapsed:.1f} s"
         line = (

@@ -126,7 +126,14 @@ def train(
         optimiser, settings.learning_rate, total_steps=settings.steps, pct_start=0.1
     )
     samples = _Samples(pairs, settings.steps * settings.batch_size, settings.seed)
-    loader = DataLoader(samples, settings.batch_size, num_workers=settings.workers, worker_init_fn=_one_thread)
+    # Spawned, not forked: a forked process inherits the locks of OpenCV's and PyTorch's threads, and can hang on them.
+    loader = DataLoader(
+        samples,
+        settings.batch_size,
+        num_workers=settings.workers,
+        worker_init_fn=_one_thread,
+        multiprocessing_context="spawn" if settings.workers else None,
+    )
     for step, batch in enumerate(loader, start=1):
         parts = [part.to(device) for part in batch]
         with torch.autocast(device.type, torch.bfloat16):

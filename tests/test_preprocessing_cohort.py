@@ -74,8 +74,10 @@ def test_copies_of_one_picture_stay_together(tmp_path: Path) -> None:
     pictures = source / "boneage-training-dataset"
     for i in (1003, 1010, 1021):
         (pictures / f"{i}.png").write_bytes((pictures / "1000.png").read_bytes())
-    cases = prepared(source, tmp_path / "cohort").cases.set_index("case_id")
-    assert cases.loc[["1000", "1003", "1010", "1021"], "fold"].nunique() == 1
+    cohort = prepared(source, tmp_path / "cohort")
+    cases, copies = cohort.cases.set_index("case_id"), ["1000", "1003", "1010", "1021"]
+    assert cases.loc[copies, ["group", "fold"]].nunique().tolist() == [1, 1]
+    assert cohort.quality.loc[cohort.quality["code"] == "near_duplicate", "case_id"].tolist() == copies
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "no_csv", "no_picture", "two_csv"])

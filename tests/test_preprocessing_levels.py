@@ -1,0 +1,33 @@
+"""Percentiles by counting are those of NumPy."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from preprocessing.levels import percentiles
+
+SHARES = st.lists(st.floats(0, 100), min_size=1, max_size=4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    levels=st.sampled_from([np.uint8, np.uint16]).flatmap(
+        lambda kind: arrays.arrays(kind, arrays.array_shapes(max_dims=2, max_side=40))
+    ),
+    shares=SHARES,
+)
+def test_they_are_those_of_numpy(levels: np.ndarray, shares: list[float]) -> None:
+    assert percentiles(levels, shares) == pytest.approx(np.percentile(levels, shares), rel=1e-9, abs=1e-6)
+
+
+def test_every_second_pixel_of_a_picture_may_be_given() -> None:
+    picture = np.random.default_rng(0).integers(0, 65536, (60, 80)).astype(np.uint16)
+    assert percentiles(picture[::2, ::3], (1, 99)) == pytest.approx(np.percentile(picture[::2, ::3], (1, 99)))
+
+
+@pytest.mark.parametrize("levels", [np.zeros(3), np.zeros(0, np.uint8), np.zeros(3, np.int32)])
+def test_what_cannot_be_counted_is_refused(levels: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="levels of 8 or 16 bit"):
+        percentiles(levels, (50,))
