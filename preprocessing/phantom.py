@@ -67,7 +67,7 @@ def draw_phantom(
         bone_age_months: 6 to 228.
         sex: "female" or "male"; girls are ahead by the timetables of `ossification`.
         rng: Source of everything else; it is drawn from equally often at every bone age and sex.
-        height: Pixels; the width is 0.70 to 0.92 of it, and anything with variants.
+        height: Pixels, or less where a variant cuts; the width is 0.70 to 0.92 of it, and anything with variants.
         bones_visible: False leaves the bones out of the image: a control, since nothing else tells bone age.
         variants: Names from `drawing.variants.VARIANTS`; the picture gets every one.
 

@@ -103,7 +103,8 @@ def draw_varied(
     ):
         if name in has:
             sheet = apply(sheet, style)
-    sheet = sheet.resized(height)
+    if sheet.shape[0] > height:  # a frame or a turn has made it larger; what was cut stays small
+        sheet = sheet.resized(height)
     if "inverted" in has:
         sheet = sheet.shown(255 - sheet.grey_HW)
     if "deep" not in has:
