@@ -8,12 +8,10 @@ bone ages differ in their bones alone.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +27,7 @@ from preprocessing.drawing.exposure import ByteArray, expose
 from preprocessing.drawing.ossification import Sex
 from preprocessing.drawing.plate import Points, draw_plate
 from preprocessing.drawing.variants import PLAIN, check, choose, draw_varied, measured, visible
-from preprocessing.drawing.wrong import KINDS, draw_wrong_input
+from preprocessing.phantom_files import encode_png, write_table, write_wrong_inputs
 
 YOUNGEST, OLDEST = 6, 228
 """Bone ages that can be drawn, in months; the ends of the RSNA range."""
@@ -50,8 +48,8 @@ class Phantom:
     pose: dict[str, Any]
     """height, width, rotation_deg (clockwise), pixels_per_mm, and landmarks {name: [x, y]} in pixels; with variants
     also variants (one string), side ("left", "right" or "both"), hands, inverted, bits, cut ("", "fingers",
-    "wrist" or "side"), and the landmarks of a second hand as `second_<name>`. What was cut off has its landmarks
-    outside the picture."""
+    "wrist" or "side"), and of two hands the right one's landmarks as `second_<name>`. What was cut off has its
+    landmarks outside the picture."""
 
 
 def draw_phantom(
@@ -69,7 +67,7 @@ def draw_phantom(
         bone_age_months: 6 to 228.
         sex: "female" or "male"; girls are ahead by the timetables of `ossification`.
         rng: Source of everything else; it is drawn from equally often at every bone age and sex.
-        height: Pixels; the width is 0.70 to 0.92 of it, and anything with variants.
+        height: Pixels, or less where a variant cuts; the width is 0.70 to 0.92 of it, and anything with variants.
         bones_visible: False leaves the bones out of the image: a control, since nothing else tells bone age.
         variants: Names from `drawing.variants.VARIANTS`; the picture gets every one.
 
@@ -151,7 +149,7 @@ def write_phantoms(
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         _write_cases(staging, num_cases, seed, num_workers, tuple(variants), progress)
-        _write_wrong(staging, num_wrong, seed)
+        write_wrong_inputs(staging, num_wrong, seed)
         staging.chmod(0o755)
         if out.exists():
             out.rmdir()  # empty, checked before; a file that came in the meantime makes this fail
@@ -189,32 +187,10 @@ def _write_cases(
             pool.shutdown(cancel_futures=True)
 
     (out / "poses.json").write_text(json.dumps(poses, indent=1, sort_keys=True) + "\n")
-    _write_table(out / f"{_FOLDER}.csv", ("id", "boneage", "male"), rows)
+    write_table(out / f"{_FOLDER}.csv", ("id", "boneage", "male"), rows)
     if variants:
         truths = [[case_id, *(poses[case_id][name] for name in _TRUTH)] for case_id, *_ in rows]
-        _write_table(out / "truth.csv", ("id", *_TRUTH), truths)
-
-
-def _write_wrong(out: Path, num_wrong: int, seed: int) -> None:
-    if not num_wrong:
-        return
-    (out / "wrong").mkdir()
-    rows = []
-    for index in range(num_wrong):
-        rng = np.random.default_rng(np.random.SeedSequence([seed, index, 1]))
-        kind = KINDS[index % len(KINDS)]
-        image = draw_wrong_input(kind, rng, height=int(rng.integers(256, 401)))
-        (out / "wrong" / f"{1 + index}.png").write_bytes(_png(image))
-        rows.append((f"wrong/{1 + index}.png", kind))
-    _write_table(out / "wrong.csv", ("file", "kind"), rows)
-
-
-def _write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    path.write_text(table.getvalue())
+        write_table(out / "truth.csv", ("id", *_TRUTH), truths)
 
 
 def _draw_case(seed: int, variants: tuple[str, ...], index: int) -> tuple[str, int, bool, bytes, bytes, dict[str, Any]]:
@@ -226,7 +202,7 @@ def _draw_case(seed: int, variants: tuple[str, ...], index: int) -> tuple[str, i
     chosen = choose(variants, rng) if variants else ()
     phantom = draw_phantom(months, "male" if is_male else "female", rng, height=height, variants=chosen)
     pose = PLAIN | phantom.pose if variants else phantom.pose
-    return str(10_001 + index), months, is_male, _png(phantom.image), _png(phantom.mask), pose
+    return str(10_001 + index), months, is_male, encode_png(phantom.image), encode_png(phantom.mask), pose
 
 
 def _draw_bone_age(rng: np.random.Generator) -> int:
@@ -244,10 +220,3 @@ def _pose(points: Points, rotation_deg: float, pixels_per_mm: float, shape_HW: t
         "pixels_per_mm": round(pixels_per_mm, 5),
         "landmarks": {name: [round(value, 2) for value in point] for name, point in points.items()},
     }
-
-
-def _png(image: npt.NDArray[np.uint8 | np.uint16]) -> bytes:
-    # A fixed level and strategy: the bytes then depend on the pixels alone.
-    done, encoded = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 6, cv2.IMWRITE_PNG_STRATEGY, 1])
-    assert done
-    return encoded.tobytes()

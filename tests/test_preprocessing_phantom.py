@@ -270,6 +270,8 @@ def test_a_pair_is_two_hands_apart_each_with_its_landmarks() -> None:
         marks = varied("pair", seed=seed).pose["landmarks"]
         first, second = marks["middle_fingertip"], marks["second_middle_fingertip"]
         assert abs(first[0] - second[0]) > 40
+        assert marks["1_proximal"][0] > marks["5_proximal"][0]  # the left hand's thumb is on its right
+        assert marks["second_1_proximal"][0] < marks["second_5_proximal"][0]
 
 
 def test_inversion_is_the_last_step_and_exact() -> None:

@@ -54,8 +54,10 @@ ORDINARY = Habit()
 def draw_habit(rng: np.random.Generator, *, posed: bool, turned: bool) -> Habit:
     """Draws a habit: `posed` varies build and pose, `turned` lays the hand at any angle."""
     spread, closed = rng.uniform(-0.2, 1.8), rng.random() < 0.25
-    length = float(np.clip(1 + 0.09 * rng.standard_normal(), 0.78, 1.15))
-    fat = float(np.clip(rng.normal(1.15, 0.16) + 1.1 * (1 - length), 0.8, 1.55))
+    # Whether short and plump as a toddler's is drawn whatever the bone age: size and flesh must not tell it.
+    chubby, grown, small = rng.random() < 0.3, 1 + 0.08 * rng.standard_normal(), rng.uniform(0.7, 0.88)
+    length = float(small if chubby else np.clip(grown, 0.82, 1.15))
+    fat = float(np.clip(rng.normal(1.15, 0.16) + 1.2 * (1 - length), 0.8, 1.7))
     drawn = Habit(
         spread=float(-0.6 + 0.3 * rng.random() if closed else spread),
         thumb_deg=float(rng.uniform(-24, 22)),
@@ -66,7 +68,7 @@ def draw_habit(rng: np.random.Generator, *, posed: bool, turned: bool) -> Habit:
         palm_length=float(0.5 + 0.5 * length + 0.03 * rng.uniform(-1, 1)),
         plump=fat,
         web=float(rng.uniform(0.15, 0.5)),
-        palm_mm=float(rng.uniform(0.0, 5.0)),
+        palm_mm=float(rng.uniform(0.0, 5.0) * (1.5 if chubby else 1)),
         mineral=float(rng.uniform(0.45, 1.05)),
         relief=(float(rng.uniform(0.12, 0.42)), float(rng.uniform(0.8, 1.3))),
         rotation_deg=float(np.clip(14 * rng.standard_normal(), -40, 40)),

@@ -8,8 +8,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from preprocessing.drawing.habit import draw_habit
 from preprocessing.drawing.patterns import Grey, fractal_noise, stretched
-from preprocessing.drawing.skeleton import FloatArray
+from preprocessing.drawing.placement import place
+from preprocessing.drawing.skeleton import FloatArray, draw_hand
+from preprocessing.drawing.soft_tissue import draw_soft_tissue
 
 
 def spectrum(height: int, width: int, rng: np.random.Generator) -> FloatArray:
@@ -154,3 +157,29 @@ def screen(height: int, width: int, rng: np.random.Generator) -> FloatArray:
         cv2.line(canvas, (0, y + row), (width, y + row), 128, 1)
         y += row
     return np.asarray(canvas, np.float32) / 255
+
+
+def hand_photo(height: int, width: int, rng: np.random.Generator) -> FloatArray:
+    """A hand as a camera sees it: skin lit from one side, creases, no bones, on a table or a patterned ground."""
+    habit = draw_habit(rng, posed=True, turned=rng.random() < 0.5)
+    hand = draw_hand(rng, habit)
+    placement = place(hand, height, width, rng, habit)
+    tissue = draw_soft_tissue(hand, placement, (height, width), rng, habit)
+    cover = cv2.GaussianBlur(tissue.outline_HW, (0, 0), 0.8).astype(np.float32) / 255
+    ground = (spectrum if rng.random() < 0.4 else fractal_noise)(height, width, rng)
+    ground = np.float32(rng.uniform(0, 0.8)) + np.float32(rng.uniform(0.02, 0.35)) * (ground - np.float32(0.5))
+    relief = cv2.GaussianBlur(stretched(tissue.attenuation_HW), (0, 0), height / 100)
+    lit = cv2.Sobel(relief, cv2.CV_32F, 1, 0) * np.float32(rng.uniform(-2, 2))
+    lit = lit + cv2.Sobel(relief, cv2.CV_32F, 0, 1) * np.float32(rng.uniform(-2, 2))
+    creases = np.zeros((height, width), np.uint8)
+    for bone in hand.tubular:
+        if bone.name[0].isdigit() and not bone.name.endswith("metacarpal"):
+            for along in rng.uniform(-1.5, 1.5, 3):
+                ends = [placement.to_pixels(*bone.point(float(along), side * bone.base)) for side in (-0.8, 0.8)]
+                first, second = ((int(x), int(y)) for x, y in ends)
+                cv2.line(creases, first, second, 255, 1, cv2.LINE_AA)
+    pores = np.float32(0.1) * (fractal_noise(height, width, rng) - np.float32(0.5))
+    skin = np.float32(rng.uniform(0.25, 0.95)) + lit + pores - np.float32(0.15) * creases.astype(np.float32) / 255
+    shadow = cv2.GaussianBlur(np.roll(tissue.outline_HW, (height // 40, height // 50), (0, 1)), (0, 0), height / 50)
+    ground = ground * (1 - np.float32(rng.uniform(0, 0.6)) * shadow.astype(np.float32) / 255)
+    return np.asarray(ground * (1 - cover) + skin * cover, np.float32)

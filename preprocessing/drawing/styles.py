@@ -16,7 +16,7 @@ def faded(sheet: Sheet, rng: np.random.Generator) -> Sheet:
     """A scan of an old film: all grey levels within a narrow band, over a veil that is uneven."""
     height, width = sheet.shape
     span = rng.uniform(14, 60)
-    floor = rng.uniform(0, 235 - span)
+    floor = (235 - span) * rng.random() ** 2  # most such scans are dark
     veil = cv2.resize(rng.standard_normal((3, 3)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     grey = np.clip(sheet.grey_HW, 0, 255) / 255
     noise = np.float32(rng.uniform(0.2, 1.2)) * rng.standard_normal((height, width), dtype=np.float32)
@@ -34,10 +34,59 @@ def saturated(sheet: Sheet, rng: np.random.Generator) -> Sheet:
 
 
 def framed(sheet: Sheet, rng: np.random.Generator) -> Sheet:
-    """The exposed field as a tilted rectangle in a larger picture, with a rim, once or twice."""
+    """The exposed field as a tilted rectangle in a larger picture, with a rim, once or twice; unevenly lit, with a
+    band or corner that was exposed otherwise, and more lettering."""
+    if rng.random() < 0.7:
+        sheet = _lettered(_unevenly_lit(sheet, rng), rng)
     for _ in range(2 if rng.random() < 0.25 else 1):
         sheet = _in_frame(sheet, rng)
     return sheet
+
+
+def _unevenly_lit(sheet: Sheet, rng: np.random.Generator) -> Sheet:
+    height, width = sheet.shape
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
+    rise = np.maximum(np.abs(x), np.abs(y)) ** np.float32(rng.uniform(2, 10))
+    grey = sheet.grey_HW + np.float32(rng.uniform(0, 70) * (rng.random() < 0.6)) * rise
+    turn, far = rng.uniform(0, 2 * np.pi), np.float32(rng.uniform(-0.5, 1.3))
+    beyond = x * np.float32(np.cos(turn)) + y * np.float32(np.sin(turn)) > far
+    if rng.random() < 0.3:
+        grey = np.where(beyond, grey + np.float32(rng.uniform(-25, 40)), grey)
+    if rng.random() < 0.15:  # a corner of the cassette that no beam met
+        grey = np.where((np.abs(x) + np.abs(y) > rng.uniform(1.6, 1.9)) & (x * y * rng.choice([-1, 1]) > 0), 250, grey)
+    return sheet.shown(np.clip(grey, 0, 255))
+
+
+def _lettered(sheet: Sheet, rng: np.random.Generator) -> Sheet:
+    """Names, dates and side in solid or hollow letters, at any angle, at a free place."""
+    height, width = sheet.shape
+    text = "".join(rng.choice(list("ABCDEFGHJKLMNOPRSTUW0123456789"), int(rng.integers(1, 6))))
+    size, ink = height * rng.uniform(0.02, 0.11), np.float32(rng.uniform(120, 255))
+    font, thick = int(rng.choice([0, 3, 4])), max(1, int(size / rng.uniform(5, 12)))
+    (long, tall), _ = cv2.getTextSize(text, font, float(size / 22), thick)
+    side = int(np.hypot(long, tall)) + 8
+    if side >= 0.8 * min(height, width):
+        return sheet
+    stamp = np.zeros((side, side), np.uint8)
+    at = ((side - long) // 2, (side + tall) // 2)
+    cv2.putText(stamp, text, at, font, float(size / 22), 255, thick, cv2.LINE_AA)
+    if rng.random() < 0.35:
+        stamp = cv2.morphologyEx(stamp, cv2.MORPH_GRADIENT, np.ones((2, 2), np.uint8))
+    turn = float(rng.choice([0.0, 90.0, rng.uniform(0, 360)]))
+    spin = cv2.getRotationMatrix2D((side / 2, side / 2), turn, 1.0)
+    weight = cv2.warpAffine(stamp, spin, (side, side)).astype(np.float32) / 255
+    if rng.random() < 0.4:  # the plate that holds the letters
+        plate = np.zeros((side, side), np.uint8)
+        cv2.rectangle(plate, (at[0] - 3, at[1] - tall - 3), (at[0] + long + 3, at[1] + 3), 255, -1)
+        held = cv2.warpAffine(plate, spin, (side, side)).astype(np.float32) / 255
+        weight = np.maximum(weight, np.float32(rng.uniform(0.05, 0.3)) * held)
+    grey = sheet.grey_HW.copy()
+    for left, top in (rng.random((12, 2)) * (width - side, height - side)).astype(int):
+        window = (slice(top, top + side), slice(left, left + side))
+        if not sheet.mask_HW[window].any():
+            grey[window] = grey[window] * (1 - weight) + ink * weight
+            break
+    return sheet.shown(grey)
 
 
 def _in_frame(sheet: Sheet, rng: np.random.Generator) -> Sheet:

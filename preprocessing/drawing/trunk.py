@@ -22,9 +22,10 @@ def chest(film: Film) -> ByteArray:
             ((side * half * 0.5, 0), half * 0.33),
             ((side * half * 0.55, rng.uniform(14, 26)), half * 0.36),
         ]
-        film.flesh(film.chains(lung), 10, -rng.uniform(0.5, 0.85))
+        film.flesh(film.chains(lung), 10, -rng.uniform(0.4, 0.95))
     heart = [((rng.uniform(0, 5), 0), 8.0), ((rng.uniform(4, 12), 20), rng.uniform(10, 17))]
-    film.flesh(film.chains(heart), 12, 0.4)
+    film.flesh(film.chains(heart), 12, rng.uniform(0.2, 0.9))
+    film.flesh(film.chains([((0, -60), 5.0), ((0, 60), rng.uniform(4, 8))]), 8, rng.uniform(0, 0.8))
     spine = [[((0, y), 3.0), ((0, y + 3), 3.0)] for y in np.arange(-48, 60, 7.5)]
     film.bones(film.chains(*spine), 3, 0.3)
     ribs = []
@@ -35,7 +36,7 @@ def chest(film: Film) -> ByteArray:
         for side in (-1, 1):
             points = [(side * (3 + reach * np.sin(a)), top + drop * (1 - np.cos(a)) * 0.9) for a in turn]
             ribs.append([((float(x), float(y)), 1.1) for x, y in points])
-    film.bones(film.chains(*ribs), 1.2, 0.4, 0.8)
+    film.bones(film.chains(*ribs), 1.2, 0.4, rng.uniform(0.15, 0.8))
     collar = [[((s * 4, -38.0), 1.5), ((s * 15, -41.0), 1.2), ((s * half * 0.8, -46.0), 1.4)] for s in (-1, 1)]
     film.bones(film.chains(*collar), 1.4)
     return film.develop()

@@ -103,7 +103,8 @@ def draw_varied(
     ):
         if name in has:
             sheet = apply(sheet, style)
-    sheet = sheet.resized(height)
+    if sheet.shape[0] > height:  # a frame or a turn has made it larger; what was cut stays small
+        sheet = sheet.resized(height)
     if "inverted" in has:
         sheet = sheet.shown(255 - sheet.grey_HW)
     if "deep" not in has:
@@ -151,14 +152,19 @@ def _lay(
     )
     left, right = one((height, half), straight), one((height, half), straight).flipped()
     first, second = (right, left) if style.random() < 0.5 else (left, right)
-    other = {f"second_{name}": (x + half, y) for name, (x, y) in second.points.items()}
+    # The left hand's landmarks keep their names, wherever on the film it lies.
+    points = {
+        ("second_" if plate is right else "") + name: (x + offset, y)
+        for plate, offset in ((first, 0), (second, half))
+        for name, (x, y) in plate.points.items()
+    }
     return Plate(
         total_HW=np.hstack([first.total_HW, second.total_HW]),
         soft_HW=np.hstack([first.soft_HW, second.soft_HW]),
         outline_HW=np.hstack([first.outline_HW, second.outline_HW]),
         bones_HW=np.hstack([first.bones_HW, second.bones_HW]),
-        points=first.points | other,
-        placement=first.placement,
+        points=points,
+        placement=left.placement,
     )
 
 

@@ -35,6 +35,7 @@ _PICTURES: dict[str, Callable[[int, int, np.random.Generator], FloatArray]] = {
     "face": scenes.face,
     "room": scenes.room,
     "screen": scenes.screen,
+    "hand_photo": scenes.hand_photo,
 }
 _FILMS: dict[str, Callable[[Film], ByteArray]] = {
     "long_bone": limbs.long_bone,
@@ -54,7 +55,7 @@ _FILMS: dict[str, Callable[[Film], ByteArray]] = {
 }
 KINDS: tuple[str, ...] = (*_PICTURES, *_FILMS)
 """What can be drawn: pictures of anything first, then films of what is no hand."""
-_MOST_TURNED = 0.35  # share of films that lie at any angle
+_TURNED, _INVERTED, _COARSE = 0.35, 0.1, 0.12  # shares of films at any angle, of negatives, of enlarged files
 
 
 def draw_wrong_input(kind: str, rng: np.random.Generator, *, height: int = 256) -> ByteArray:
@@ -77,12 +78,24 @@ def draw_wrong_input(kind: str, rng: np.random.Generator, *, height: int = 256) 
         raise ValueError(f"height must be at least 64 pixels, got {height}. Draw it larger, then shrink it.")
     if kind in _PICTURES:
         width = round(height * rng.uniform(0.65, 1.5))
-        return _finished(_PICTURES[kind](height, width, rng), rng)
-    width = round(height * rng.uniform(0.6, 1.25))
-    developed = _FILMS[kind](Film(height, width, rng))
-    if rng.random() < _MOST_TURNED:
-        developed = _turned(developed, rng)
-    return 255 - developed if rng.random() < 0.1 else developed
+        drawn = _finished(_PICTURES[kind](height, width, rng), rng)
+    else:
+        width = round(height * rng.uniform(0.6, 1.25))
+        drawn = _FILMS[kind](Film(height, width, rng))
+        if rng.random() < _TURNED:
+            drawn = _turned(drawn, rng)
+        if rng.random() < _INVERTED:
+            drawn = 255 - drawn
+    return _coarsened(drawn, rng) if rng.random() < _COARSE else drawn
+
+
+def _coarsened(image_HW: ByteArray, rng: np.random.Generator) -> ByteArray:
+    """As of a file that was tiny, 28 to 80 pixels high, and has been enlarged since."""
+    height, width = image_HW.shape
+    least = int(rng.integers(28, 81))
+    small = cv2.resize(image_HW, (max(1, least * width // height), least), interpolation=cv2.INTER_AREA)
+    mode = int(rng.choice([cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC]))
+    return np.asarray(cv2.resize(small, (width, height), interpolation=mode), np.uint8)
 
 
 def _finished(picture_HW: FloatArray, rng: np.random.Generator) -> ByteArray:
