@@ -21,10 +21,8 @@ import torch
 from preprocessing.cohort import Cohort
 from preprocessing.prepare import prepare
 from preprocessing.progress import Progress
-from preprocessing.recipe import Recipe
-from preprocessing.segmenter import SHIPPED
+from preprocessing.recipe import Recipe, shipped_segmenter
 from preprocessing.sources import read_source
-from preprocessing.storage import sha256_file
 from search.model import BIN_MONTHS
 from search.space import TrialConfig
 from search.train import train_fold
@@ -37,8 +35,7 @@ CONFIG = TrialConfig(
 
 def recipes(size: int) -> dict[str, Recipe]:
     """The recipes compared: each step alone on the whole picture where it can be, and the chain up to all of them."""
-    segmenter = sha256_file(SHIPPED)
-    full = Recipe(size=size, segmenter=segmenter, views=("full",))
+    full = Recipe(size=size, segmenter=shipped_segmenter(), views=("full",))
     crop = replace(full, views=("crop",))
     aligned = replace(crop, align=True)
     return {
@@ -118,7 +115,6 @@ def main() -> None:
                 num_folds=3,
                 test_fraction=0.1,
                 seed=0,
-                weights=SHIPPED,
                 progress=Progress(f"radiographs prepared: {name}", len(source.cases)),
             )
     # Seed by seed, so that a run that is cut short has compared all recipes on fewer seeds.
@@ -132,10 +128,9 @@ def main() -> None:
     errors = {name: _errors(out, name, options.seeds) for name in chosen}
     rows = compare(errors)
     for row in rows:
-        low, high = row["ci95"]  # type: ignore[misc]
         print(
             f"{row['recipe']:34} {row['mae_months']:6.2f}  {row['difference_months']:+6.2f} "
-            f"({low:+.2f} to {high:+.2f}, n = {row['n']})  by seed {row['by_seed']}"
+            f"(95 % {row['ci95']}, n = {row['n']})  by seed {row['by_seed']}"
         )
     print(json.dumps({"name": "preprocessing_ablation", "size": options.size, "images": options.images, "rows": rows}))
 

@@ -4,14 +4,15 @@ import argparse
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from preprocessing.environment import prepare as prepare_environment
 from preprocessing.prepare import ChunkMap, prepare, thread_map
 from preprocessing.progress import Progress
-from preprocessing.recipe import Recipe
+from preprocessing.recipe import SHIPPED, VIEWS, Recipe
 from preprocessing.sources import SourceError, add_options, options_of, read_source
 from preprocessing.staging import PrepareError
-from preprocessing.storage import StorageError, as_path, write_atomic
+from preprocessing.storage import StorageError, as_path, read_json, sha256_file, write_atomic
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,7 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("prepare", help="standardise a labelled folder into a cohort")
     command.add_argument("source", help="labelled pictures: a folder or a table, local or an fsspec URI")
     command.add_argument("cohort", help="new folder for the cohort, local or an fsspec URI")
-    command.add_argument("--size", type=int, default=Recipe.size, help="height and width in pixels (default 96)")
+    command.add_argument("--size", type=int, help="height and width in pixels (default 96)")
+    command.add_argument("--views", help=f"pictures of each radiograph, with commas: {', '.join(VIEWS)} (default crop)")
+    command.add_argument("--recipe", help="JSON file with settings that differ from the standard recipe")
+    command.add_argument(
+        "--segmenter", help="weights of train-segmenter that find the hand (default: the shipped ones)"
+    )
     command.add_argument("--folds", type=int, default=3, help="folds of the cross-validation (default 3)")
     command.add_argument("--test", type=float, default=0.1, help="share locked away for the test (default 0.1)")
     command.add_argument("--seed", type=int, default=0, help="of the split")
@@ -117,10 +123,12 @@ def _prepare(options: argparse.Namespace) -> None:
 
         ray.init(**connection(options.address))
         chunk_map = ray_map
+    recipe, weights = _recipe(options)
     rejected = prepare(
         source,
         options.cohort,
-        Recipe(size=options.size),
+        recipe,
+        weights=weights,
         num_folds=options.folds,
         test_fraction=options.test,
         seed=options.seed,
@@ -131,6 +139,23 @@ def _prepare(options: argparse.Namespace) -> None:
         print(f"{count} x {reason} (see {options.cohort}/rejected.csv)")
     for reason, count in source.notes["reason"].value_counts().items():
         print(f"{count} x {reason}, used all the same (see {options.cohort}/notes.csv)")
+
+
+def _recipe(options: argparse.Namespace) -> tuple[Recipe, Path | None]:
+    """The recipe asked for, and its segmenter's file where it is not the shipped one."""
+    settings: dict[str, Any] = read_json(as_path(options.recipe)) if options.recipe else {}
+    if not isinstance(settings, dict):
+        raise ValueError(f"{options.recipe} must hold one JSON object of settings, got {type(settings).__name__}.")
+    if options.size is not None:
+        settings["size"] = options.size
+    if options.views is not None:
+        settings["views"] = tuple(options.views.split(","))
+    weights = Path(options.segmenter).absolute() if options.segmenter else None
+    if weights is not None:
+        if not weights.is_file():
+            raise StorageError(f"{weights} is no file. Name weights that train-segmenter wrote.")
+        settings["segmenter"] = sha256_file(weights)
+    return Recipe.standard(**settings), weights
 
 
 def _augment_sheet(options: argparse.Namespace) -> None:
@@ -145,8 +170,7 @@ def _augment_sheet(options: argparse.Namespace) -> None:
 
 
 def _train_segmenter(options: argparse.Namespace) -> None:
-    from preprocessing.segmenter import SHIPPED  # only here: PyTorch takes seconds to load
-    from preprocessing.segmenter_training import Training, learn
+    from preprocessing.segmenter_training import Training, learn  # only here: PyTorch takes seconds to load
 
     start = SHIPPED if options.start == "shipped" else options.start and Path(options.start).absolute()
     learn(

@@ -1,8 +1,8 @@
 """The recipe: every setting that turns a decoded radiograph into model input."""
 
 import re
-from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +14,8 @@ VIEWS = ("full", "crop", "masked")
 """The pictures that can be made of one radiograph, in the order in which a cohort stores them."""
 SEGMENTER = "segmenter.safetensors"
 """Name of the weights that find the hand, in a cohort, a study and a bundle."""
+SHIPPED = Path(__file__).parent / "weights" / SEGMENTER
+"""Weights learnt from drawn hands alone; `docs/segmenter.md` holds the commands that made them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,20 +89,51 @@ class Recipe:
         settings: dict[str, Any] = {k: tuple(item) if isinstance(item, list) else item for k, item in value.items()}
         return cls(**{**settings, "gate": Gate.from_dict(value["gate"])})
 
+    @classmethod
+    def standard(cls, **changes: Any) -> Self:
+        """The recipe that new cohorts get: the gate and the steps that helped in `benchmarks.preprocessing_ablation`.
+
+        Args:
+            changes: Settings that differ from it.
+
+        Raises:
+            ValueError: A setting is unknown or out of range.
+        """
+        settings: dict[str, Any] = {"views": ("crop",), "align": True, "segmenter": shipped_segmenter(), **changes}
+        known = {item.name for item in fields(cls)}
+        if unknown := set(settings) - known:
+            raise ValueError(f"A recipe has the settings {sorted(known)}; these are none: {sorted(unknown)}.")
+        if isinstance(settings.get("gate"), dict):
+            settings["gate"] = replace(Gate(), **settings["gate"])
+        settings = {name: tuple(item) if isinstance(item, list) else item for name, item in settings.items()}
+        return cls(**settings)
+
     @cached_property
     def hash(self) -> str:
         """64 hex digits that name these settings."""
         return canonical_hash(self.to_dict())
 
 
+@cache
+def shipped_segmenter() -> str:
+    """sha256 of the weights that come with the package."""
+    return sha256_file(SHIPPED)
+
+
 def check_weights(recipe: Recipe, weights: Path | None) -> Path | None:
     """The segmenter's file, once it is known to be the one that the recipe names.
+
+    Args:
+        recipe: What names it.
+        weights: The file; None where it is the shipped one, or none at all.
 
     Raises:
         StorageError: It is missing or another one.
     """
     if not recipe.segmenter:
         return None
+    if weights is None and recipe.segmenter == shipped_segmenter():
+        return SHIPPED
     if weights is None or not weights.is_file():
         raise StorageError(f"The recipe needs the segmenter {recipe.segmenter[:12]}..., and {weights} is no such file.")
     if (found := sha256_file(weights)) != recipe.segmenter:

@@ -20,12 +20,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from preprocessing.recipe import SHIPPED
 from preprocessing.storage import sha256_file
 
 SIDE = 192
 """Height and width that the network sees, in pixels."""
-SHIPPED = Path(__file__).parent / "weights" / "segmenter.safetensors"
-"""Weights learnt from drawn hands alone; `python -m preprocessing train-segmenter` made them."""
 FORMAT = "carpal-segmenter-1"
 
 _MASK, _COORDINATES = 0, slice(1, 3)
