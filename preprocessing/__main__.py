@@ -82,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     add_options(sheet)
     sheet.set_defaults(run=_augment_sheet)
 
+    hands = commands.add_parser("find-hands", help="write the hand's mask and pose of every picture in a folder")
+    hands.add_argument("images", help="folder of pictures, searched with its sub-folders")
+    hands.add_argument("out", help="new folder: masks/, poses.json, scores.csv and contact sheets")
+    hands.add_argument("--segmenter", help="weights of train-segmenter (default: the shipped ones)")
+    hands.set_defaults(run=_find_hands)
+
     train = commands.add_parser("train-segmenter", help="learn to find hands from pictures and their masks")
     train.add_argument("images", help="folder of pictures, bone bright; a poses.json beside it teaches alignment")
     train.add_argument("masks", help="folder of masks with the same names: 0 is background")
@@ -167,6 +173,19 @@ def _augment_sheet(options: argparse.Namespace) -> None:
     sheet_HW = contact_sheet(images_NHW, labels, options.seed)
     write_atomic(as_path(options.out), cv2.imencode(".png", sheet_HW)[1].tobytes())
     print(f"{len(labels)} cases drawn: {options.out}")
+
+
+def _find_hands(options: argparse.Namespace) -> None:
+    from preprocessing.masks import write_masks  # only here: PyTorch takes seconds to load
+
+    weights = Path(options.segmenter).absolute() if options.segmenter else SHIPPED
+    found, failed = write_masks(
+        Path(options.images).absolute(),
+        Path(options.out).absolute(),
+        weights,
+        progress=lambda total: Progress("pictures searched", total),
+    )
+    print(f"{found} hands found, {failed} pictures without: {options.out}/scores.csv says why")
 
 
 def _train_segmenter(options: argparse.Namespace) -> None:

@@ -40,6 +40,13 @@ class Hand:
     others: float
     """Area of the second largest component of the first mask, as a share of the largest."""
 
+    def mask(self, shape_HW: tuple[int, ...]) -> np.ndarray:
+        """``(H, W)`` bool, hand and forearm, in the pixels of the picture that has this shape."""
+        window = window_matrix(self.pose, SIDE)
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        there: np.ndarray = cv2.warpAffine(self.window_mask, window, shape_HW[::-1], flags=flags) > 0.5
+        return there
+
 
 def find(image_HW: np.ndarray, segment: Segmenter) -> Hand | None:
     """Look for the hand.

@@ -6,10 +6,9 @@ challenge: they labelled 100 masks, trained, kept the good ones of the rest, and
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from preprocessing.hand import Hand, find, window_matrix
+from preprocessing.hand import Hand, find
 from preprocessing.radiograph import RadiographError, decode
 from preprocessing.segmenter import Segmenter
 from preprocessing.segmenter_pairs import Pair, TrainingError, reduced
@@ -69,6 +68,4 @@ def _read(path: Path) -> np.ndarray | None:
 
 
 def _pair(image_HW: np.ndarray, hand: Hand) -> Pair:
-    back = cv2.invertAffineTransform(window_matrix(hand.pose, hand.window_mask.shape[0]))
-    mask = cv2.warpAffine(hand.window_mask, back, image_HW.shape[::-1], flags=cv2.INTER_LINEAR)
-    return reduced(image_HW, np.where(mask > 0.5, np.uint8(255), np.uint8(0)), hand.pose)
+    return reduced(image_HW, np.where(hand.mask(image_HW.shape), np.uint8(255), np.uint8(0)), hand.pose)
