@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from preprocessing.hand import Hand, hand_levels, window_matrix
+from preprocessing.levels import percentiles
 from preprocessing.quality import Finding
 from preprocessing.recipe import Recipe
 from preprocessing.segmenter import SIDE, letterbox, stretch
@@ -72,7 +73,7 @@ def measure(image_HW: np.ndarray, hand: Hand | None, *, quantum: int = 1) -> dic
     """
     step = int(np.ceil(np.sqrt(image_HW.size / _MAX_SAMPLES)))
     levels = image_HW[::step, ::step]
-    low, high = np.percentile(levels, (0.1, 99.9))
+    low, high = percentiles(levels, (0.1, 99.9))
     scores = {"blank": float(high - low) / quantum}
     if hand is None:
         return scores | {"not_a_hand": 1.0}
@@ -81,14 +82,14 @@ def measure(image_HW: np.ndarray, hand: Hand | None, *, quantum: int = 1) -> dic
     least, most = float(image_HW.min()), float(image_HW.max())
     end = _EDGE * (most - least)
     dark, bright = np.mean(inside <= least + end), np.mean(inside >= most - end)
-    spread = np.subtract(*np.percentile(inside, (95, 5)))
+    darkest, brightest = percentiles(inside, (5, 95))
     return scores | {
         "not_a_hand": doubt(hand),
         "two_hands": hand.others,
         "too_small": hand.pose.length,
         "cut_off": _cut(image_HW.shape, hand, window),
         "saturated": float(max(dark, bright)),
-        "low_contrast": float(spread) / quantum,
+        "low_contrast": (brightest - darkest) / quantum,
         "inverted": sum(hand.inverted) / 2,
         "rotated": abs(hand.pose.rotation),
         "right_hand": 0.0 if hand.pose.is_left else 1.0,

@@ -7,11 +7,12 @@ import cv2
 import numpy as np
 
 from preprocessing.hand import LENGTHS, Hand, hand_levels, warp, window_matrix
+from preprocessing.levels import percentiles
 from preprocessing.recipe import Recipe
 from preprocessing.segmenter import SIDE
 
-_MAX_SAMPLES = 1 << 18
-"""Percentiles are taken on at most this many evenly spaced pixels: the same to a grey level, and ten times faster."""
+_MAX_SAMPLES = 1 << 16
+"""Percentiles are taken on at most this many evenly spaced pixels: the same to a grey level."""
 _MARGIN = 0.03
 """Lengths of the hand by which the mask is widened before anything outside it is dropped: skin stays."""
 
@@ -72,7 +73,7 @@ def contrast_limits(image_HW: np.ndarray, recipe: Recipe, hand: Hand | None) -> 
     levels = image_HW[::step, ::step]
     if hand is not None:
         levels = hand_levels(levels, hand, step)
-    low, high = np.percentile(levels, recipe.clip_percentiles)
+    low, high = percentiles(levels, recipe.clip_percentiles)
     if high <= low:  # a mostly black or mostly white picture may still hold a small hand
         low, high = float(image_HW.min()), float(image_HW.max())
     return float(low), float(max(high, low + 1))

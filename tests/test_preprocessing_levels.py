@@ -1,4 +1,4 @@
-"""Percentiles by counting are those of NumPy."""
+"""Percentiles are those of NumPy."""
 
 import numpy as np
 import pytest
@@ -28,6 +28,6 @@ def test_every_second_pixel_of_a_picture_may_be_given() -> None:
 
 
 @pytest.mark.parametrize("levels", [np.zeros(3), np.zeros(0, np.uint8), np.zeros(3, np.int32)])
-def test_what_cannot_be_counted_is_refused(levels: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="levels of 8 or 16 bit"):
+def test_levels_of_another_type_and_none_are_refused(levels: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="of 8 or 16 bit"):
         percentiles(levels, (50,))
