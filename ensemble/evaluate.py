@@ -15,7 +15,7 @@ import pandas as pd
 from ensemble.predictor import Prediction, Predictor
 from preprocessing import cohort as cohort_folder
 from preprocessing.cohort import Cohort
-from preprocessing.prepare import ChunkResult, read_chunk, stated, thread_map
+from preprocessing.prepare import NEAR_DUPLICATE, ChunkResult, read_chunk, stated, thread_map
 from preprocessing.sources import SourceOptions, problem, problem_table, read_source
 from preprocessing.standardize import Reading
 from preprocessing.storage import AnyPath, as_path
@@ -188,7 +188,11 @@ def _locked_test(cohort: Cohort, predictor: Predictor) -> pd.DataFrame:
 
 
 def _cohort_batches(cohort: Cohort) -> Iterator[ChunkResult]:
-    rows, findings = cohort.test_rows(), cohort.findings()
+    rows = cohort.test_rows()
+    findings = {
+        case_id: tuple(finding for finding in found if finding.code != NEAR_DUPLICATE)
+        for case_id, found in cohort.findings().items()
+    }
     case_ids = cohort.cases["case_id"].to_numpy()
     for start in range(0, len(rows), BATCH):
         batch = rows[start : start + BATCH]

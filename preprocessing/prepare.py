@@ -32,6 +32,9 @@ from preprocessing.storage import AnyPath, as_path, write_json
 CHUNK = 32
 """Files a task: large enough that handing it over costs little, small enough that progress moves."""
 
+NEAR_DUPLICATE = "near_duplicate"
+"""Code of the finding that tells of a cohort, not of a picture."""
+
 ChunkResult = list[Reading | RadiographError]
 ChunkMap = Callable[[Callable[[list[str]], ChunkResult], list[list[str]]], Iterator[ChunkResult]]
 
@@ -219,13 +222,13 @@ def stated(cases: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _near_duplicates(cases: pd.DataFrame, grouping: Grouping) -> list[tuple[str, Finding]]:
-    """A finding for each case that is nearly the picture of another one."""
+    """A finding for each case whose picture is nearly that of another one."""
     found = []
     for case_id, group, distance in zip(cases["case_id"], grouping.group, grouping.distance, strict=True):
         if distance <= MAX_DISTANCE:
             sentence = (
-                f"Nearly the same picture as another case ({distance} of 256 bits differ): "
-                f"all cases of group {group} share a fold."
+                f"Closely resembles the picture of another case ({distance} of 256 bits differ): "
+                f"to be safe, all cases of group {group} share a fold."
             )
-            found.append((case_id, Finding("near_duplicate", "warned", float(distance), MAX_DISTANCE, sentence)))
+            found.append((case_id, Finding(NEAR_DUPLICATE, "warned", float(distance), MAX_DISTANCE, sentence)))
     return found

@@ -124,9 +124,11 @@ def test_a_cohort_is_measured_on_its_locked_test_only(predictor, folders):
 
 def test_what_was_noticed_of_a_case_stands_beside_its_prediction(predictor, tmp_path):
     finding = Finding("inverted", "repaired", 0.9, 0.5, "The picture was inverted.")
-    cases = evaluate(predictor, make_cohort(tmp_path / "cohort", findings=[("0003", finding)])).cases
-    told = cases.set_index("case_id")["warnings"].str.contains("was inverted")
-    assert told[told].index.tolist() == ["0003"]
+    other = Finding("near_duplicate", "warned", 3, 36, "It resembles another case.")  # no matter of the picture's
+    cohort = make_cohort(tmp_path / "cohort", findings=[("0003", finding), ("0004", other)])
+    warnings = evaluate(predictor, cohort).cases.set_index("case_id")["warnings"]
+    assert warnings.index[warnings.str.contains("was inverted")].tolist() == ["0003"]
+    assert not warnings.str.contains("resembles").any()
 
 
 def test_every_file_that_cannot_be_used_is_listed_with_its_reason(predictor, tmp_path):

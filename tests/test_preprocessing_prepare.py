@@ -222,3 +222,17 @@ def test_a_reader_crosses_process_borders(labelled: Path) -> None:
     data = (labelled / "boneage-training-dataset" / "1000.png").read_bytes()
     reader = Reader(Recipe(size=64))
     assert np.array_equal(pickle.loads(pickle.dumps(reader)).read(data).pixels, reader.read(data).pixels)
+
+
+@pytest.mark.ray
+def test_a_ray_cluster_gives_the_same_bytes(labelled: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+    import ray
+
+    from preprocessing.cluster import connection, ray_map
+
+    ray.init(**connection(None), num_cpus=2)
+    try:
+        run(labelled, tmp_path / "cohort", chunk_map=ray_map)
+    finally:
+        ray.shutdown()
+    assert content(tmp_path / "cohort") == undisturbed
