@@ -99,7 +99,9 @@ class Recipe:
         Raises:
             ValueError: A setting is unknown or out of range.
         """
-        settings: dict[str, Any] = {"views": ("crop",), "align": True, "segmenter": shipped_segmenter(), **changes}
+        settings: dict[str, Any] = {"views": ("crop",), "align": True, **changes}
+        if "segmenter" not in settings:
+            settings["segmenter"] = shipped_segmenter()
         known = {item.name for item in fields(cls)}
         if unknown := set(settings) - known:
             raise ValueError(f"A recipe has the settings {sorted(known)}; these are none: {sorted(unknown)}.")

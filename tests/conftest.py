@@ -40,6 +40,13 @@ def write_source(folder: Path, num_cases: int, *, seed: int = 0) -> Path:
     return folder
 
 
+def plain_recipe(folder: Path) -> Path:
+    """A recipe file for `prepare` that looks for no hand: the pictures of `write_source` show none."""
+    path = folder / "plain.json"
+    path.write_text('{"views": ["full"], "align": false, "segmenter": ""}')
+    return path
+
+
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A labelled folder of 60 pictures."""

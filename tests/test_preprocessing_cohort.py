@@ -16,12 +16,13 @@ from preprocessing.recipe import Recipe
 from preprocessing.sources import SourceError, read_rsna
 from preprocessing.standardize import Reader
 from preprocessing.storage import StorageError
-from tests.conftest import write_source
+from tests.conftest import plain_recipe, write_source
 from tests.dicom_files import dicom
 
 
 def prepared(source: Path, out: Path, *arguments: str) -> Cohort:
-    assert main(["prepare", str(source), str(out), "--size", "64", *arguments]) == 0
+    plain = plain_recipe(out.parent)
+    assert main(["prepare", str(source), str(out), "--size", "64", "--recipe", str(plain), *arguments]) == 0
     return Cohort.load(out)
 
 
@@ -99,7 +100,8 @@ def test_a_folder_in_another_layout_is_refused_with_a_sentence(
 
 def test_a_cohort_is_never_overwritten(source: Path, cohort_folder: Path) -> None:
     before = (cohort_folder / "cohort.json").read_bytes()
-    assert main(["prepare", str(source), str(cohort_folder)]) == 2
+    plain = plain_recipe(cohort_folder.parent)
+    assert main(["prepare", str(source), str(cohort_folder), "--recipe", str(plain)]) == 2
     assert (cohort_folder / "cohort.json").read_bytes() == before
 
 

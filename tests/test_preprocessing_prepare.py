@@ -25,7 +25,7 @@ from preprocessing.sources import read_rsna
 from preprocessing.staging import PrepareError, staging_folder
 from preprocessing.standardize import Reader
 from preprocessing.storage import as_path
-from tests.conftest import ROOT, write_source
+from tests.conftest import ROOT, plain_recipe, write_source
 
 NUM_CASES = 5 * CHUNK - 7
 
@@ -129,7 +129,8 @@ def test_kill_9_leaves_what_was_finished(labelled: Path, undisturbed: dict[str, 
         "main(sys.argv[1:])\n"
     )
     out = tmp_path / "cohort"
-    words = ["prepare", str(labelled), str(out), "--size", "64", "--workers", "1"]
+    recipe = str(plain_recipe(tmp_path))
+    words = ["prepare", str(labelled), str(out), "--size", "64", "--workers", "1", "--recipe", recipe]
     process = subprocess.Popen([sys.executable, "-c", program, *words], cwd=ROOT, stderr=subprocess.DEVNULL)
     journal = staging_folder(out) / "chunks.jsonl"
     while not (journal.exists() and journal.read_bytes().count(b"\n") >= 2):
@@ -201,7 +202,8 @@ def test_interrupted_says_how_to_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Reader, "read", interrupted)
-    assert main(["prepare", str(labelled), str(tmp_path / "cohort"), "--workers", "1"]) == 130
+    recipe = str(plain_recipe(tmp_path))
+    assert main(["prepare", str(labelled), str(tmp_path / "cohort"), "--workers", "1", "--recipe", recipe]) == 130
     assert capsys.readouterr().err.endswith("Go on with the same command.\n")
 
 
