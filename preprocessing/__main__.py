@@ -88,6 +88,13 @@ def _parser() -> argparse.ArgumentParser:
     hands.add_argument("--segmenter", help="weights of train-segmenter (default: the shipped ones)")
     hands.set_defaults(run=_find_hands)
 
+    look = commands.add_parser("inspect", help="show what happens to a file, or what a cohort holds and what looks odd")
+    look.add_argument("target", metavar="file_or_cohort", help="a radiograph, or a cohort; local or an fsspec URI")
+    look.add_argument("out", help="HTML page or PNG file to write; a refused file gets one too, and exit status 2")
+    look.add_argument("--recipe", help="follow the recipe of this cohort (default: every step there is)")
+    look.add_argument("--segmenter", help="weights of train-segmenter (default: the shipped ones)")
+    look.set_defaults(run=_inspect)
+
     train = commands.add_parser("train-segmenter", help="learn to find hands from pictures and their masks")
     train.add_argument("images", help="folder of pictures, bone bright; a poses.json beside it teaches alignment")
     train.add_argument("masks", help="folder of masks with the same names: 0 is background")
@@ -186,6 +193,16 @@ def _find_hands(options: argparse.Namespace) -> None:
         progress=lambda total: Progress("pictures searched", total),
     )
     print(f"{found} hands found, {failed} pictures without: {options.out}/scores.csv says why")
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from preprocessing.inspection import inspect  # only here: drawing and PyTorch take seconds to load
+
+    weights = options.segmenter and Path(options.segmenter).absolute()
+    refusal = inspect(options.target, options.out, recipe_of=options.recipe, weights=weights)
+    print(f"written: {options.out}")
+    if refusal is not None:
+        raise refusal
 
 
 def _train_segmenter(options: argparse.Namespace) -> None:

@@ -32,7 +32,7 @@ class Hand:
     window_mask: np.ndarray
     """``(SIDE, SIDE)`` float32 probability, in the window of `window_matrix`."""
     first: Pose
-    """Of the first look."""
+    """Of the first look, on the side that the second one, which saw `window_matrix` of it, was made for."""
     hand: tuple[float, float]
     """Probability of a hand's radiograph at the first and the second look."""
     inverted: tuple[float, float]
@@ -74,12 +74,13 @@ def find(image_HW: np.ndarray, segment: Segmenter) -> Hand | None:
         closer = min((look for look in (closer, other) if look), key=lambda look: look[1].misfit, default=None)
     if closer is None:
         return None
-    maps, final, part, window = closer
+    maps, final, part, looked = closer
+    window = window_matrix(looked, SIDE)
     others = max((float(part.sum()) for part in candidates if part is not largest), default=0.0)
     return Hand(
         pose=final.moved(cv2.invertAffineTransform(window)),
         window_mask=warp(np.where(part, maps.mask_HW, np.float32(0)), window_matrix(final, SIDE), SIDE, border=0.0),
-        first=rough,
+        first=looked,
         hand=(first.hand, maps.hand),
         inverted=(first.inverted, maps.inverted),
         others=others / float(largest.sum()),
@@ -151,13 +152,12 @@ def _compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
     return np.column_stack([outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2] + outer[:, 2]])
 
 
-def _closer(image_HW: np.ndarray, rough: Pose, segment: Segmenter) -> tuple[Maps, Pose, np.ndarray, np.ndarray] | None:
-    """The second look: its maps, the pose in its pixels, the hand's part of the mask, and the window."""
-    window = window_matrix(rough, SIDE)
-    maps = segment(stretch(warp(image_HW, window, SIDE)))
+def _closer(image_HW: np.ndarray, rough: Pose, segment: Segmenter) -> tuple[Maps, Pose, np.ndarray, Pose] | None:
+    """The second look: its maps, the pose in its pixels, the hand's part of the mask, and the pose it was made for."""
+    maps = segment(stretch(warp(image_HW, window_matrix(rough, SIDE), SIDE)))
     parts = _components(maps.mask_HW)
     pose = _fit(maps, parts[0]) if parts else None
-    return None if pose is None else (maps, pose, parts[0], window)
+    return None if pose is None else (maps, pose, parts[0], rough)
 
 
 def _components(mask_HW: np.ndarray) -> list[np.ndarray]:

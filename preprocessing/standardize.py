@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from preprocessing.checks import judge, measure
-from preprocessing.hand import find
+from preprocessing.hand import Hand, find
 from preprocessing.quality import Finding, header_findings
 from preprocessing.radiograph import Header, RadiographError, decode_with_header
 from preprocessing.recipe import Recipe, check_weights
@@ -52,6 +52,24 @@ class Reading:
         )
 
 
+@dataclass(frozen=True)
+class Look:
+    """One radiograph decoded and judged, before any picture is made of it."""
+
+    image_HW: np.ndarray
+    """``(H, W)`` uint16, before any repair."""
+    is_deep: bool
+    """Whether the file holds more than 8 bits; else its levels were spread over 16."""
+    hand: Hand | None
+    """The best candidate; None where nothing looks like one, or nobody looked."""
+    scores: Mapping[str, float]
+    """As in `Reading`."""
+    findings: tuple[Finding, ...]
+    """The last one may be a refusal."""
+    header: Header | None
+    """As in `Reading`."""
+
+
 class Reader:
     """Turns files into readings by one recipe; any number of threads may share it."""
 
@@ -67,7 +85,7 @@ class Reader:
         """
         self.recipe = recipe
         self.weights = check_weights(recipe, weights)
-        self._segment = Segmenter(self.weights) if self.weights else None
+        self.segment = Segmenter(self.weights) if self.weights else None
 
     def read(self, data: bytes) -> Reading:
         """Decode, check and standardise one file.
@@ -78,20 +96,31 @@ class Reader:
         Raises:
             RadiographError: The bytes hold no picture, or the gate refuses it; the code says why.
         """
-        decoded = decode_with_header(data)
-        image = deepened(decoded.pixels)
-        hand = find(image, self._segment) if self._segment else None
-        scores = measure(image, hand, quantum=1 if image is decoded.pixels else 257)
-        if self._segment is None:
-            scores = {"blank": scores["blank"]}  # nobody looked for a hand
-        findings = judge(scores, self.recipe)
-        for finding in findings:
+        look = self.look(data)
+        for finding in look.findings:
             if finding.action == "refused":
                 raise RadiographError(finding.code, finding.message)
-            if finding.code == "inverted" and finding.action == "repaired":
-                image = 65535 - image
-        views = [make_view(image, name, self.recipe, hand) for name in self.recipe.views]
-        return Reading(np.stack(views), findings, decoded.header, scores)
+        return Reading(self.pictures(look), look.findings, look.header, look.scores)
+
+    def look(self, data: bytes) -> Look:
+        """Decode one file, find the hand and judge; the first half of `read`, for those who want to see it.
+
+        Raises:
+            RadiographError: The bytes hold no picture.
+        """
+        decoded = decode_with_header(data)
+        image, is_deep = deepened(decoded.pixels), decoded.pixels.dtype == np.uint16
+        hand = find(image, self.segment) if self.segment else None
+        scores = measure(image, hand, quantum=1 if is_deep else 257)
+        if self.segment is None:
+            scores = {"blank": scores["blank"]}  # nobody looked for a hand
+        return Look(image, is_deep, hand, scores, judge(scores, self.recipe), decoded.header)
+
+    def pictures(self, look: Look) -> np.ndarray:
+        """``(V, S, S)`` uint8: the recipe's views of a radiograph that was not refused; the second half of `read`."""
+        is_repaired = any(finding.code == "inverted" and finding.action == "repaired" for finding in look.findings)
+        image = 65535 - look.image_HW if is_repaired else look.image_HW
+        return np.stack([make_view(image, name, self.recipe, look.hand) for name in self.recipe.views])
 
 
 def deepened(image_HW: np.ndarray) -> np.ndarray:
