@@ -13,7 +13,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from preprocessing.duplicates import MAX_DISTANCE, group_cases, perceptual_hash
+from preprocessing.duplicates import MAX_DISTANCE, group_cases
 from preprocessing.prepare import CHUNK, read_chunk, thread_map
 from preprocessing.radiograph import decode
 from preprocessing.recipe import Recipe
@@ -85,7 +85,7 @@ def main() -> None:
     source, reader = read_rsna(options.source), Reader(Recipe())
     chunks = [source.paths[i : i + CHUNK] for i in range(0, len(source.paths), CHUNK)]
     hashes = [
-        perceptual_hash(reading.pixels[0])
+        reading.fingerprint
         for results in thread_map(lambda chunk: read_chunk(chunk, folder=source.folder, reader=reader), chunks)
         for reading in results
         if isinstance(reading, Reading)
@@ -98,9 +98,9 @@ def main() -> None:
     distances: dict[str, list[int]] = {name: [] for name in COPIES}
     for file in chosen:
         image = decode((source.folder / file).read_bytes())
-        original = np.frombuffer(perceptual_hash(reader.read(_encode(image)).pixels[0]), np.uint8)
+        original = np.frombuffer(reader.read(_encode(image)).fingerprint, np.uint8)
         for name, copy in COPIES.items():
-            changed = np.frombuffer(perceptual_hash(reader.read(copy(image)).pixels[0]), np.uint8)
+            changed = np.frombuffer(reader.read(copy(image)).fingerprint, np.uint8)
             distances[name].append(int(np.bitwise_count(original ^ changed).sum()))
     print(f"{'bits that may differ':26s}" + "".join(f"{limit:9d}" for limit in DISTANCES))
     for name, found in distances.items():

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from preprocessing.cohort import MARKER, cohort_hash, quality_table
-from preprocessing.duplicates import MAX_DISTANCE, Grouping, group_cases, perceptual_hash
+from preprocessing.duplicates import MAX_DISTANCE, Grouping, group_cases
 from preprocessing.folds import assign, check_split
 from preprocessing.quality import Finding
 from preprocessing.radiograph import RadiographError
@@ -156,7 +156,7 @@ def _read_all(
             else:
                 pictures.append(result.pixels)
                 chunk.kept.append(row)
-                chunk.hashes.append(perceptual_hash(result.pixels[0]).hex())
+                chunk.hashes.append(result.fingerprint.hex())
                 chunk.findings += [(row, asdict(finding)) for finding in result.warnings(**labels[row])]
             row += 1
         staging.append(chunk, pictures)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from preprocessing.checks import judge, measure
+from preprocessing.duplicates import perceptual_hash
 from preprocessing.hand import Hand, find
 from preprocessing.quality import Finding, header_findings
 from preprocessing.radiograph import Header, RadiographError, decode_with_header
@@ -30,6 +31,8 @@ class Reading:
     """Of a DICOM; None for the other formats."""
     scores: Mapping[str, float] = field(default_factory=dict)
     """Of every check of the gate that was made; `preprocessing.gate.Gate` names their units."""
+    fingerprint: bytes = b""
+    """Perceptual hash of the whole picture; near-duplicates nearly share it."""
 
     def warnings(
         self,
@@ -70,6 +73,10 @@ class Look:
     """As in `Reading`."""
 
 
+_PLAIN = Recipe(size=64)
+"""The whole picture, in which copies are recognised whatever the recipe: aligned hands all look alike."""
+
+
 class Reader:
     """Turns files into readings by one recipe; any number of threads may share it."""
 
@@ -100,7 +107,8 @@ class Reader:
         for finding in look.findings:
             if finding.action == "refused":
                 raise RadiographError(finding.code, finding.message)
-        return Reading(self.pictures(look), look.findings, look.header, look.scores)
+        plain = make_view(look.image_HW, "full", _PLAIN, None)
+        return Reading(self.pictures(look), look.findings, look.header, look.scores, perceptual_hash(plain))
 
     def look(self, data: bytes) -> Look:
         """Decode one file, find the hand and judge; the first half of `read`, for those who want to see it.
