@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from preprocessing.pose import Pose, PoseError, fit
+from preprocessing.pose import Pose, PoseError, fit, fit_axis
 from preprocessing.segmenter import SIDE, Maps, Segmenter, letterbox, stretch
 
 LENGTHS = 1.65
@@ -87,20 +87,28 @@ def find(image_HW: np.ndarray, segment: Segmenter) -> Hand | None:
     )
 
 
-def window_matrix(pose: Pose, side: int, *, align: bool = True) -> np.ndarray:
+def window_matrix(
+    pose: Pose,
+    side: int,
+    *,
+    align: bool = True,
+    lengths: float = LENGTHS,
+    middle: tuple[float, float] = MIDDLE,
+) -> np.ndarray:
     """``(2, 3)`` affine matrix from pixels of the picture to pixels of the square window round a hand.
 
     Args:
         pose: Of the hand, in pixels of the picture.
         side: Of the window, in pixels.
         align: Turn the fingers up and the thumb to the right; without it the window keeps the picture's own directions.
+        lengths: Side of the window, in lengths of the hand.
+        middle: Hand coordinates of its middle.
     """
-    target = Pose((0.0, 0.0), side / LENGTHS, 0.0, True, 0.0).matrix()
-    target[:, 2] = (side - 1) / 2 - target[:, :2] @ MIDDLE
-    middle = pose.matrix() @ (*MIDDLE, 1.0)
     if not align:
-        scale = side / LENGTHS / pose.length
-        return np.column_stack([np.eye(2) * scale, (side - 1) / 2 - scale * middle])
+        scale = side / lengths / pose.length
+        return np.column_stack([np.eye(2) * scale, (side - 1) / 2 - scale * (pose.matrix() @ (*middle, 1.0))])
+    target = Pose((0.0, 0.0), side / lengths, 0.0, True, 0.0).matrix()
+    target[:, 2] = (side - 1) / 2 - target[:, :2] @ middle
     source = pose.matrix()
     linear = target[:, :2] @ np.linalg.inv(source[:, :2])
     return np.column_stack([linear, target[:, 2] - linear @ source[:, 2]])
@@ -172,8 +180,12 @@ def _fit(maps: Maps, part_HW: np.ndarray) -> Pose | None:
     rows, columns = np.nonzero(part_HW[::_STEP, ::_STEP])
     rows, columns = rows * _STEP, columns * _STEP
     points = np.column_stack([columns, rows])
+    evidence = points, maps.coordinates_HW2[rows, columns], maps.mask_HW[rows, columns]
     try:
-        pose = fit(points, maps.coordinates_HW2[rows, columns], maps.mask_HW[rows, columns])
-    except PoseError:
-        return None
+        pose = fit(*evidence)
+    except PoseError:  # a faint hand whose side cannot be told still shows where its fingers point
+        try:
+            pose = fit_axis(*evidence)
+        except PoseError:
+            return None
     return pose if np.isfinite(pose.length) and pose.length > 4 else None

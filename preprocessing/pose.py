@@ -1,6 +1,6 @@
 """The pose of a hand: the similarity between its own frame and the picture, with the side of the body."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -77,6 +77,32 @@ def fit(points_N2: np.ndarray, coordinates_N2: np.ndarray, weights_N: np.ndarray
         weights = weights_N / (1 + (misfit_N / (2.5 * typical)) ** 2)
     root = float(np.sqrt((weights_N * misfit_N**2).sum() / weights_N.sum()))
     return _from_linear(linear, mean_p - linear @ mean_s, root)
+
+
+def fit_axis(points_N2: np.ndarray, coordinates_N2: np.ndarray, weights_N: np.ndarray) -> Pose:
+    """Fit the pose from v alone, where u does not tell the thumb's side; the hand is taken for a left one.
+
+    Arguments as in `fit`; the misfit counts u too, and so is large.
+
+    Raises:
+        PoseError: Fewer than 16 points, or v does not change over them.
+    """
+    if len(points_N2) < 16:
+        raise PoseError(f"A pose needs 16 pixels or more, got {len(points_N2)}.")
+    points, weights = points_N2.astype(np.float64), weights_N.astype(np.float64) / weights_N.sum()
+    middle, mean_v = weights @ points, float(weights @ coordinates_N2[:, 1])
+    p, v = points - middle, coordinates_N2[:, 1] - mean_v
+    slope = np.linalg.lstsq((p * weights[:, None]).T @ p, (p * weights[:, None]).T @ v, rcond=None)[0]
+    steepness = float(np.hypot(*slope))
+    if not 1e-5 < steepness < 1:
+        raise PoseError("The hand coordinate v does not change over the pixels.")
+    up = slope / steepness
+    wrist = middle - up * mean_v / steepness
+    rotation = float(np.degrees(np.arctan2(up[0], -up[1])))
+    pose = Pose((float(wrist[0]), float(wrist[1])), 1 / steepness, rotation, True, 0.0)
+    matrix = pose.matrix()
+    away = (points - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T - coordinates_N2
+    return replace(pose, misfit=float(np.sqrt(weights @ (away**2).sum(1))))
 
 
 def _from_linear(linear: np.ndarray, offset: np.ndarray, misfit: float) -> Pose:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from preprocessing.pose import Pose, PoseError, fit
+from preprocessing.pose import Pose, PoseError, fit, fit_axis
 
 poses = st.builds(
     Pose,
@@ -58,6 +58,15 @@ def test_a_pose_moves_with_its_picture() -> None:
     there = affine[:, :2] @ (pose.matrix() @ (0.3, 0.6, 1)) + affine[:, 2]
     np.testing.assert_allclose(moved.matrix() @ (0.3, 0.6, 1), there)
     assert moved.length == pytest.approx(60)
+
+
+@given(poses)
+def test_the_axis_is_found_where_the_side_cannot_be_told(pose: Pose) -> None:
+    coordinates = drawn()
+    found = fit_axis(points_of(pose, coordinates), coordinates * (0, 1), np.ones(200))
+    assert abs((found.rotation - pose.rotation + 180) % 360 - 180) < 1e-3
+    assert found.length == pytest.approx(pose.length, rel=1e-4)
+    assert found.misfit > 0.1
 
 
 @pytest.mark.parametrize(
