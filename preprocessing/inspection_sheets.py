@@ -27,9 +27,10 @@ def course_sheet(course: Course) -> bytes:
         grid = parts[0, 0].subplots(rows, _COLUMNS, squeeze=False)
         for axes in grid.flat:
             axes.axis("off")
-        for axes, panel in zip(grid.flat, course.panels, strict=False):
+        for number, (axes, panel) in enumerate(zip(grid.flat, course.panels, strict=False), 1):
             axes.imshow(panel.picture, interpolation="antialiased")
-            axes.set_title(f"{panel.title}\n", loc="left", fontsize=11, color=INK, fontweight="semibold")
+            axes.set_anchor("NW")
+            axes.set_title(f"{number}. {panel.title}\n", loc="left", fontsize=11, color=INK, fontweight="bold")
             axes.text(0, 1.015, panel.note, transform=axes.transAxes, fontsize=8.5, color=GREY, va="bottom")
     left, right = parts[-1, 0].subplots(1, 2, width_ratios=[1, 1.25])
     _write(left, _words(course))
@@ -41,14 +42,16 @@ def cohort_sheet(cohort: Cohort, check: LabelCheck | None, listed: np.ndarray, s
     """The overview figure; arguments from `preprocessing.inspection.look_at`."""
     bands = overview.bands(cohort)
     strips = [(f"{band.name}, {band.cases:,} cases", list(band.rows)) for band in bands]
-    marked = [("labels worth a second look", listed.tolist())] if len(listed) else []
+    labels = cohort.cases["bone_age_months"]
+    told = ", ".join(f"{cohort.cases['case_id'][row]} ({labels[row] / 12:.1f} years)" for row in listed)
+    marked = [(f"labels worth a second look: {told}", listed.tolist())] if len(listed) else []
     kinds = [
         (f"acquisition style {number}, {len(style.rows):,} cases", style.rows[:_STRIP].tolist())
         for number, style in enumerate(styles.styles, 1)
         if len(styles.styles) > 1
     ]
     lines = -(-len(strips) // 2) + len(marked) + len(kinds)
-    figure = charts.empty(13, 4.4 + 1.3 * lines, dpi=110)
+    figure: Any = charts.empty(13, 4.4 + 1.3 * lines, dpi=110)
     top, below = figure.subfigures(2, 1, height_ratios=[4.4, max(1.3 * lines, 0.1)])
     left, middle, right, words = top.subplots(1, 4, width_ratios=[1.25, 1, 1.1, 0.9])
     charts.draw_histogram(charts.plain(left), cohort.cases[~cohort.cases["is_test"]])
@@ -115,7 +118,7 @@ def _scores(axes: Any, course: Course) -> None:
         [
             score.check.code,
             MEASURES[score.check.code],
-            "" if score.value is None else f"{score.value:.3g}",
+            "" if score.value is None else f"{score.value:.2f}" if score.value < 100 else f"{score.value:,.0f}",
             f"{'at least' if score.check.is_low else 'at most'} {score.threshold:g}",
             score.outcome,
         ]
