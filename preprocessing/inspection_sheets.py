@@ -42,9 +42,7 @@ def cohort_sheet(cohort: Cohort, check: LabelCheck | None, listed: np.ndarray, s
     """The overview figure; arguments from `preprocessing.inspection.look_at`."""
     bands = overview.bands(cohort)
     strips = [(f"{band.name}, {band.cases:,} cases", list(band.rows)) for band in bands]
-    labels = cohort.cases["bone_age_months"]
-    told = ", ".join(f"{cohort.cases['case_id'][row]} ({labels[row] / 12:.1f} years)" for row in listed)
-    marked = [(f"labels worth a second look: {told}", listed.tolist())] if len(listed) else []
+    marked = [("labels worth a second look", listed.tolist())] if len(listed) else []
     kinds = [
         (f"acquisition style {number}, {len(style.rows):,} cases", style.rows[:_STRIP].tolist())
         for number, style in enumerate(styles.styles, 1)
@@ -67,7 +65,10 @@ def cohort_sheet(cohort: Cohort, check: LabelCheck | None, listed: np.ndarray, s
         for column, strip in enumerate(pair):
             _strip(below.add_subplot(grid[line, column]), cohort, *strip, 2 * overview.EXAMPLES)
     for line, strip in enumerate(marked + kinds, len(pairs)):
-        _strip(below.add_subplot(grid[line, :]), cohort, *strip, _STRIP)
+        axes = below.add_subplot(grid[line, :])
+        _strip(axes, cohort, *strip, _STRIP)
+        if strip in marked:
+            _caption(axes, cohort, listed)
     return charts.png(figure)
 
 
@@ -77,6 +78,15 @@ def _strip(axes: Any, cohort: Cohort, title: str, rows: list[int], columns: int)
     axes.imshow(overview.montage(pictures, columns), cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
     axes.axis("off")
     axes.set_title(title, loc="left", fontsize=9.5, color=INK)
+
+
+def _caption(axes: Any, cohort: Cohort, rows: np.ndarray) -> None:
+    """Case and label below each picture of a strip."""
+    side = cohort.recipe.size
+    for place, row in enumerate(rows[:_STRIP]):
+        case = cohort.cases.loc[row]
+        text = f"{str(case['case_id'])[:10]}: {case['bone_age_months'] / 12:.1f} y"
+        axes.text(place * (side + overview.GAP_PX), side * 1.03, text, fontsize=7.5, color=GREY, va="top")
 
 
 def _words(course: Course) -> list[tuple[str, str]]:
