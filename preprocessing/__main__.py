@@ -1,4 +1,4 @@
-"""Command line of the first stage: ``python -m preprocessing phantom|prepare|augment-sheet``."""
+"""Command line of the first stage: ``python -m preprocessing phantom|prepare|inspect|...``."""
 
 import argparse
 import sys
@@ -91,8 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     look = commands.add_parser("inspect", help="show what happens to a file, or what a cohort holds and what looks odd")
     look.add_argument("target", metavar="file_or_cohort", help="a radiograph, or a cohort; local or an fsspec URI")
     look.add_argument("out", help="HTML page or PNG file to write; a refused file gets one too, and exit status 2")
-    look.add_argument("--recipe", help="follow the recipe of this cohort (default: every step there is)")
-    look.add_argument("--segmenter", help="weights of train-segmenter (default: the shipped ones)")
+    look.add_argument("--cohort", help="follow the recipe of this cohort (default: the standard one with all views)")
+    look.add_argument("--segmenter", help="weights of train-segmenter to look with (default: the shipped ones)")
     look.set_defaults(run=_inspect)
 
     train = commands.add_parser("train-segmenter", help="learn to find hands from pictures and their masks")
@@ -198,8 +198,8 @@ def _find_hands(options: argparse.Namespace) -> None:
 def _inspect(options: argparse.Namespace) -> None:
     from preprocessing.inspection import inspect  # only here: drawing and PyTorch take seconds to load
 
-    weights = options.segmenter and Path(options.segmenter).absolute()
-    refusal = inspect(options.target, options.out, recipe_of=options.recipe, weights=weights)
+    weights = Path(options.segmenter).absolute() if options.segmenter else None
+    refusal = inspect(options.target, options.out, recipe_of=options.cohort, weights=weights)
     print(f"written: {options.out}")
     if refusal is not None:
         raise refusal

@@ -61,6 +61,11 @@ class Styles:
     silhouette: float
     """How far apart the best division lies, 0 to 1, whether or not it was taken."""
 
+    @property
+    def differing(self) -> list[int]:
+        """Numbers, from 1, of those whose sex or bone age differs."""
+        return [number for number, style in enumerate(self.styles, 1) if style.differs]
+
 
 def find_styles(cohort: Cohort, *, seed: int = 0) -> Styles:
     """Cluster the pictures of a cohort's first view."""

@@ -5,13 +5,15 @@ Shape letters: N pictures, H height, W width.
 
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from preprocessing.outliers import LabelCheck
 from preprocessing.overview import BAND_MONTHS, Split
@@ -26,6 +28,7 @@ def empty(width: float, height: float, *, dpi: int = DPI) -> Figure:
     """An empty drawing, `width` by `height` inches, made without pyplot: no global state, no window."""
     figure = Figure((width, height), dpi=dpi, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
+    cast(ConstrainedLayoutEngine, figure.get_layout_engine()).set(w_pad=0.08, h_pad=0.08)
     return figure
 
 
@@ -43,7 +46,7 @@ def plain(axes: Any) -> Any:
 
 def legend(axes: Any) -> None:
     """Above the axes, where it hides no data."""
-    axes.legend(
+    drawn = axes.legend(
         loc="lower left",
         bbox_to_anchor=(-0.02, 1.0),
         ncols=3,
@@ -53,6 +56,9 @@ def legend(axes: Any) -> None:
         handlelength=1.4,
         columnspacing=1.4,
     )
+    for handle in drawn.legend_handles:
+        if isinstance(handle, PathCollection):
+            handle.set_sizes([36])  # as large as the eye needs, however many cases there are
 
 
 def png(figure: Figure) -> bytes:

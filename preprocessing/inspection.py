@@ -12,7 +12,7 @@ from preprocessing.acquisition import STATISTICS, Styles, find_styles
 from preprocessing.cohort import MARKER, Cohort
 from preprocessing.inspection_sheets import cohort_sheet, course_sheet
 from preprocessing.limits import MAX_BYTES
-from preprocessing.outliers import LEAST_DEVIATION, LabelCheck, check_labels
+from preprocessing.outliers import LEAST_DEVIATION, NEIGHBOURS, LabelCheck, check_labels
 from preprocessing.radiograph import RadiographError
 from preprocessing.standardize import Reader
 from preprocessing.steps import MEASURES, Course, follow, own_reader
@@ -37,7 +37,7 @@ def inspect(
     Args:
         target: A radiograph of any format, or a cohort; local or an fsspec URI.
         out: ``.png`` or ``.html``; one file that needs no other.
-        recipe_of: A cohort whose recipe is followed; None takes every step, at a size that can be looked at.
+        recipe_of: A cohort whose recipe is followed; None takes the standard one with all views, at a size to look at.
         weights: Of the segmenter, where no recipe brings them; None takes those that ship.
 
     Returns:
@@ -104,6 +104,7 @@ def cohort_page(cohort: Cohort, check: LabelCheck | None, listed: np.ndarray, st
             check=check,
             listed=[_listed(cohort, check, row) for row in listed] if check else [],
             least_deviation=LEAST_DEVIATION,
+            neighbours=NEIGHBOURS,
             groups=[(group, [_case(cohort, row) for row in group.rows[:8]]) for group in groups[: overview.MAX_GROUPS]],
             num_groups=len(groups),
             num_grouped=sum(len(group.rows) for group in groups),
@@ -140,7 +141,7 @@ def _bytes(path: AnyPath) -> bytes:
 
 def _case(cohort: Cohort, row: int) -> dict[str, Any]:
     """A case as it is shown; without its label in the locked test."""
-    case = cohort.cases.loc[row]
+    case: dict[Any, Any] = cohort.cases.loc[row].to_dict()
     return {
         "src": _embed(charts.encoded(cohort.pixels[row, 0])),
         "case_id": case["case_id"],
@@ -179,9 +180,14 @@ def _environment() -> jinja2.Environment:
     environment.filters["months"] = lambda value: f"{value:.0f}"
     environment.filters["percent"] = lambda value: f"{100 * value:.0f}\N{NO-BREAK SPACE}%"
     environment.filters["signed"] = lambda value, digits=1: f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
-    environment.filters["short"] = lambda value: f"{value:.3g}"
+    environment.filters["short"] = in_short
     environment.filters["years"] = in_years
     return environment
+
+
+def in_short(value: float) -> str:
+    """A score as a person reads it: two digits after the point at most."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def in_years(months: float) -> str:

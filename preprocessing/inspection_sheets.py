@@ -27,9 +27,10 @@ def course_sheet(course: Course) -> bytes:
         grid = parts[0, 0].subplots(rows, _COLUMNS, squeeze=False)
         for axes in grid.flat:
             axes.axis("off")
-        for axes, panel in zip(grid.flat, course.panels, strict=False):
+        for number, (axes, panel) in enumerate(zip(grid.flat, course.panels, strict=False), 1):
             axes.imshow(panel.picture, interpolation="antialiased")
-            axes.set_title(f"{panel.title}\n", loc="left", fontsize=11, color=INK, fontweight="semibold")
+            axes.set_anchor("NW")
+            axes.set_title(f"{number}. {panel.title}\n", loc="left", fontsize=11, color=INK, fontweight="bold")
             axes.text(0, 1.015, panel.note, transform=axes.transAxes, fontsize=8.5, color=GREY, va="bottom")
     left, right = parts[-1, 0].subplots(1, 2, width_ratios=[1, 1.25])
     _write(left, _words(course))
@@ -48,7 +49,7 @@ def cohort_sheet(cohort: Cohort, check: LabelCheck | None, listed: np.ndarray, s
         if len(styles.styles) > 1
     ]
     lines = -(-len(strips) // 2) + len(marked) + len(kinds)
-    figure = charts.empty(13, 4.4 + 1.3 * lines, dpi=110)
+    figure: Any = charts.empty(13, 4.4 + 1.3 * lines, dpi=110)
     top, below = figure.subfigures(2, 1, height_ratios=[4.4, max(1.3 * lines, 0.1)])
     left, middle, right, words = top.subplots(1, 4, width_ratios=[1.25, 1, 1.1, 0.9])
     charts.draw_histogram(charts.plain(left), cohort.cases[~cohort.cases["is_test"]])
@@ -64,7 +65,10 @@ def cohort_sheet(cohort: Cohort, check: LabelCheck | None, listed: np.ndarray, s
         for column, strip in enumerate(pair):
             _strip(below.add_subplot(grid[line, column]), cohort, *strip, 2 * overview.EXAMPLES)
     for line, strip in enumerate(marked + kinds, len(pairs)):
-        _strip(below.add_subplot(grid[line, :]), cohort, *strip, _STRIP)
+        axes = below.add_subplot(grid[line, :])
+        _strip(axes, cohort, *strip, _STRIP)
+        if strip in marked:
+            _caption(axes, cohort, listed)
     return charts.png(figure)
 
 
@@ -74,6 +78,15 @@ def _strip(axes: Any, cohort: Cohort, title: str, rows: list[int], columns: int)
     axes.imshow(overview.montage(pictures, columns), cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
     axes.axis("off")
     axes.set_title(title, loc="left", fontsize=9.5, color=INK)
+
+
+def _caption(axes: Any, cohort: Cohort, rows: np.ndarray) -> None:
+    """Case and label below each picture of a strip."""
+    side = cohort.recipe.size
+    for place, row in enumerate(rows[:_STRIP]):
+        case = cohort.cases.loc[row]
+        text = f"{str(case['case_id'])[:10]}: {case['bone_age_months'] / 12:.1f} y"
+        axes.text(place * (side + overview.GAP_PX), side * 1.03, text, fontsize=7.5, color=GREY, va="top")
 
 
 def _words(course: Course) -> list[tuple[str, str]]:
@@ -115,7 +128,7 @@ def _scores(axes: Any, course: Course) -> None:
         [
             score.check.code,
             MEASURES[score.check.code],
-            "" if score.value is None else f"{score.value:.3g}",
+            "" if score.value is None else f"{score.value:.2f}" if score.value < 100 else f"{score.value:,.0f}",
             f"{'at least' if score.check.is_low else 'at most'} {score.threshold:g}",
             score.outcome,
         ]

@@ -23,6 +23,8 @@ EXAMPLES = 3
 """Of each sex in a band."""
 MAX_GROUPS = 12
 """Groups of cases that are shown."""
+GAP_PX = 3
+"""Between the pictures of a montage."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ def groups(cohort: Cohort) -> list[Group]:
     return sorted(found, key=lambda group: (group.is_locked, -np.nan_to_num(group.spread_months), group.rows))
 
 
-def montage(pictures: Sequence[np.ndarray], columns: int, *, gap: int = 3) -> np.ndarray:
+def montage(pictures: Sequence[np.ndarray], columns: int, *, gap: int = GAP_PX) -> np.ndarray:
     """Pictures of one size side by side on white, uint8, padded with white to whole rows."""
     height, width = pictures[0].shape[:2]
     rows = -(-len(pictures) // columns)

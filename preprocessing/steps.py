@@ -19,7 +19,7 @@ from preprocessing.quality import Finding, header_findings
 from preprocessing.radiograph import RadiographError
 from preprocessing.raster import MAGIC
 from preprocessing.recipe import VIEWS, Recipe
-from preprocessing.segmenter import SHIPPED, SIDE, Segmenter, letterbox, stretch
+from preprocessing.segmenter import SIDE, Segmenter, letterbox, stretch
 from preprocessing.standardize import Look, Reader
 from preprocessing.storage import sha256_file
 
@@ -83,17 +83,15 @@ class Course:
 
 
 def own_reader(weights: Path | None = None) -> Reader:
-    """A reader that takes every step: all views, aligned, at a size that can be looked at.
+    """A reader of the standard recipe with all views, at a size that can be looked at.
 
     Args:
-        weights: Of the segmenter; None takes those that ship. Where neither is there, nobody looks for the hand.
+        weights: Of the segmenter; None takes those that ship.
     """
-    if weights is None and SHIPPED.is_file():
-        weights = SHIPPED
     if weights is None:
-        return Reader(Recipe(size=VIEW_PX))
+        return Reader(Recipe.standard(size=VIEW_PX, views=VIEWS))
     Segmenter(weights)  # says best what is wrong with a file that holds no weights
-    return Reader(Recipe(size=VIEW_PX, views=VIEWS, align=True, segmenter=sha256_file(weights)), weights)
+    return Reader(Recipe.standard(size=VIEW_PX, views=VIEWS, segmenter=sha256_file(weights)), weights)
 
 
 def follow(data: bytes, reader: Reader, name: str) -> Course:
@@ -126,7 +124,7 @@ def follow(data: bytes, reader: Reader, name: str) -> Course:
         tuple(panels),
         tuple(_score(check, look, reader.recipe) for check in CHECKS),
         look.findings + header_findings(look.header),
-        refused and RadiographError(refused.code, refused.message),
+        None if refused is None else RadiographError(refused.code, refused.message),
         reader.recipe,
     )
 
