@@ -1,4 +1,4 @@
-"""Find the hand: two looks of the segmenter, one pose, one mask.
+"""Find the hand: two or three looks of the segmenter, one pose, one mask.
 
 The first look sees the whole picture and finds roughly where the hand lies. The second sees it upright, of one size
 and with the thumb on one side, which is what the network knows best; mask and pose come from there. A picture turned
@@ -28,13 +28,15 @@ class Hand:
     """A hand that was found, or the best candidate for one."""
 
     pose: Pose
-    """In pixels of the picture; the misfit is that of the second look."""
+    """In pixels of the picture; the misfit is that of the last look."""
     window_mask: np.ndarray
     """``(SIDE, SIDE)`` float32 probability, in the window of `window_matrix`."""
     first: Pose
-    """Of the first look, on the side that the second one, which saw `window_matrix` of it, was made for."""
+    """Of the first look, which saw the whole picture; the side is that which the second one settled on."""
+    last: Pose
+    """The pose whose window the last look saw."""
     hand: tuple[float, float]
-    """Probability of a hand's radiograph at the first and the second look."""
+    """Probability of a hand's radiograph at the first and the last look."""
     inverted: tuple[float, float]
     """Probability of dark bones, likewise."""
     others: float
@@ -60,29 +62,33 @@ def find(image_HW: np.ndarray, segment: Segmenter) -> Hand | None:
         is for `preprocessing.quality` to say.
     """
     square, to_square = letterbox(image_HW)
-    first = segment(stretch(square))
-    candidates = _components(first.mask_HW)
-    fits = [(part, pose) for part in candidates[:3] if (pose := _fit(first, part)) is not None]
+    whole = segment(stretch(square))
+    candidates = _components(whole.mask_HW)
+    fits = [(part, pose) for part in candidates[:3] if (pose := _fit(whole, part)) is not None]
     if not fits:
         return None
     # The largest part that is shaped like a hand: a bright marker or a body beside it fits no pose.
     largest, pose = max(fits, key=lambda item: item[0].sum() / (1 + (item[1].misfit / 0.1) ** 2))
     rough = pose.moved(cv2.invertAffineTransform(to_square))
-    closer = _closer(image_HW, rough, segment)
-    if closer is None or not closer[1].is_left:  # in a window made for it, every hand is a left one
-        other = _closer(image_HW, replace(rough, is_left=not rough.is_left), segment)
-        closer = min((look for look in (closer, other) if look), key=lambda look: look[1].misfit, default=None)
+    looks = [_closer(image_HW, rough, segment)]
+    if looks[0] is None or not looks[0].pose.is_left:  # in a window made for it, every hand is a left one
+        looks.append(_closer(image_HW, replace(rough, is_left=not rough.is_left), segment))
+    closer = min((look for look in looks if look), key=lambda look: look.pose.misfit, default=None)
     if closer is None:
         return None
-    maps, final, part, looked = closer
-    window = window_matrix(looked, SIDE)
+    first = closer.seen_as
+    # Turned pictures leave the first look some way off; another one from where the second ended takes that out.
+    if _apart(closer.found(), first) and (again := _closer(image_HW, closer.found(), segment)) is not None:
+        closer = again
     others = max((float(part.sum()) for part in candidates if part is not largest), default=0.0)
+    mask = np.where(closer.part, closer.maps.mask_HW, np.float32(0))
     return Hand(
-        pose=final.moved(cv2.invertAffineTransform(window)),
-        window_mask=warp(np.where(part, maps.mask_HW, np.float32(0)), window_matrix(final, SIDE), SIDE, border=0.0),
-        first=looked,
-        hand=(first.hand, maps.hand),
-        inverted=(first.inverted, maps.inverted),
+        pose=closer.found(),
+        window_mask=warp(mask, window_matrix(closer.pose, SIDE), SIDE, border=0.0),
+        first=first,
+        last=closer.seen_as,
+        hand=(whole.hand, closer.maps.hand),
+        inverted=(whole.inverted, closer.maps.inverted),
         others=others / float(largest.sum()),
     )
 
@@ -160,12 +166,35 @@ def _compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
     return np.column_stack([outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2] + outer[:, 2]])
 
 
-def _closer(image_HW: np.ndarray, rough: Pose, segment: Segmenter) -> tuple[Maps, Pose, np.ndarray, Pose] | None:
-    """The second look: its maps, the pose in its pixels, the hand's part of the mask, and the pose it was made for."""
+@dataclass(frozen=True)
+class _Closer:
+    """A look at the window round a pose."""
+
+    seen_as: Pose
+    """The pose, in pixels of the picture, that the window was made for."""
+    maps: Maps
+    part: np.ndarray
+    """``(SIDE, SIDE)`` bool: the hand's part of the mask."""
+    pose: Pose
+    """Found in the window, in its pixels."""
+
+    def found(self) -> Pose:
+        """The pose found, in pixels of the picture."""
+        return self.pose.moved(cv2.invertAffineTransform(window_matrix(self.seen_as, SIDE)))
+
+
+def _closer(image_HW: np.ndarray, rough: Pose, segment: Segmenter) -> _Closer | None:
     maps = segment(stretch(warp(image_HW, window_matrix(rough, SIDE), SIDE)))
     parts = _components(maps.mask_HW)
     pose = _fit(maps, parts[0]) if parts else None
-    return None if pose is None else (maps, pose, parts[0], rough)
+    return None if pose is None else _Closer(rough, maps, parts[0], pose)
+
+
+def _apart(one: Pose, other: Pose) -> bool:
+    """Whether two poses of one hand differ by more than the network's own scatter on upright pictures."""
+    turned = abs((one.rotation - other.rotation + 180) % 360 - 180)
+    moved = np.hypot(*np.subtract(one.wrist, other.wrist)) / other.length
+    return bool(turned > 3 or abs(np.log(one.length / other.length)) > 0.06 or moved > 0.06)
 
 
 def _components(mask_HW: np.ndarray) -> list[np.ndarray]:

@@ -69,12 +69,12 @@ def _view(pair: Pair, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray,
     """The hand in a random pose: picture, mask and hand coordinates of every pixel."""
     mirror = rng.uniform() < 0.5
     pose = pair.pose or _guess(pair.mask_HW)
-    if rng.uniform() < 0.4:  # as the second look sees it
+    if rng.uniform() < 0.35:  # as the second look sees it
         length, turn = SIDE * 0.6 * np.exp(rng.normal(0, 0.08)), rng.normal(0, 8)
         middle = np.array([SIDE / 2, SIDE / 2]) + rng.normal(0, 0.03 * SIDE, 2)
     else:
         length = SIDE * rng.uniform(0.2, 0.78)
-        turn = rng.uniform(-180, 180) if rng.uniform() < 0.6 else rng.normal(0, 15)
+        turn = rng.uniform(-180, 180) if rng.uniform() < 0.8 else rng.normal(0, 15)
         slack = max(0.0, SIDE / 2 - 0.55 * length) + 0.08 * SIDE
         middle = SIDE / 2 + rng.uniform(-slack, slack, 2)
     # From the hand's frame to the square; (0, 0.45) is about the middle of a hand.

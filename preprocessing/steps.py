@@ -197,7 +197,7 @@ def _looks(look: Look, reader: Reader) -> list[Panel]:
     if hand is None:
         return [Panel("first look", f"{words}; nothing is shaped like a hand", first)]
     draw_axes(first, hand.first, chain(to_shown, to_square))
-    window = window_matrix(hand.first, SIDE)
+    window = window_matrix(hand.last, SIDE)
     second, to_shown = canvas(stretch(warp(look.image_HW, window, SIDE)), SHOWN_PX)
     _draw_hand(second, hand, chain(to_shown, window))
     whole, to_shown = canvas(stretch(look.image_HW), SHOWN_PX)

@@ -53,7 +53,7 @@ def test_the_second_look_shown_is_what_the_segmenter_saw(variants: tuple[str, ..
     finally:
         by_recipe.segment = segment
     assert look.hand is not None
-    shown = stretch(warp(look.image_HW, window_matrix(look.hand.first, SIDE), SIDE))
+    shown = stretch(warp(look.image_HW, window_matrix(look.hand.last, SIDE), SIDE))
     assert any(np.array_equal(shown, square_HW) for square_HW in seen[1:])
 
 
