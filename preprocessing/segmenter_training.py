@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from preprocessing.drawing.wrong import KINDS, draw_wrong_input
-from preprocessing.segmenter import Segmenter, build, network_input, save
+from preprocessing.segmenter import Segmenter, build, load_network, network_input, save
 from preprocessing.segmenter_adaptation import SHARES, lessons, read_unlabelled
 from preprocessing.segmenter_pairs import Pair, TrainingError, overlap, read_pairs
 from preprocessing.segmenter_samples import draw_sample
@@ -118,7 +118,7 @@ def train(
             "Name weights to start from, or learn from phantoms first."
         )
     torch.manual_seed(settings.seed)
-    network = build() if start is None else Segmenter(start).network
+    network = build() if start is None else load_network(start)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=1e-2)
