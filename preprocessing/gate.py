@@ -12,7 +12,7 @@ class Gate:
 
     blank: float = 4.0
     """Refused below: the picture's span (0.1 to 99.9 percentile) in grey levels of the file. 0 is off."""
-    too_small: float = 24.0
+    too_small: float = 32.0
     """Refused below: pixels from the wrist to the tip of the middle finger. 0 is off."""
     not_a_hand: float = 0.5
     """Refused above: 0 is surely a hand, 1 surely none. 1 is off."""

@@ -60,7 +60,7 @@ class Look:
     """One radiograph decoded and judged, before any picture is made of it."""
 
     image_HW: np.ndarray
-    """``(H, W)`` uint16, before any repair."""
+    """``(H, W)`` uint16; turned round where dark bones were repaired."""
     is_deep: bool
     """Whether the file holds more than 8 bits; else its levels were spread over 16."""
     hand: Hand | None
@@ -73,6 +73,8 @@ class Look:
     """As in `Reading`."""
 
 
+INVERTED = np.uint16(65535)
+"""Less a picture's levels, it is the picture with bright and dark exchanged."""
 _PLAIN = Recipe(size=64)
 """The whole picture, in which copies are recognised whatever the recipe: aligned hands all look alike."""
 
@@ -107,6 +109,10 @@ class Reader:
         for finding in look.findings:
             if finding.action == "refused":
                 raise RadiographError(finding.code, finding.message)
+        if look.hand is None and self.segment:  # whatever the gate lets through, there is nothing to cut out
+            raise RadiographError(
+                "not_a_hand", "No part of the picture looks like a hand. Send one left hand with wrist."
+            )
         plain = make_view(look.image_HW, "full", _PLAIN, None)
         return Reading(self.pictures(look), look.findings, look.header, look.scores, perceptual_hash(plain))
 
@@ -122,13 +128,15 @@ class Reader:
         scores = measure(image, hand, quantum=1 if is_deep else 257)
         if self.segment is None:
             scores = {"blank": scores["blank"]}  # nobody looked for a hand
-        return Look(image, is_deep, hand, scores, judge(scores, self.recipe), decoded.header)
+        findings = judge(scores, self.recipe)
+        if self.segment and any(finding.code == "inverted" and finding.action == "repaired" for finding in findings):
+            image = INVERTED - image
+            hand = find(image, self.segment) or hand  # dark bones are found well enough to be told, not to be cut out
+        return Look(image, is_deep, hand, scores, findings, decoded.header)
 
     def pictures(self, look: Look) -> np.ndarray:
         """``(V, S, S)`` uint8: the recipe's views of a radiograph that was not refused; the second half of `read`."""
-        is_repaired = any(finding.code == "inverted" and finding.action == "repaired" for finding in look.findings)
-        image = 65535 - look.image_HW if is_repaired else look.image_HW
-        return np.stack([make_view(image, name, self.recipe, look.hand) for name in self.recipe.views])
+        return np.stack([make_view(look.image_HW, name, self.recipe, look.hand) for name in self.recipe.views])
 
 
 def deepened(image_HW: np.ndarray) -> np.ndarray:

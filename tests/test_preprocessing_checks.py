@@ -102,6 +102,12 @@ def test_a_site_can_move_a_threshold() -> None:
     assert "rotated" not in {finding.code for finding in lenient.findings}
 
 
+def test_a_gate_that_is_off_still_refuses_where_no_hand_is_found() -> None:
+    with pytest.raises(RadiographError, match="No part of the picture") as caught:
+        reader(gate=Gate(not_a_hand=1.0, blank=0.0)).read(png(np.zeros((200, 160), np.uint8)))
+    assert caught.value.code == "not_a_hand"
+
+
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
 def test_a_threshold_is_a_finite_number_of_0_or_more(value: float) -> None:
     with pytest.raises(ValueError, match="threshold blank must be a number"):
