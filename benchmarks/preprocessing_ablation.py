@@ -47,6 +47,7 @@ def recipes(size: int) -> dict[str, Recipe]:
         "crop, aligned, CLAHE": replace(aligned, clahe_clip=2.0),
         "crop, aligned, mean subtracted": replace(aligned, subtract_mean=True),
         "masked, aligned": replace(aligned, views=("masked",)),
+        "masked, aligned, CLAHE": replace(aligned, views=("masked",), clahe_clip=2.0),
     }
 
 

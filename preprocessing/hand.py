@@ -194,7 +194,7 @@ def _apart(one: Pose, other: Pose) -> bool:
     """Whether two poses of one hand differ by more than the network's own scatter on upright pictures."""
     turned = abs((one.rotation - other.rotation + 180) % 360 - 180)
     moved = np.hypot(*np.subtract(one.wrist, other.wrist)) / other.length
-    return bool(turned > 3 or abs(np.log(one.length / other.length)) > 0.06 or moved > 0.06)
+    return bool(turned > 1.5 or abs(np.log(one.length / other.length)) > 0.03 or moved > 0.03)
 
 
 def _components(mask_HW: np.ndarray) -> list[np.ndarray]:

@@ -33,7 +33,7 @@ class Recipe:
     align: bool = False
     """Turn the fingers up and the thumb to the right, and mirror right hands."""
     clahe_clip: float = 0.0
-    """Clip limit of the contrast-limited adaptive histogram equalisation; 0 leaves it out."""
+    """Clip limit of the contrast-limited adaptive histogram equalisation, in counts of a flat histogram; 0 is off."""
     clahe_tiles: int = 8
     """Its tiles along each side."""
     pad: str = "black"
@@ -99,7 +99,7 @@ class Recipe:
         Raises:
             ValueError: A setting is unknown or out of range.
         """
-        settings: dict[str, Any] = {"views": ("crop",), "align": True, **changes}
+        settings: dict[str, Any] = {"views": ("crop",), "align": True, "clahe_clip": 2.0, **changes}
         if "segmenter" not in settings:
             settings["segmenter"] = shipped_segmenter()
         known = {item.name for item in fields(cls)}

@@ -6,6 +6,7 @@ Shape letters: H height, W width, S side of the model input.
 import cv2
 import numpy as np
 
+from preprocessing.clahe import equalise
 from preprocessing.hand import Hand, hand_levels, warp, window_matrix
 from preprocessing.levels import percentiles
 from preprocessing.recipe import Recipe
@@ -51,7 +52,7 @@ def make_view(image_HW: np.ndarray, name: str, recipe: Recipe, hand: Hand | None
             keep_SS = _mask(hand, affine, side)
     levels_SS = (np.clip(window_SS, low, high) - np.float32(low)) * np.float32(255 / (high - low))
     if recipe.clahe_clip > 0:
-        levels_SS = _clahe(levels_SS, recipe)
+        levels_SS = equalise(levels_SS, recipe.clahe_clip, recipe.clahe_tiles)
     if recipe.subtract_mean:  # 128 stands for the mean, since pixels are stored without a sign
         inside = levels_SS if keep_SS is None else levels_SS[keep_SS]
         levels_SS = levels_SS - inside.mean() + 128 if inside.size else levels_SS
@@ -125,10 +126,3 @@ def _mask(hand: Hand, affine: np.ndarray, side: int) -> np.ndarray:
     reach = 2 * round(_MARGIN * side / CROP_LENGTHS) + 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
     return cv2.dilate((mask > 0.5).astype(np.uint8), disc) > 0
-
-
-def _clahe(levels_SS: np.ndarray, recipe: Recipe) -> np.ndarray:
-    """Contrast-limited adaptive histogram equalisation (Zuiderveld 1994), at 16 bit."""
-    clahe = cv2.createCLAHE(recipe.clahe_clip, (recipe.clahe_tiles, recipe.clahe_tiles))
-    equalised = clahe.apply(np.rint(np.clip(levels_SS, 0, 255) * 257).astype(np.uint16))
-    return equalised.astype(np.float32) / np.float32(257)

@@ -105,12 +105,12 @@ def test_white_padding_is_white() -> None:
 
 def test_each_step_changes_the_picture() -> None:
     plain = reader(views=("crop",)).read(png(hand(5).image)).pixels
-    for step in ({"clahe_clip": 2.0}, {"align": False}, {"subtract_mean": True}, {"clip_percentiles": (5.0, 95.0)}):
+    for step in ({"clahe_clip": 0.0}, {"align": False}, {"subtract_mean": True}, {"clip_percentiles": (5.0, 95.0)}):
         assert not np.array_equal(reader(views=("crop",), **step).read(png(hand(5).image)).pixels, plain), step
 
 
 def test_a_mean_subtracted_picture_has_its_mean_at_128() -> None:
-    view = reader(views=("crop",), subtract_mean=True).read(png(hand(5).image)).pixels[0]
+    view = reader(views=("crop",), clahe_clip=0.0, subtract_mean=True).read(png(hand(5).image)).pixels[0]
     assert abs(float(view.mean()) - 128) < 12  # clipping at 0 and 255 moves it a little
 
 
