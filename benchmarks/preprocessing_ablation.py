@@ -1,8 +1,9 @@
 """Which preprocessing helps: ``python -m benchmarks.preprocessing_ablation SOURCE OUT``.
 
-One small model, one budget, the same cases, folds and seeds for every recipe; the measure is the out-of-fold mean
-absolute error. Differences are paired by case and averaged over seeds, with a 95 % bootstrap interval over cases; that
-interval covers the choice of cases, and the spread between seeds stands beside it. The locked test is not touched.
+One small model, one budget, the same seeds for every recipe; the measure is the out-of-fold mean absolute error on the
+cases that every recipe has a prediction for (folds are drawn by one seed, but differ where a gate refuses another
+picture). Differences are paired by case and averaged over seeds, with a 95 % bootstrap interval over cases; it covers
+the choice of cases, and the spread between seeds stands beside it. The locked test is not touched.
 Cohorts and finished folds stay in OUT, so that a run that was stopped goes on.
 """
 

@@ -43,7 +43,7 @@ def write_source(folder: Path, num_cases: int, *, seed: int = 0) -> Path:
 def plain_recipe(folder: Path) -> Path:
     """A recipe file for `prepare` that looks for no hand: the pictures of `write_source` show none."""
     path = folder / "plain.json"
-    path.write_text('{"views": ["full"], "align": false, "segmenter": ""}')
+    path.write_text('{"views": ["full"], "align": false, "clahe_clip": 0.0, "segmenter": ""}')
     return path
 
 
