@@ -16,6 +16,7 @@ from preprocessing.__main__ import main
 from preprocessing.header import hash_patient
 from preprocessing.source import Source, SourceError, SourceOptions
 from preprocessing.sources import read_salt, read_source
+from tests.conftest import plain_recipe
 from tests.dicom_files import BIRTH, DEFLATED, NAME, PATIENT, dicom
 from tests.label_sources import picture, write_dicom, write_picture
 
@@ -129,7 +130,17 @@ def test_files_named_after_their_patient_get_a_pseudonym_and_are_still_read(tmp_
         lines.append(f"{PATIENT}_{i},{100 + i}")
     (tmp_path / "labels.csv").write_text("\n".join(lines))
     out = tmp_path / "cohort"
-    arguments = ["prepare", str(tmp_path / "dicom"), str(out), "--table", str(tmp_path / "labels.csv"), "--size", "64"]
+    arguments = [
+        "prepare",
+        str(tmp_path / "dicom"),
+        str(out),
+        "--table",
+        str(tmp_path / "labels.csv"),
+        "--size",
+        "64",
+        "--recipe",
+        str(plain_recipe(tmp_path)),
+    ]
     assert main([*arguments, "--test", "0"]) == 0
     cases = pd.read_parquet(out / "cases.parquet")
     assert sorted(cases["bone_age_months"]) == list(range(100, 112))

@@ -14,6 +14,7 @@ from preprocessing.columns import parse_columns
 from preprocessing.labels import number
 from preprocessing.source import Source, SourceError, SourceOptions
 from preprocessing.sources import read_source
+from tests.conftest import plain_recipe
 from tests.label_sources import write_picture
 
 OPTIONS = {"patient": "child", "chronological_age_years": "age at exam", "sex": "Geschlecht"}
@@ -188,7 +189,18 @@ def test_prepare_takes_a_table_and_keeps_its_columns(tmp_path: Path, capsys: pyt
     (tmp_path / "t.csv").write_text("\n".join([*lines, "gone.png,7,F,p9"]))
     words = ["--table", str(tmp_path / "t.csv"), "--columns", "bone_age_years=years,patient=who"]
     out = tmp_path / "cohort"
-    arguments = ["prepare", str(tmp_path / "pictures"), str(out), "--size", "64", "--test", "0", *words]
+    arguments = [
+        "prepare",
+        str(tmp_path / "pictures"),
+        str(out),
+        "--size",
+        "64",
+        "--recipe",
+        str(plain_recipe(tmp_path)),
+        "--test",
+        "0",
+        *words,
+    ]
     assert main(arguments) == 0, capsys.readouterr().err
     cases = pd.read_parquet(out / "cases.parquet")
     assert cases["patient"].tolist()[:2] == ["p0", "p0"]
