@@ -26,7 +26,7 @@ class Grouping:
     """``(N,)`` int, bits between a picture and the nearest other one; above `MAX_DISTANCE` where none is near."""
 
 
-def perceptual_hash(image_SS: np.ndarray) -> bytes:
+def perceptual_hash(image_HW: np.ndarray) -> bytes:
     """Hash of 256 bits that copies of a picture nearly share, whatever their compression, size, noise or contrast.
 
     The bits say which of the lowest 16 x 16 spatial frequencies lie above their median. Source: the DCT hash of
@@ -34,9 +34,12 @@ def perceptual_hash(image_SS: np.ndarray) -> bytes:
     64 bits, different children share all of them.
 
     Args:
-        image_SS: ``(S, S)`` uint8 standardised radiograph.
+        image_HW: ``(H, W)`` grey levels of any depth; the aspect does not matter, as copies share it.
     """
-    small = cv2.resize(image_SS, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+    step = max(1, min(image_HW.shape) // 128)  # averaging every pixel would cost more than reading the file
+    small = cv2.resize(image_HW[::step, ::step], (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+    levels = np.sort(small, axis=None)
+    small = np.clip(small, levels[10], levels[-11])  # a percent each: a bright marker must not outweigh the hand
     frequencies = cv2.dct(small)[:16, :16].ravel()[1:]  # the first is the mean brightness
     return np.packbits(frequencies > np.median(frequencies)).tobytes()
 

@@ -75,8 +75,6 @@ class Look:
 
 INVERTED = np.uint16(65535)
 """Less a picture's levels, it is the picture with bright and dark exchanged."""
-_PLAIN = Recipe(size=64)
-"""The whole picture, in which copies are recognised whatever the recipe: aligned hands all look alike."""
 
 
 class Reader:
@@ -113,8 +111,8 @@ class Reader:
             raise RadiographError(
                 "not_a_hand", "No part of the picture looks like a hand. Send one left hand with wrist."
             )
-        plain = make_view(look.image_HW, "full", _PLAIN, None)
-        return Reading(self.pictures(look), look.findings, look.header, look.scores, perceptual_hash(plain))
+        # Of the whole picture, whatever the views: aligned hands all look alike.
+        return Reading(self.pictures(look), look.findings, look.header, look.scores, perceptual_hash(look.image_HW))
 
     def look(self, data: bytes) -> Look:
         """Decode one file, find the hand and judge; the first half of `read`, for those who want to see it.

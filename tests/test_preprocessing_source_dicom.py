@@ -126,7 +126,7 @@ def test_files_named_after_their_patient_get_a_pseudonym_and_are_still_read(tmp_
     lines = ["file,boneage"]
     for i in range(12):
         path = tmp_path / "dicom" / f"Quixotic_Zebedee_{BIRTH}" / f"{PATIENT}_{i}"
-        write_dicom(path, i)
+        write_dicom(path, i, PatientID=f"{PATIENT}_{i}")  # one patient's cases would share a fold
         lines.append(f"{PATIENT}_{i},{100 + i}")
     (tmp_path / "labels.csv").write_text("\n".join(lines))
     out = tmp_path / "cohort"
