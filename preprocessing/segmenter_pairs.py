@@ -1,7 +1,7 @@
 """Pairs of picture and mask for the segmenter: read from folders, held at one resolution, and compared."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,22 @@ class Pair:
     """uint8, 255 on hand and forearm."""
     pose: Pose | None
     """None where nobody measured it: such a pair teaches the mask alone."""
+    name: str = ""
+    """Of its files."""
 
 
 @dataclass(frozen=True)
 class Overlap:
     """How masks found lie on masks given."""
 
+    names: tuple[str, ...]
     jaccard: tuple[float, ...]
     dice: tuple[float, ...]
+
+    def table(self) -> str:
+        """CSV, one row a picture."""
+        rows = zip(self.names, self.jaccard, self.dice, strict=True)
+        return "picture,jaccard,dice\n" + "".join(f"{name},{j:.4f},{d:.4f}\n" for name, j, d in rows)
 
     def summary(self) -> str:
         """Median and worst over the pictures."""
@@ -75,7 +83,7 @@ def read_pairs(images: Path, masks: Path) -> list[Pair]:
                 f"A mask must be as large as its picture; {path.name} has {mask.shape[1]} x {mask.shape[0]} pixels, "
                 f"the picture {image.shape[1]} x {image.shape[0]}. Write it again at the picture's size."
             )
-        pairs.append(reduced(image, mask, _pose(poses.get(path.stem))))
+        pairs.append(replace(reduced(image, mask, _pose(poses.get(path.stem))), name=path.stem))
     if not pairs:
         raise TrainingError(f"{images} and {masks} share no picture of the same name. Name two folders that do.")
     return pairs
@@ -102,7 +110,7 @@ def overlap(segment: Segmenter, pairs: list[Pair]) -> Overlap:
         both, either = float((found & given).sum()), float((found | given).sum())
         jaccard.append(both / max(either, 1.0))
         dice.append(2 * both / max(float(found.sum() + given.sum()), 1.0))
-    return Overlap(tuple(jaccard), tuple(dice))
+    return Overlap(tuple(pair.name for pair in pairs), tuple(jaccard), tuple(dice))
 
 
 def _pose(truth: dict[str, Any] | None) -> Pose | None:

@@ -44,7 +44,9 @@ def learn(
     adapt_to: Path | None,
     progress: Callable[[str], Callable[[int], None]],
 ) -> None:
-    """Train a segmenter from folders, print how its masks lie on those held out, and write its weights.
+    """Train a segmenter from folders, say how its masks lie on those held out, and write its weights.
+
+    Beside the weights lies a CSV of the same name with Jaccard and Dice of every picture held out.
 
     Args:
         images: Pictures.
@@ -65,17 +67,22 @@ def learn(
     started = {"start": Segmenter(start).sha256 if start else None, "settings": asdict(settings), "pairs": len(pairs)}
     network = train(kept, settings, start=start, progress=progress("steps of learning from pairs"))
     save(network, out, started)
-    print(f"pairs held out: {overlap(Segmenter(out), held_out).summary()}")
+    _tell("pairs held out", out, held_out)
     for number, share in enumerate(SHARES if unlabelled else (), start=1):
         found, last = lessons(unlabelled, out, share)
         repeated = found * max(1, round(len(kept) / len(found)))  # as many real lessons as drawn ones
         again = replace(settings, seed=settings.seed + number)
         network = train(kept + repeated, again, start=out, progress=progress(f"steps of self-training, round {number}"))
         save(network, out, {**started, "adapted": len(unlabelled), "round": number})
-        print(
-            f"round {number}: learnt from {len(found)} of {len(unlabelled)} radiographs (doubt up to {last:.2f}); "
-            f"pairs held out: {overlap(Segmenter(out), held_out).summary()}"
-        )
+        learnt = f"learnt from {len(found)} of {len(unlabelled)} radiographs (doubt up to {last:.2f})"
+        _tell(f"round {number}: {learnt}; pairs held out", out, held_out)
+
+
+def _tell(what: str, weights: Path, held_out: list[Pair]) -> None:
+    """Print how masks lie on those held out, and write it for each picture beside the weights."""
+    measured = overlap(Segmenter(weights), held_out)
+    weights.with_suffix(".csv").write_text(measured.table())
+    print(f"{what}: {measured.summary()}")
 
 
 def split(pairs: list[Pair], settings: Training) -> tuple[list[Pair], list[Pair]]:

@@ -119,6 +119,7 @@ def test_the_command_learns_adapts_and_says_how_masks_lie(
     assert printed.count("Jaccard median") == 4
     assert "round 3: learnt from 5 of 6 radiographs" in printed
     Segmenter(out)
+    assert out.with_suffix(".csv").read_text().startswith("picture,jaccard,dice\n1000")
 
 
 def test_masks_are_written_as_the_trainer_reads_them(hands: Path, tmp_path: Path) -> None:
