@@ -98,6 +98,7 @@ def _changed(case: int) -> np.ndarray:
     return Augmentation(1.0, 7)(pictures(12)[[case]], [case], 3).numpy()[0]
 
 
+@pytest.mark.slow
 def test_threads_and_processes_give_the_same_pixels() -> None:
     alone = np.stack([_changed(case) for case in range(12)])
     with ThreadPoolExecutor(4) as threads:

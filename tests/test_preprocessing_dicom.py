@@ -203,6 +203,7 @@ def test_a_codestream_larger_than_its_header_is_refused_before_memory_is_taken()
     assert code_of(bytes(data)) == "unreadable"
 
 
+@pytest.mark.slow
 def test_millions_of_elements_are_refused_soon() -> None:
     item = b"\xfe\xff\x00\xe0\0\0\0\0"
     sequence = b"\x08\0\x40\x11SQ\0\0\xff\xff\xff\xff" + item * 500_000 + b"\xfe\xff\xdd\xe0\0\0\0\0"

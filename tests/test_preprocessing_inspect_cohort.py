@@ -55,6 +55,7 @@ def test_estimates_are_better_than_the_median(cohort: Cohort) -> None:
     assert check.mae_months < 0.5 * check.median_mae_months
 
 
+@pytest.mark.slow
 def test_an_estimate_does_not_see_its_own_label(cohort: Cohort) -> None:
     row = int(np.flatnonzero(~cohort.cases["is_test"])[0])
     fold = cohort.cases["fold"] == cohort.cases["fold"][row]
@@ -66,6 +67,7 @@ def test_an_estimate_does_not_see_its_own_label(cohort: Cohort) -> None:
     np.testing.assert_allclose(one.estimate[fold], other.estimate[fold], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_labels_of_the_locked_test_are_neither_used_nor_shown(cohort: Cohort) -> None:
     other = locked_labels_dealt_anew(cohort)
     assert cohort_page(cohort, *look_at(cohort)) == cohort_page(other, *look_at(other))
@@ -129,6 +131,7 @@ def test_a_group_says_why_and_how_far_its_labels_lie_apart(cohort: Cohort) -> No
     assert overview.groups(replace(cohort, cases=cases))[0].reason == "same patient"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".html"])
 def test_the_command_writes_the_overview(cohort_folder: Path, tmp_path: Path, suffix: str) -> None:
     out = tmp_path / f"out{suffix}"

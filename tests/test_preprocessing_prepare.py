@@ -119,6 +119,7 @@ def test_a_kill_between_the_last_picture_and_the_tables_costs_nothing(
     assert content(tmp_path / "cohort") == undisturbed
 
 
+@pytest.mark.slow
 def test_kill_9_leaves_what_was_finished(labelled: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     program = (
         "import sys, time\n"

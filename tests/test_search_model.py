@@ -61,6 +61,7 @@ def test_every_loss_prefers_the_reference_to_a_distribution_further_off(
     assert loss(near[None], reference, config) < loss(far[None], reference, config)
 
 
+@pytest.mark.slow
 def test_training_beats_the_mean_on_an_easy_cohort(cohort: Cohort) -> None:
     config = TrialConfig(backbone="test_resnet", batch_size=8, epochs=40, max_images_seen=1200, augmentation=0.0)
     trained = train_fold(config, cohort, 0)

@@ -14,6 +14,7 @@ from search.sampler import Sampler
 from search.trial import finished_trials, run_trial, trial_folder
 
 
+@pytest.mark.slow
 def test_a_study_on_an_object_store_becomes_a_published_ensemble(
     cohort: Cohort, cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
