@@ -13,7 +13,7 @@ from preprocessing.hand import Hand, hand_levels, window_matrix
 from preprocessing.levels import percentiles
 from preprocessing.quality import Finding
 from preprocessing.recipe import Recipe
-from preprocessing.segmenter import SIDE, letterbox, stretch
+from preprocessing.segmenter import SIDE
 
 _MAX_SAMPLES = 1 << 16
 _EDGE = 0.012
@@ -93,7 +93,7 @@ def measure(image_HW: np.ndarray, hand: Hand | None, *, quantum: int = 1) -> dic
         "inverted": sum(hand.inverted) / 2,
         "rotated": abs(hand.pose.rotation),
         "right_hand": 0.0 if hand.pose.is_left else 1.0,
-        "framed": _straight_edges(image_HW, hand, window),
+        "framed": _straight_edges(image_HW.shape, hand, window),
     }
 
 
@@ -172,14 +172,13 @@ def _cut(shape: tuple[int, ...], hand: Hand, window: np.ndarray) -> float:
     return float(np.sum((mask > 0.5) & (v > _FOREARM)) * spacing / hand.pose.length)
 
 
-def _straight_edges(image_HW: np.ndarray, hand: Hand, window: np.ndarray) -> float:
+def _straight_edges(shape: tuple[int, ...], hand: Hand, window: np.ndarray) -> float:
     """Length of straight edges beside the hand that run over a third of the picture or more."""
-    square, to_square = letterbox(image_HW)
-    height, width = image_HW.shape
+    height, width = shape
     rows, columns = (round(length * SIDE / max(height, width)) for length in (height, width))
-    picture = stretch(square)[(SIDE - rows) // 2 :, (SIDE - columns) // 2 :][:rows, :columns]
-    linear = window[:, :2] @ np.linalg.inv(to_square[:, :2])
-    affine = np.column_stack([linear, window[:, 2] - linear @ to_square[:, 2]])
+    picture = hand.whole[(SIDE - rows) // 2 :, (SIDE - columns) // 2 :][:rows, :columns]
+    linear = window[:, :2] @ np.linalg.inv(hand.to_whole[:, :2])
+    affine = np.column_stack([linear, window[:, 2] - linear @ hand.to_whole[:, 2]])
     affine[:, 2] += linear @ ((SIDE - columns) // 2, (SIDE - rows) // 2)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     mask = cv2.warpAffine(hand.window_mask, affine, (columns, rows), flags=flags)

@@ -41,6 +41,10 @@ class Hand:
     """Probability of dark bones, likewise."""
     others: float
     """Area of the second largest component of the first mask, as a share of the largest."""
+    whole: np.ndarray
+    """``(SIDE, SIDE)`` uint8, the whole picture as the first look saw it."""
+    to_whole: np.ndarray
+    """``(2, 3)`` affine matrix from pixels of the picture to those of `whole`."""
 
     def mask(self, shape_HW: tuple[int, ...]) -> np.ndarray:
         """``(H, W)`` bool, hand and forearm, in the pixels of the picture that has this shape."""
@@ -59,10 +63,11 @@ def find(image_HW: np.ndarray, segment: Segmenter) -> Hand | None:
 
     Returns:
         The best candidate, or None where no part of the picture looks like one. Whether the candidate is good enough
-        is for `preprocessing.quality` to say.
+        is for `preprocessing.checks` to say.
     """
     square, to_square = letterbox(image_HW)
-    whole = segment(stretch(square))
+    shown = stretch(square)
+    whole = segment(shown)
     candidates = _components(whole.mask_HW)
     fits = [(part, pose) for part in candidates[:3] if (pose := _fit(whole, part)) is not None]
     if not fits:
@@ -90,6 +95,8 @@ def find(image_HW: np.ndarray, segment: Segmenter) -> Hand | None:
         hand=(whole.hand, closer.maps.hand),
         inverted=(whole.inverted, closer.maps.inverted),
         others=others / float(largest.sum()),
+        whole=shown,
+        to_whole=to_square,
     )
 
 
@@ -141,7 +148,7 @@ def warp(image_HW: np.ndarray, affine: np.ndarray, side: int, *, border: float |
         image = cv2.resize(image_HW, (columns, rows), interpolation=cv2.INTER_AREA)
         x, y = columns / width, rows / height
         move = np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5]])
-        affine = _compose(affine, cv2.invertAffineTransform(move))
+        affine = compose(affine, cv2.invertAffineTransform(move))
     level = float(np.percentile(image[::4, ::4], 1)) if border is None else border
     return cv2.warpAffine(image.astype(np.float32), affine, (side, side), flags=cv2.INTER_LINEAR, borderValue=level)
 
@@ -162,7 +169,8 @@ def hand_levels(levels_hw: np.ndarray, hand: Hand, step: int) -> np.ndarray:
     return inside if inside.size else levels_hw.ravel()
 
 
-def _compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
+def compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """``(2, 3)`` affine matrix that maps by `inner` first and by `outer` then."""
     return np.column_stack([outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2] + outer[:, 2]])
 
 

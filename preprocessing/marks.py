@@ -6,6 +6,7 @@ Shape letters: H height, W width.
 import cv2
 import numpy as np
 
+from preprocessing.hand import compose
 from preprocessing.pose import Pose
 
 OUTLINE, AXIS = (45, 212, 191), (251, 146, 60)
@@ -35,11 +36,6 @@ def canvas(image_HW: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
     return cv2.cvtColor(resized, cv2.COLOR_GRAY2RGB), np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5]])
 
 
-def chain(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
-    """The ``(2, 3)`` affine matrix that applies `inner`, then `outer`."""
-    return np.column_stack([outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2] + outer[:, 2]])
-
-
 def draw_outline(picture_HW3: np.ndarray, mask_HW: np.ndarray, affine: np.ndarray) -> None:
     """Draw where a mask of probabilities passes one half.
 
@@ -63,7 +59,7 @@ def draw_axes(picture_HW3: np.ndarray, pose: Pose, affine: np.ndarray) -> None:
         pose: Of the hand.
         affine: ``(2, 3)``, from its pixels to those of the picture.
     """
-    frame = chain(affine, pose.matrix())
+    frame = compose(affine, pose.matrix())
     wrist, tip, thumb = (frame[:, :2] @ point + frame[:, 2] for point in ((0.0, 0.0), (0.0, 1.0), (0.25, 0.0)))
     _polyline(picture_HW3, np.array([thumb, wrist, tip]), AXIS, is_closed=False)
     for point, radius in ((wrist, 6), (tip, 4)):

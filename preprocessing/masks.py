@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from preprocessing.checks import measure
-from preprocessing.hand import Hand, find
-from preprocessing.radiograph import RadiographError, decode
+from preprocessing.hand import Hand
+from preprocessing.radiograph import RadiographError
+from preprocessing.recipe import Recipe
 from preprocessing.segmenter import Segmenter, stretch
 from preprocessing.source import IMAGE_SUFFIXES
-from preprocessing.standardize import deepened
+from preprocessing.standardize import Reader
 
 _TILE, _COLUMNS, _ROWS = 150, 12, 10
 
@@ -48,7 +48,9 @@ def write_masks(
         raise ValueError(f"{images} holds no picture ({', '.join(IMAGE_SUFFIXES)}). Name a folder that does.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists and is not empty. Name a new folder.")
-    segment, report = Segmenter(weights), progress(len(files))
+    # Masks are of the files as they are: nothing is turned round first.
+    reader = Reader(Recipe.standard(segmenter=Segmenter(weights).sha256, repair_inversion=False), weights)
+    report = progress(len(files))
     (out / "masks").mkdir(parents=True)
     poses: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
@@ -56,13 +58,12 @@ def write_masks(
     for done, path in enumerate(files, start=1):
         row: dict[str, Any] = {"file": str(path.relative_to(images)), "problem": ""}
         try:
-            pixels = decode(path.read_bytes())
+            look = reader.look(path.read_bytes())
         except (RadiographError, OSError) as error:
             row["problem"] = str(error)
         else:
-            image = deepened(pixels)
-            hand = find(image, segment)
-            row |= measure(image, hand, quantum=1 if image is pixels else 257)
+            image, hand = look.image_HW, look.hand
+            row |= look.scores
             tiles.append(_tile(image, hand))
             if hand is None:
                 row["problem"] = "No part of the picture looks like a hand."

@@ -12,9 +12,9 @@ import numpy as np
 
 from preprocessing.checks import CHECKS, Check
 from preprocessing.dicom import is_dicom
-from preprocessing.hand import Hand, warp, window_matrix
+from preprocessing.hand import Hand, compose, warp, window_matrix
 from preprocessing.header import Header
-from preprocessing.marks import canvas, chain, draw_axes, draw_outline
+from preprocessing.marks import canvas, draw_axes, draw_outline
 from preprocessing.quality import Finding, header_findings
 from preprocessing.radiograph import RadiographError
 from preprocessing.raster import MAGIC
@@ -196,10 +196,10 @@ def _looks(look: Look, reader: Reader) -> list[Panel]:
     words = f"hand {maps.hand:.2f}, dark bones {maps.inverted:.2f}"
     if hand is None:
         return [Panel("first look", f"{words}; nothing is shaped like a hand", first)]
-    draw_axes(first, hand.first, chain(to_shown, to_square))
+    draw_axes(first, hand.first, compose(to_shown, to_square))
     window = window_matrix(hand.last, SIDE)
     second, to_shown = canvas(stretch(warp(look.image_HW, window, SIDE)), SHOWN_PX)
-    _draw_hand(second, hand, chain(to_shown, window))
+    _draw_hand(second, hand, compose(to_shown, window))
     whole, to_shown = canvas(stretch(look.image_HW), SHOWN_PX)
     _draw_hand(whole, hand, to_shown)
     side = "left hand" if hand.pose.is_left else "right hand, or mirrored"
@@ -216,7 +216,7 @@ def _looks(look: Look, reader: Reader) -> list[Panel]:
 def _draw_hand(picture_HW3: np.ndarray, hand: Hand, affine: np.ndarray) -> None:
     """Outline and axes of the hand; `affine` takes pixels of the radiograph to those of the picture."""
     from_window = cv2.invertAffineTransform(window_matrix(hand.pose, SIDE))
-    draw_outline(picture_HW3, hand.window_mask, chain(affine, from_window))
+    draw_outline(picture_HW3, hand.window_mask, compose(affine, from_window))
     draw_axes(picture_HW3, hand.pose, affine)
 
 
