@@ -130,7 +130,7 @@ def main() -> None:
         _child(options.source, *options.child)
         return
     single_thread()
-    source, recipe = read_rsna(options.source), Recipe(size=options.size)
+    source, recipe = read_rsna(options.source), Recipe(size=options.size, clahe_clip=2.0)
     chosen = source.paths[:: max(1, len(source.paths) // options.images)]
     stored = [(source.folder / file).read_bytes() for file in chosen]
     step = max(1, len(stored) // max(options.deep, 1))

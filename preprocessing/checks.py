@@ -10,12 +10,11 @@ import cv2
 import numpy as np
 
 from preprocessing.hand import Hand, hand_levels, window_matrix
-from preprocessing.levels import percentiles
+from preprocessing.levels import Sample, percentiles
 from preprocessing.quality import Finding
 from preprocessing.recipe import Recipe
 from preprocessing.segmenter import SIDE
 
-_MAX_SAMPLES = 1 << 16
 _EDGE = 0.012
 """Levels within this share of the file's range of its end count as saturated: compression blurs the end itself."""
 _FOREARM = 0.15
@@ -60,25 +59,24 @@ CHECKS = (
 """In the order in which they are judged; the first refusal is the answer."""
 
 
-def measure(image_HW: np.ndarray, hand: Hand | None, *, quantum: int = 1) -> dict[str, float]:
+def measure(image_HW: np.ndarray, hand: Hand | None, sample: Sample, *, quantum: int = 1) -> dict[str, float]:
     """Score every check.
 
     Args:
         image_HW: ``(H, W)`` uint16, before any repair.
         hand: What `find` gave.
+        sample: Of the picture.
         quantum: Distance of neighbouring grey levels in the file: 257 where 8 bits were spread over 16.
 
     Returns:
         A score for each code of `CHECKS`; the meaning and unit of each stands in `Gate`.
     """
-    step = int(np.ceil(np.sqrt(image_HW.size / _MAX_SAMPLES)))
-    levels = image_HW[::step, ::step]
-    low, high = percentiles(levels, (0.1, 99.9))
+    low, high = sample.percentiles((0.1, 99.9))
     scores = {"blank": float(high - low) / quantum}
     if hand is None:
         return scores | {"not_a_hand": 1.0}
     window = window_matrix(hand.pose, SIDE)
-    inside = hand_levels(levels, hand, step)
+    inside = hand_levels(sample, hand)
     least, most = float(image_HW.min()), float(image_HW.max())
     end = _EDGE * (most - least)
     dark, bright = np.mean(inside <= least + end), np.mean(inside >= most - end)

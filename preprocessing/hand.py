@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from preprocessing.levels import Sample
 from preprocessing.pose import Pose, PoseError, fit, fit_axis
 from preprocessing.segmenter import SIDE, Maps, Segmenter, letterbox, stretch
 
@@ -153,16 +154,16 @@ def warp(image_HW: np.ndarray, affine: np.ndarray, side: int, *, border: float |
     return cv2.warpAffine(image.astype(np.float32), affine, (side, side), flags=cv2.INTER_LINEAR, borderValue=level)
 
 
-def hand_levels(levels_hw: np.ndarray, hand: Hand, step: int) -> np.ndarray:
+def hand_levels(sample: Sample, hand: Hand) -> np.ndarray:
     """Grey levels of the pixels that show the hand; all of them where none does.
 
     Args:
-        levels_hw: Every `step`-th pixel of the picture, in both directions.
+        sample: Of the picture.
         hand: That was found in the picture.
-        step: Of the picture's pixels.
     """
+    levels_hw = sample.levels_hw
     window = window_matrix(hand.pose, SIDE)
-    to_window = np.column_stack([window[:, :2] * step, window[:, 2]])
+    to_window = np.column_stack([window[:, :2] * sample.step, window[:, 2]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     mask = cv2.warpAffine(hand.window_mask, to_window, levels_hw.shape[::-1], flags=flags)
     inside = levels_hw[mask > 0.5]

@@ -12,6 +12,7 @@ import numpy as np
 from preprocessing.checks import judge, measure
 from preprocessing.duplicates import perceptual_hash
 from preprocessing.hand import Hand, find
+from preprocessing.levels import Sample, sample
 from preprocessing.quality import Finding, header_findings
 from preprocessing.radiograph import Header, RadiographError, decode_with_header
 from preprocessing.recipe import Recipe, check_weights
@@ -71,6 +72,8 @@ class Look:
     """The last one may be a refusal."""
     header: Header | None
     """As in `Reading`."""
+    sample: Sample
+    """Of `image_HW`."""
 
 
 INVERTED = np.uint16(65535)
@@ -122,19 +125,20 @@ class Reader:
         """
         decoded = decode_with_header(data)
         image, is_deep = deepened(decoded.pixels), decoded.pixels.dtype == np.uint16
-        hand = find(image, self.segment) if self.segment else None
-        scores = measure(image, hand, quantum=1 if is_deep else 257)
+        hand, taken = find(image, self.segment) if self.segment else None, sample(image)
+        scores = measure(image, hand, taken, quantum=1 if is_deep else 257)
         if self.segment is None:
             scores = {"blank": scores["blank"]}  # nobody looked for a hand
         findings = judge(scores, self.recipe)
         if self.segment and any(finding.code == "inverted" and finding.action == "repaired" for finding in findings):
-            image = INVERTED - image
+            image, taken = INVERTED - image, sample(INVERTED - image)
             hand = find(image, self.segment) or hand  # dark bones are found well enough to be told, not to be cut out
-        return Look(image, is_deep, hand, scores, findings, decoded.header)
+        return Look(image, is_deep, hand, scores, findings, decoded.header, taken)
 
     def pictures(self, look: Look) -> np.ndarray:
         """``(V, S, S)`` uint8: the recipe's views of a radiograph that was not refused; the second half of `read`."""
-        return np.stack([make_view(look.image_HW, name, self.recipe, look.hand) for name in self.recipe.views])
+        views = (make_view(look.image_HW, name, self.recipe, look.hand, look.sample) for name in self.recipe.views)
+        return np.stack(list(views))
 
 
 def deepened(image_HW: np.ndarray) -> np.ndarray:

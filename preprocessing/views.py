@@ -8,12 +8,10 @@ import numpy as np
 
 from preprocessing.clahe import equalise
 from preprocessing.hand import Hand, hand_levels, warp, window_matrix
-from preprocessing.levels import percentiles
+from preprocessing.levels import Sample, percentiles
 from preprocessing.recipe import Recipe
 from preprocessing.segmenter import SIDE
 
-_MAX_SAMPLES = 1 << 16
-"""Percentiles are taken on at most this many evenly spaced pixels: the same to a grey level."""
 CROP_LENGTHS = 1.3
 """Side of the crop, in lengths from wrist to middle fingertip. On real radiographs the hand above the wrist reaches
 from -0.47 to 0.60 across and to 1.07 upwards (n = 132); the ends of radius and ulna lie within 0.15 below the wrist."""
@@ -23,7 +21,7 @@ _MARGIN = 0.03
 """Lengths of the hand by which the mask is widened before anything outside it is dropped: skin stays."""
 
 
-def make_view(image_HW: np.ndarray, name: str, recipe: Recipe, hand: Hand | None) -> np.ndarray:
+def make_view(image_HW: np.ndarray, name: str, recipe: Recipe, hand: Hand | None, sample: Sample) -> np.ndarray:
     """Make one picture.
 
     The arithmetic runs in float32, so that a 16-bit file loses nothing before the last rounding.
@@ -33,12 +31,13 @@ def make_view(image_HW: np.ndarray, name: str, recipe: Recipe, hand: Hand | None
         name: ``full``, ``crop`` or ``masked``.
         recipe: The steps.
         hand: Where the hand lies; ``full`` does without.
+        sample: Of the picture.
 
     Returns:
         ``(S, S)`` uint8; aspect ratio kept.
     """
     side = recipe.size
-    low, high = contrast_limits(image_HW, recipe, None if name == "full" else hand)
+    low, high = contrast_limits(sample, recipe, None if name == "full" else hand)
     pad = low if recipe.pad == "black" else high
     keep_SS = None
     if name == "full" and not (recipe.align and hand):
@@ -61,28 +60,25 @@ def make_view(image_HW: np.ndarray, name: str, recipe: Recipe, hand: Hand | None
     return np.rint(np.clip(levels_SS, 0, 255)).astype(np.uint8)
 
 
-def contrast_limits(image_HW: np.ndarray, recipe: Recipe, hand: Hand | None) -> tuple[float, float]:
+def contrast_limits(sample: Sample, recipe: Recipe, hand: Hand | None) -> tuple[float, float]:
     """Grey levels between which the picture is shown: percentiles of the hand where one is known, else of all of it.
 
     They are read from the file's own levels at full depth. Frames, markers and burnt-in text beside the hand do not
     touch them.
 
     Args:
-        image_HW: ``(H, W)`` at full depth.
+        sample: Of the picture at full depth.
         recipe: Its `clip_percentiles`.
         hand: Whose pixels count; None for all pixels.
 
     Returns:
         Two different levels, low before high.
     """
-    step = int(np.ceil(np.sqrt(image_HW.size / _MAX_SAMPLES)))
-    levels = image_HW[::step, ::step]
-    if hand is not None:
-        levels = hand_levels(levels, hand, step)
-    low, high = percentiles(levels, recipe.clip_percentiles)
+    shares = recipe.clip_percentiles
+    low, high = sample.percentiles(shares) if hand is None else percentiles(hand_levels(sample, hand), shares)
     if high <= low:  # a mostly black or mostly white picture may still hold a small hand
-        low, high = float(image_HW.min()), float(image_HW.max())
-    return float(low), float(max(high, low + 1))
+        low, high = float(sample.ordered[0]), float(sample.ordered[-1])
+    return low, max(high, low + 1)
 
 
 def _crop(hand: Hand, side: int, recipe: Recipe) -> np.ndarray:
