@@ -79,7 +79,9 @@ def _view(pair: Pair, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray,
         middle = SIDE / 2 + rng.uniform(-slack, slack, 2)
     # From the hand's frame to the square; (0, 0.45) is about the middle of a hand.
     target = Pose((0.0, 0.0), length, turn, bool(pose.is_left != mirror), 0.0).matrix()
-    stretching = np.diag(np.exp(rng.normal(0, 0.1) * np.array([0.5, -0.5])))
+    # Some archives squash every picture into a square, which makes a hand up to half as wide again.
+    ratio = rng.uniform(-0.45, 0.45) if rng.uniform() < 0.35 else rng.normal(0, 0.1)
+    stretching = np.diag(np.exp(ratio * np.array([0.5, -0.5])))
     target[:, :2] = stretching @ target[:, :2]
     target[:, 2] = middle - target[:, :2] @ (0.0, 0.45)
     source = pose.matrix()
@@ -219,8 +221,11 @@ def _letters(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> N
 
 
 def _digitise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Blur, noise, coarse levels and compression of what arrives as a file."""
-    if rng.uniform() < 0.4:
+    """Few pixels, blur, noise, coarse levels and compression of what arrives as a file."""
+    if rng.uniform() < 0.3:
+        coarse = (int(rng.uniform(0.25, 0.8) * SIDE),) * 2
+        image = cv2.resize(image, coarse, interpolation=cv2.INTER_AREA)
+    elif rng.uniform() < 0.4:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.6))
     image = image + rng.normal(0, rng.uniform(0, 0.05), image.shape).astype(np.float32)
     low, span = (rng.uniform(0, 0.6), rng.uniform(0.12, 0.4)) if rng.uniform() < 0.3 else (0.0, 1.0)
@@ -228,4 +233,6 @@ def _digitise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.uniform() < 0.2:
         _, encoded = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 90))])
         grey = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
+    if len(grey) < SIDE:
+        grey = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
     return grey
