@@ -1,0 +1,126 @@
+"""What a search reaches on stated compute: ``python -m benchmarks.accuracy --data FOLDER --minutes M``.
+
+Runs the product's own commands one after the other (prepare, search, ensemble build, evaluate) within M minutes in
+all, then opens the locked test once: for the ensemble, for the best single trial by cross-validation and for the first
+trial, which is the space's first starting point. The last two are compared case by case: a search that over-tunes picks
+a configuration that is worse on new cases than the one it began with (arXiv 2506.19540 finds that in a tenth of runs).
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ensemble.evaluate import bootstrap_ci95
+from preprocessing.cohort import Cohort
+from search.model import BIN_MONTHS, load_model
+from search.train import predict
+from search.trial import FinishedTrial, all_outcomes, finished_trials
+
+RESERVE_S = 120
+"""Kept back for building and evaluating the ensemble."""
+PUBLISHED = (
+    ("Chen, GoogLeNet fine-tuned", "RMSE 13.3 months on the Digital Hand Atlas"),
+    ("TechLabs, VGG-16", "MAE 20 months on RSNA"),
+    ("Memon & Cuomo, U-Net and 4 convolutions", "MAD 46 months on RSNA"),
+)
+"""What the systems that Carpal grew from say of themselves, on data of their own."""
+
+
+def run(words: list[str], seconds: dict[str, float]) -> str:
+    """Run one command of the product as a user would, and note how long it took."""
+    print("$ python -m " + " ".join(words), flush=True)
+    begin = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", *words], check=True, stdout=subprocess.PIPE, text=True)
+    name = " ".join(words[:2])
+    seconds[name] = time.monotonic() - begin
+    return done.stdout
+
+
+def locked_error(trial: FinishedTrial, cohort: Cohort) -> np.ndarray:
+    """``(C,)`` absolute error in months on the locked test; a trial answers with the mean of its fold models."""
+    rows, is_male = cohort.test_rows(), cohort.cases["is_male"].to_numpy(bool)
+    folds = [
+        predict(
+            load_model(Path(str(trial.folder)) / f"fold_{fold}.safetensors", trial.config),
+            cohort.view(trial.config.view),
+            is_male,
+            rows,
+            "cpu",
+        )
+        for fold in range(cohort.num_folds)
+    ]
+    months = cohort.cases["bone_age_months"].to_numpy(np.float64)[rows]
+    return np.abs(np.mean(folds, axis=0) @ BIN_MONTHS - months)
+
+
+def over_tuning(study: Path, cohort: Cohort) -> dict[str, Any]:
+    """Best by cross-validation against the first complete trial, on the locked test."""
+    trials = finished_trials(study)
+    first, best = trials[0], min(trials, key=lambda trial: trial.mae_months)
+    errors = np.stack([locked_error(trial, cohort) for trial in (first, best)])
+    ci = bootstrap_ci95(np.vstack([errors, errors[1] - errors[0]]))
+    names = ("first", "best_by_cv")
+    found = {
+        name: {"trial": trial.number, "oof_mae": trial.mae_months, "mae": float(error.mean()), "ci95": bounds}
+        for name, trial, error, bounds in zip(names, (first, best), errors, ci[:2], strict=True)
+    }
+    return {**found, "best_minus_first": float((errors[1] - errors[0]).mean()), "best_minus_first_ci95": ci[2]}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
+    parser.add_argument("--data", required=True, help="labelled folder in the RSNA layout")
+    parser.add_argument("--minutes", type=float, required=True, help="of everything together")
+    parser.add_argument("--out", type=Path, required=True, help="new folder for cohort, study and registry")
+    parser.add_argument("--space", default="cpu", help="(default cpu)")
+    parser.add_argument("--trials", type=int, default=64, help="at most; time ends most searches (default 64)")
+    parser.add_argument("--pool", type=int, default=4, help="good trials that the race keeps (default 4)")
+    parser.add_argument("--size", default="96", help="of the model input, in pixels (default 96)")
+    parser.add_argument("--views", default="crop", help="with commas: full, crop, masked (default crop)")
+    parser.add_argument("--seed", default="0")
+    options = parser.parse_args()
+    begin, seconds = time.monotonic(), dict[str, float]()
+    cohort, study, registry = (str(options.out / name) for name in ("cohort", "study", "registry"))
+    words = ["preprocessing", "prepare", options.data, cohort, "--size", options.size, "--views", options.views]
+    run([*words, "--seed", options.seed], seconds)
+    hours = (60 * options.minutes - RESERVE_S - (time.monotonic() - begin)) / 3600
+    words = ["search", "run", cohort, study, "--space", options.space, "--trials", str(options.trials)]
+    run([*words, "--pool", str(options.pool), "--seed", options.seed, "--hours", f"{hours:.4f}"], seconds)
+    print(run(["ensemble", "build", study, registry], seconds))
+    evaluation = json.loads(run(["ensemble", "evaluate", registry, cohort, "--json"], seconds))
+    minutes = (time.monotonic() - begin) / 60
+    check = over_tuning(Path(study), Cohort.load(cohort))
+    rows = [("ensemble", evaluation["mae_months"], evaluation["mae_ci95"])]
+    rows += [(name, check[name]["mae"], check[name]["ci95"]) for name in ("best_by_cv", "first")]
+    rows += [("median predictor", evaluation["median_predictor_mae_months"], evaluation["median_predictor_ci95"])]
+    print(f"locked test of {options.data}, n = {evaluation['n']}, after {minutes:.1f} minutes")
+    for name, mae, (low, high) in rows:
+        print(f"  {name:18s} {mae:6.2f} months   95 % interval {low:.2f} to {high:.2f}")
+    low, high = check["best_minus_first_ci95"]
+    print(f"  best by CV less first trial {check['best_minus_first']:+.2f} months, paired, {low:+.2f} to {high:+.2f}")
+    for name, figure in PUBLISHED:
+        print(f"  {name}: {figure} (their own report)")
+    states = [outcome["state"] for outcome in all_outcomes(study)]
+    summary = {
+        "name": "accuracy",
+        "space": options.space,
+        "minutes": minutes,
+        "seconds": seconds,
+        "cores": os.cpu_count(),
+        "trials": {state: states.count(state) for state in sorted(set(states))},
+        "locked_test": {key: evaluation[key] for key in ("n", "mae_months", "mae_ci95", "median_predictor_mae_months")},
+        "over_tuning": check,
+    }
+    print(json.dumps(summary))
+
+
+if __name__ == "__main__":
+    main()
