@@ -1,17 +1,23 @@
 """What a real trial costs beside the bare training loop: ``python -m benchmarks.loop``.
 
-The bare loop runs forward, backward and optimiser step of the same network on batches that already lie in memory.
-The trial is `search.train.train_fold`: reading from the cohort, augmentation, sex, losses, measurements. Both take
-turns in one process, so that a busy machine slows both; the ratio is the median over the turns.
+The bare loop runs forward, backward and optimiser step of the same network, in the same precision, on one batch that
+already lies in memory. The trial is `search.train.train_fold`: reading from the cohort, augmentation, sex, losses,
+measurements, checkpoints. Both take turns in one process, so that a busy machine slows both; the ratio is the median
+over the turns. The precision is measured before, as a trial does once for all its folds; its cost is shown beside.
+
+A GPU's row: ``python -m benchmarks.loop --backbone resnet50 --size 384 --device cuda --batch 64 --images 12800``
 """
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,74 +26,114 @@ from preprocessing.phantom import write_phantoms
 from preprocessing.prepare import prepare
 from preprocessing.recipe import Recipe
 from preprocessing.sources import read_rsna
-from search.losses import loss
+from search.learner import Batch, Learner
 from search.model import BoneAgeNet
+from search.numerics import Numerics, device_name
+from search.precision import choose_numerics
 from search.space import TrialConfig
-from search.train import make_optimizer, mixed_precision, train_fold
+from search.train import train_fold
+
+FOLDS = 5
+TRIAL_STEPS = 10_000
+"""Optimiser steps of all folds of the trial that the precision is chosen for."""
 
 
-def trial_rate(config: TrialConfig, cohort: Cohort, device: str) -> float:
-    """Training images per second of a real fold, its measurements included."""
+def trial_rate(config: TrialConfig, cohort: Cohort, device: str, numerics: Numerics, checkpoint: Path) -> float:
+    """Training images per second of a real fold, its measurements and checkpoints included."""
     start = time.perf_counter()
-    trained = train_fold(config, cohort, 0, device=device)
-    return trained.history[-1].images_seen / (time.perf_counter() - start)
+    trained = train_fold(config, cohort, 0, device=device, checkpoint=checkpoint, numerics=numerics)
+    elapsed = time.perf_counter() - start
+    checkpoint.unlink()
+    return trained.history[-1].images_seen / elapsed
 
 
-def bare_rate(config: TrialConfig, num_steps: int, size: int, device: str) -> float:
+def bare_rate(config: TrialConfig, num_steps: int, size: int, device: str, numerics: Numerics) -> float:
     """Images per second of the loop with nothing around it."""
-    model = BoneAgeNet(config).to(device).to(memory_format=torch.channels_last).train()
-    optimizer = make_optimizer(model, config)
-    images = torch.randint(0, 255, (config.batch_size, size, size), dtype=torch.uint8, device=device)
-    is_male = torch.arange(config.batch_size, device=device) % 2 == 0
-    months = torch.linspace(20, 200, config.batch_size, device=device)
+    learner = Learner(BoneAgeNet(config), config, numerics, device, num_steps, frozen_steps=0)
+    batch = Batch(
+        torch.randint(0, 255, (config.batch_size, size, size), dtype=torch.uint8, device=device),
+        torch.arange(config.batch_size, device=device) % 2 == 0,
+        torch.linspace(20, 200, config.batch_size, device=device),
+    )
     start = time.perf_counter()
-    for _ in range(num_steps):
-        with mixed_precision(device):
-            logits = model(images, is_male)
-        value = loss(logits, months, config)
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        optimizer.step()
-    if device != "cpu":
-        torch.cuda.synchronize()
+    for step in range(1, num_steps + 1):
+        value = learner.step(batch, step)
+    float(value)  # waits for the device
     return config.batch_size * num_steps / (time.perf_counter() - start)
+
+
+def measure(config: TrialConfig, cohort: Cohort, device: str, turns: int, folder: Path) -> dict[str, Any]:
+    """One network's rates and their ratio."""
+    size = cohort.recipe.size
+    start = time.perf_counter()
+    numerics, seconds = choose_numerics(config, size, device, num_steps=TRIAL_STEPS // FOLDS, num_folds=FOLDS)
+    choosing = time.perf_counter() - start
+    pairs = []
+    for _ in range(turns):
+        bare = bare_rate(config, config.max_images_seen // config.batch_size, size, device, numerics)
+        pairs.append((trial_rate(config, cohort, device, numerics, folder / "fold_0.checkpoint"), bare))
+    trial, bare = map(statistics.median, zip(*pairs, strict=True))
+    ratio = statistics.median(a / b for a, b in pairs)
+    ratios = [round(a / b, 3) for a, b in pairs]
+    return {"trial": trial, "bare": bare, "ratio": ratio, "ratios": ratios} | {
+        "numerics": asdict(numerics),
+        "seconds_per_step": seconds,
+        "choosing_seconds": round(choosing, 2),
+    }
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loop", description=__doc__)
     parser.add_argument("--full", action="store_true", help="more turns and longer ones")
+    parser.add_argument("--backbone", action="append", help="timm name; again for more; slim_resnet10 and resnet10t")
+    parser.add_argument("--size", type=int, default=96, help="side of the images, in pixels")
+    parser.add_argument("--batch", type=int, default=16, help="images a step")
+    parser.add_argument("--images", type=int, help="training images a turn; 1600, or 4800 with --full")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"])
     options = parser.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.set_num_threads(1)  # as a trial on a machine whose every core has one
+    if options.device == "cpu":
+        torch.set_num_threads(1)  # as a trial on a machine whose every core has one
     turns, images = (7, 4800) if options.full else (3, 1600)
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        hands, out = Path(folder) / "hands", Path(folder) / "cohort"
-        write_phantoms(hands, num_cases=200, seed=0)
-        prepare(read_rsna(hands), out, Recipe(), num_folds=5, test_fraction=0.1, seed=0, progress=lambda done: None)
-        cohort = Cohort.load(out)
-        for backbone in ("slim_resnet10", "resnet10t"):
-            config = TrialConfig(
-                backbone=backbone, batch_size=16, epochs=1000, max_images_seen=images, augmentation=0.5
-            )
-            pairs = []
-            for _ in range(turns):
-                bare = bare_rate(config, images // config.batch_size, cohort.recipe.size, device)
-                pairs.append((trial_rate(config, cohort, device), bare))
-            rows.append((backbone, *map(statistics.median, zip(*pairs, strict=True)), pairs))
-    print(f"{'backbone':16s} {'trial, img/s':>14s} {'bare, img/s':>14s} {'ratio':>8s}")
+    images = options.images or images
     result = {}
-    for backbone, trial, bare, pairs in rows:
-        ratio = statistics.median(a / b for a, b in pairs)
-        result[backbone] = {"trial": trial, "bare": bare, "ratio": ratio}
-        print(f"{backbone:16s} {trial:14.0f} {bare:14.0f} {ratio:8.2f}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_phantoms(folder / "hands", num_cases=200, seed=0)
+        recipe = Recipe(size=options.size)
+        prepare(
+            read_rsna(folder / "hands"),
+            folder / "cohort",
+            recipe,
+            num_folds=FOLDS,
+            test_fraction=0.1,
+            seed=0,
+            progress=lambda done: None,
+        )
+        cohort = Cohort.load(folder / "cohort")
+        for backbone in options.backbone or ["slim_resnet10", "resnet10t"]:
+            config = TrialConfig(
+                backbone=backbone,
+                batch_size=options.batch,
+                epochs=1_000_000,
+                max_images_seen=images,
+                augmentation=0.5,
+                precision=options.precision,
+            )
+            result[backbone] = measure(config, cohort, options.device, turns, folder)
+    print(f"{'backbone':16s} {'trial, img/s':>14s} {'bare, img/s':>14s} {'ratio':>8s}  precision (chosen in)")
+    for backbone, row in result.items():
+        chosen = f"{row['numerics']['precision']} ({row['choosing_seconds']:.1f} s)"
+        print(f"{backbone:16s} {row['trial']:14.0f} {row['bare']:14.0f} {row['ratio']:8.2f}  {chosen}")
     summary = {
         "name": "loop",
         "ratio": min(item["ratio"] for item in result.values()),
         "models": result,
         "n": {"turns": turns, "images": images},
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} thread, {device}",
+        "size": options.size,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} thread, {device_name(options.device)}",
+        "load": [round(value, 1) for value in os.getloadavg()],
     }
     print(json.dumps(summary))
 

@@ -159,15 +159,34 @@ class Augmentation:
         Returns:
             ``(B, S, S)`` uint8 on the device.
         """
+        painted_BHW, poses = self.paint(images_BHW, cases_B, epoch)
+        return self.place(torch.from_numpy(painted_BHW).to(self._device), poses)
+
+    def paint(
+        self, images_BHW: np.ndarray, cases_B: Sequence[int] | np.ndarray, epoch: int
+    ) -> tuple[np.ndarray, list[Pose]]:
+        """The part of a batch's change that the host makes, so that a thread can make it ahead of time.
+
+        Args:
+            images_BHW: As for a call.
+            cases_B: As for a call.
+            epoch: As for a call.
+
+        Returns:
+            ``(B, S, S)`` uint8, and the poses that are left to `place`.
+        """
         if self._limits is None:
-            return torch.from_numpy(images_BHW).to(self._device)
+            return images_BHW, []
         changes = [draw_change(self._limits, self._seed, int(case), epoch) for case in cases_B]
         painted = [change.paint(image_HW) for change, image_HW in zip(changes, images_BHW, strict=True)]
         if self._is_on_device:
-            images = torch.from_numpy(np.stack(painted)).to(self._device)
-            return warp_on_device(images, [change.pose for change in changes])
+            return np.stack(painted), [change.pose for change in changes]
         warped = [warp_on_host(image_HW, change.pose) for change, image_HW in zip(changes, painted, strict=True)]
-        return torch.from_numpy(np.stack(warped)).to(self._device)
+        return np.stack(warped), []
+
+    def place(self, images_BHW: torch.Tensor, poses: list[Pose]) -> torch.Tensor:
+        """What is left of it on the device: ``(B, S, S)`` uint8 that `paint` made, and its poses."""
+        return warp_on_device(images_BHW, poses) if poses else images_BHW
 
 
 def _generator(key: tuple[int, int, int], stream: int) -> np.random.Generator:

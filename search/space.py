@@ -25,7 +25,7 @@ class TrialConfig:
     sex_features: int = 32
     """Width of the layer that reads the sex before it joins the image features."""
     learning_rate: float = 1e-3
-    """Peak of the one-cycle cosine schedule of AdamW."""
+    """Of AdamW, at the schedule's peak."""
     weight_decay: float = 0.02
     """Of AdamW; weights only, neither biases nor normalisation."""
     batch_size: int = 32
@@ -35,6 +35,17 @@ class TrialConfig:
     """Upper bound on training images shown per fold, repeats counted: it keeps large cohorts affordable."""
     augmentation: float = 0.5
     """Strength in 0..1 of the random changes to training images; 0 leaves them alone; see preprocessing.strength."""
+    schedule: str = "cosine"
+    """``cosine``: rises over the first tenth, then falls to zero; ``halving``: halves after each tenth (Chen);
+    ``constant``."""
+    ema: float = 0.0
+    """Decay a step of the moving average of the weights, which is measured and kept in their place; 0: no average."""
+    frozen_epochs: float = 0.0
+    """First passes in which the trunk learns nothing; as many as `epochs` or more: it never does."""
+    accumulate: int = 1
+    """Parts in which a batch passes through the network, where memory is short; their gradients are added up."""
+    precision: str = "auto"
+    """``fp32``, ``bf16`` or ``fp16`` while it trains; ``auto``: the fastest in a short measurement (precision.py)."""
     warp_on: str = "auto"
     """Where they are turned, shifted and zoomed: ``host`` (one by one, OpenCV), ``device`` (a batch at once, torch), or
     ``auto``: the device unless it is the CPU."""
@@ -54,6 +65,19 @@ class TrialConfig:
             raise ValueError(f"head must be 'bins' or 'normal', got {self.head!r}.")
         if self.warp_on not in ("host", "device", "auto"):
             raise ValueError(f"warp_on must be 'host', 'device' or 'auto', got {self.warp_on!r}.")
+        if self.schedule not in ("cosine", "halving", "constant"):
+            raise ValueError(f"schedule must be 'cosine', 'halving' or 'constant', got {self.schedule!r}.")
+        if self.precision not in ("auto", "fp32", "bf16", "fp16"):
+            raise ValueError(f"precision must be 'auto', 'fp32', 'bf16' or 'fp16', got {self.precision!r}.")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must lie within 0..1, below 1, got {self.ema}. 0 turns it off.")
+        if not self.frozen_epochs >= 0:
+            raise ValueError(f"frozen_epochs must be 0 or more, got {self.frozen_epochs}.")
+        if not 1 <= self.accumulate <= self.batch_size:
+            raise ValueError(
+                f"accumulate must lie within 1..batch_size ({self.batch_size}), got {self.accumulate}: "
+                "a part holds one image at least."
+            )
         for name in (
             "sex_features",
             "batch_size",

@@ -1,31 +1,37 @@
-"""Train one fold: plain PyTorch, one file.
+"""Train one fold: plain PyTorch.
 
 Shape letters: B batch, N cases, M monthly bins, H height, W width.
 """
 
-import itertools
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 
 from preprocessing.augment import Augmentation
 from preprocessing.cohort import Cohort
-from search.losses import loss
+from preprocessing.storage import AnyPath, canonical_hash
+from search.checkpoint import FoldCheckpoint
+from search.feed import Feed
+from search.learner import Learner
+from search.memory import TrainingError as TrainingError
+from search.memory import is_out_of_memory, micro_batch, more_parts
 from search.model import BIN_MONTHS, BoneAgeNet
+from search.numerics import Numerics, device_name, fixed
+from search.predict import predict
 from search.space import TrialConfig
 
-REPORTS = 5
-"""How often a fold is measured while it trains. The last measurement counts; none of them picks the weights."""
-EVAL_BATCH = 64
+MEASURE_AT = (0.2, 0.4, 0.6, 0.8, 1.0)
+"""Shares of the training after which a fold is measured. The last one counts; none of them picks the weights."""
 GLANCE_CASES = 256
 """Measurements before the last take at most this many of the fold's cases: they only draw a curve."""
-
-
-class TrainingError(RuntimeError):
-    """This configuration cannot be trained; running it again would end the same way."""
+CHECK_STEPS = 20
+"""The losses stay on the device for so many steps before they are looked at: each look makes the host wait for it."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,23 @@ class Measurement:
     """Of the fold's own cases, which it does not learn from; before the last measurement, of a sample of them."""
     final: bool = False
     """Whether training has ended; only this one counts."""
+    note: str = ""
+    """What a person should know of the way here: memory ran out, it goes on from a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a fold was computed; none of it is part of the configuration."""
+
+    precision: str
+    accumulate: int
+    """Parts in which a batch passed at the end: more than configured where memory ran out."""
+    device: str
+    channels_last: bool
+    compiled: bool
+    seconds: float
+    """Of training and measuring, in all workers that took part; what a killed one lost is not in it."""
+    images_per_second: float
 
 
 @dataclass(frozen=True)
@@ -51,11 +74,29 @@ class TrainedFold:
     probabilities_NM: np.ndarray
     """``(N, 240)`` float32, one row a case of the fold, in the cohort's order."""
     history: list[Measurement]
+    run: Run | None = None
 
     @property
     def mae_months(self) -> float:
         """Mean absolute error on the fold's own cases."""
         return self.history[-1].mae_months
+
+
+@dataclass
+class _Progress:
+    """Where the training stands, beside what the learner holds. The order of the cases follows from the step."""
+
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    """Since the last measurement."""
+    history: list[Measurement] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def steps_of(config: TrialConfig, num_rows: int) -> int:
+    """Optimiser steps of a fold that learns from so many cases."""
+    images = min(config.epochs * num_rows, config.max_images_seen)
+    return max(len(MEASURE_AT), images // min(config.batch_size, num_rows))
 
 
 def train_fold(
@@ -65,123 +106,179 @@ def train_fold(
     *,
     device: str = "cpu",
     report: Callable[[Measurement], None] = lambda measurement: None,
+    checkpoint: AnyPath | None = None,
+    replay: Callable[[Measurement], None] = lambda measurement: None,
+    numerics: Numerics | None = None,
+    parts: int = 1,
 ) -> TrainedFold:
     """Train on the other folds, predict this one.
 
     The weights after the last step are kept whatever the measurements said: picking the best epoch on the fold's own
     cases would make its out-of-fold predictions look better than they are.
 
+    On the CPU the same arguments give the same weights to the bit, whether the training was interrupted or not.
+
     Args:
         config: The trial.
         cohort: The locked test split is not touched.
         fold: Which fold is left out and predicted.
         device: ``cpu`` or a CUDA device.
-        report: Called `REPORTS` times.
+        report: Called with each measurement, at the shares `MEASURE_AT` of the training.
+        checkpoint: File that the training state is kept in, written before each report and every minute. A training
+            that finds one of its own goes on from it. It is left in place: it goes when the fold is stored.
+        replay: Called with the measurements that a checkpoint brings along.
+        numerics: Precision; None: the configuration's, and float32 for ``auto``.
+        parts: Least number of parts in which a batch passes, as other folds of the trial came to need.
 
     Raises:
-        TrainingError: The loss is not finite.
-        ValueError: The configuration names no model.
+        TrainingError: The loss is not finite, or not even one image fits into memory.
+        ValueError: The configuration names no model, or a precision that the device lacks.
     """
+    key = canonical_hash([config.to_dict(), cohort.hash, fold])
+    saved = FoldCheckpoint(checkpoint, key) if checkpoint else None
+    if numerics is None:
+        numerics = Numerics() if config.precision == "auto" else fixed(config.precision, device)
+    try:
+        return _train(config, cohort, fold, device, report, replay, saved, numerics, parts)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"Memory must hold the network, its optimiser and what it predicts, and it does not: {error}. "
+            "Choose a smaller backbone or image size, or run fewer trials at a time."
+        ) from None
+    finally:
+        if saved:
+            saved.end()
+
+
+def _train(
+    config: TrialConfig,
+    cohort: Cohort,
+    fold: int,
+    device: str,
+    report: Callable[[Measurement], None],
+    replay: Callable[[Measurement], None],
+    saved: FoldCheckpoint | None,
+    numerics: Numerics,
+    parts: int,
+) -> TrainedFold:
     rows, pixels = cohort.train_rows(fold), cohort.view(config.view)
     months = cohort.cases["bone_age_months"].to_numpy(np.float32)
     is_male = cohort.cases["is_male"].to_numpy(bool)
     seed = config.seed * 1009 + fold  # every fold starts from weights and an order of its own
     torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    augment = Augmentation(config.augmentation, seed, device, config.warp_on)
     model = BoneAgeNet(config, float(months[rows].mean()), float(months[rows].std()))
-    model = model.to(device).to(memory_format=torch.channels_last)
-    batch_size = min(config.batch_size, len(rows))
-    num_steps = max(REPORTS, min(config.epochs * len(rows), config.max_images_seen) // batch_size)
-    optimizer = make_optimizer(model, config)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _one_cycle(step / num_steps))
-    batches = _batches(rows, batch_size, rng)
-    report_steps = {math.ceil(num_steps * (i + 1) / REPORTS) for i in range(REPORTS)}
-    history: list[Measurement] = []
-    losses: list[float] = []
+    batch_size, num_steps = min(config.batch_size, len(rows)), steps_of(config, len(rows))
+    frozen_steps = math.ceil(config.frozen_epochs * len(rows) / batch_size)
+    learner = Learner(model, config, numerics, device, num_steps, frozen_steps)
+    learner.parts = min(max(learner.parts, parts), batch_size)
+    augment = Augmentation(config.augmentation, seed, device, config.warp_on)
+    feed = Feed(pixels, is_male, months, rows, batch_size, seed, augment, device)
+    progress = _begin(learner, saved, device, batch_size)
+    for measurement in progress.history:
+        replay(measurement)
+    measure_steps = {math.ceil(num_steps * share) for share in MEASURE_AT}
     probabilities = np.empty(0, np.float32)
-    model.train()
-    for step in range(1, num_steps + 1):
-        epoch, batch = next(batches)
-        images = augment(pixels[batch], batch, epoch)
-        with mixed_precision(device):
-            logits = model(images, torch.from_numpy(is_male[batch]).to(device))
-        value = loss(logits, torch.from_numpy(months[batch]).to(device), config)
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimizer.step()
-        scheduler.step()
-        losses.append(float(value.detach()))
-        if not math.isfinite(losses[-1]):
-            raise TrainingError(f"The loss of fold {fold} became {losses[-1]} at step {step} of {num_steps}.")
-        if step in report_steps:
-            measured = cohort.fold_rows(fold)
-            if step < num_steps:
-                measured = measured[:: math.ceil(len(measured) / GLANCE_CASES)]
-            probabilities = predict(model, pixels, is_male, measured, device)
-            error = np.abs(probabilities @ BIN_MONTHS - months[measured])
-            if not np.isfinite(error).all():
-                raise TrainingError(f"The predictions of fold {fold} are not finite after step {step} of {num_steps}.")
-            seen = step * batch_size
-            history.append(
-                Measurement(seen / len(rows), seen, float(np.mean(losses)), float(error.mean()), step == num_steps)
-            )
-            losses.clear()
-            report(history[-1])
-            model.train()
-    return TrainedFold(model.eval(), probabilities, history)
+    pending: list[torch.Tensor] = []
+    threads = 0 if torch.device(device).type == "cpu" else max(2, torch.get_num_threads())
+    before = progress.seconds
+    start = time.perf_counter()
+    with closing(feed.batches(progress.step, threads)) as batches:
+        for step in range(progress.step + 1, num_steps + 1):
+            parts_before = learner.parts
+            pending.append(learner.step(next(batches), step))
+            progress.step = step
+            if saved and learner.parts > parts_before:
+                saved.narrow(learner.parts)
+            is_measured, is_due = step in measure_steps, saved is not None and saved.is_due
+            if is_measured or is_due or step % CHECK_STEPS == 0:
+                progress.losses += _read_losses(pending, step, num_steps, fold)
+            if is_measured:
+                measured = cohort.fold_rows(fold)
+                if step < num_steps:
+                    measured = measured[:: math.ceil(len(measured) / GLANCE_CASES)]
+                probabilities = predict(learner.kept, pixels, is_male, measured, device)
+                error = np.abs(probabilities @ BIN_MONTHS - months[measured])
+                if not np.isfinite(error).all():
+                    raise TrainingError(
+                        f"The predictions of fold {fold} are not finite after step {step} of {num_steps}."
+                    )
+                seen, mean_loss = step * batch_size, float(np.mean(progress.losses))
+                note, is_last = " ".join(learner.notes), step == num_steps
+                progress.history.append(
+                    Measurement(seen / len(rows), seen, mean_loss, float(error.mean()), is_last, note)
+                )
+                progress.losses.clear()
+                learner.notes.clear()
+            progress.seconds = before + time.perf_counter() - start
+            if saved and step < num_steps and (is_measured or is_due):
+                saved.save(_state(learner, progress, device), step, learner.parts)
+            if is_measured:
+                report(progress.history[-1])
+    run = Run(
+        precision=numerics.precision,
+        accumulate=learner.parts,
+        device=device_name(device),
+        channels_last=numerics.channels_last,
+        compiled=numerics.compiled,
+        seconds=round(progress.seconds, 3),
+        images_per_second=round(num_steps * batch_size / progress.seconds, 1),
+    )
+    return TrainedFold(learner.kept.eval(), probabilities, progress.history, run)
 
 
-@torch.inference_mode()
-def predict(
-    model: BoneAgeNet, pixels_NHW: np.ndarray, is_male_N: np.ndarray, rows: np.ndarray, device: str
-) -> np.ndarray:
-    """Predict some cases in full precision, as the server will.
+def _begin(learner: Learner, saved: FoldCheckpoint | None, device: str, batch_size: int) -> _Progress:
+    """Go on from the checkpoint, or start; in smaller parts where workers were killed again and again."""
+    progress = _Progress()
+    if saved is None:
+        return progress
+    state, refusal = saved.load(device)
+    if refusal:
+        learner.notes.append(refusal)
+    if state is not None:
+        learner.restore(state["learner"])
+        learner.notes.append(f"It goes on from step {state['step']}, where its worker ended.")
+        progress.step, progress.losses, progress.seconds = state["step"], state["losses"], state["seconds"]
+        progress.history = [Measurement(**item) for item in state["history"]]
+        torch.set_rng_state(state["random"].cpu())
+        if state["random_cuda"] is not None and torch.device(device).type == "cuda":
+            torch.cuda.set_rng_state(state["random_cuda"].cpu(), device)
+    learner.parts, was_killed_often = saved.begin(progress.step, learner.parts)
+    if was_killed_often:
+        size = micro_batch(batch_size, learner.parts)
+        learner.parts = more_parts(batch_size, learner.parts)
+        saved.narrow(learner.parts)
+        learner.notes.append(
+            f"Workers were killed twice after step {progress.step}, as for lack of memory, with {size} images at a "
+            f"time; it goes on with {micro_batch(batch_size, learner.parts)}, the batch in {learner.parts} parts."
+        )
+    return progress
 
-    Args:
-        model: Trained on the view that `pixels_NHW` shows.
-        pixels_NHW: ``(N, S, S)`` uint8, the view's pictures of all cases.
-        is_male_N: ``(N,)`` bool.
-        rows: Which cases.
-        device: Where.
 
-    Returns:
-        ``(len(rows), 240)`` float32 probabilities over months.
+def _state(learner: Learner, progress: _Progress, device: str) -> dict[str, Any]:
+    is_cuda = torch.device(device).type == "cuda"
+    return {
+        "learner": learner.state(),
+        "step": progress.step,
+        "losses": progress.losses,
+        "history": [asdict(item) for item in progress.history],
+        "seconds": progress.seconds,
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state(device) if is_cuda else None,
+    }
+
+
+def _read_losses(pending: list[torch.Tensor], step: int, num_steps: int, fold: int) -> list[float]:
+    """Losses of the steps up to `step` that were not read yet, in order; empties the list.
+
+    Raises:
+        TrainingError: One of them is not finite; it names the first.
     """
-    model.eval()
-    parts = []
-    for start in range(0, len(rows), EVAL_BATCH):
-        batch = rows[start : start + EVAL_BATCH]
-        images = torch.from_numpy(np.ascontiguousarray(pixels_NHW[batch])).to(device)
-        parts.append(model(images, torch.from_numpy(is_male_N[batch]).to(device)).softmax(dim=1).cpu().numpy())
-    return np.concatenate(parts)
-
-
-def make_optimizer(model: BoneAgeNet, config: TrialConfig) -> torch.optim.Optimizer:
-    """AdamW whose weight decay spares biases and normalisation."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
-
-
-def _one_cycle(progress: float, warm_up: float = 0.1) -> float:
-    """Share of the peak learning rate: a linear rise over the first tenth, then half a cosine down to zero."""
-    if progress < warm_up:
-        return (progress + 1e-3) / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
-
-
-def _batches(rows: np.ndarray, batch_size: int, rng: np.random.Generator) -> Iterator[tuple[int, np.ndarray]]:
-    """Endless (epoch, row numbers); each epoch is shuffled anew and its incomplete last batch is left out."""
-    for epoch in itertools.count():
-        order = rng.permutation(rows)
-        for start in range(0, len(order) - batch_size + 1, batch_size):
-            yield epoch, np.sort(order[start : start + batch_size])  # in order on disk
-
-
-def mixed_precision(device: str) -> torch.autocast:
-    """bfloat16 where the processor multiplies it in hardware: measured twice as fast for residual networks here."""
-    has_hardware = device != "cpu" or torch.cpu._is_amx_tile_supported()
-    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=has_hardware)
+    losses = torch.stack(pending).tolist() if pending else []
+    pending.clear()
+    for i, value in enumerate(losses):
+        if not math.isfinite(value):
+            first = step - len(losses) + 1 + i
+            raise TrainingError(f"The loss of fold {fold} became {value} at step {first} of {num_steps}.")
+    return losses

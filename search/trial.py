@@ -3,7 +3,9 @@
 trials/0007/config.json          the configuration, written before anything runs
 trials/0007/fold_0.safetensors   weights of the model that never saw fold 0
 trials/0007/fold_0.parquet       its predictions of fold 0
-trials/0007/fold_0.json          measurements and hashes of both; written last
+trials/0007/fold_0.json          measurements and hashes of both, and how it was computed; written last
+trials/0007/fold_0.checkpoint    while the fold trains (see search/checkpoint.py)
+trials/0007/precision.json       in which precision it trains, where that was measured (see search/precision.py)
 trials/0007/oof.parquet          the out-of-fold table: one row a case, from all folds
 trials/0007/outcome.json         complete, stopped or failed, and why; written last, by the driver
 """
@@ -28,9 +30,11 @@ from preprocessing.storage import (
     write_atomic,
     write_json,
 )
+from search.checkpoint import FoldCheckpoint
 from search.model import BIN_MONTHS
+from search.precision import trial_numerics
 from search.space import TrialConfig
-from search.train import Measurement, TrainedFold, train_fold
+from search.train import Measurement, TrainedFold, steps_of, train_fold
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,9 @@ def run_trial(
 ) -> None:
     """Run the folds of a trial in order, from wherever it stopped before.
 
-    A finished fold is read, reported and not trained again. After the last one the out-of-fold table is written. A
-    trial that has ended, stopped by the race for instance, only reports the folds it has.
+    A finished fold is read, reported and not trained again; one that was interrupted goes on from its checkpoint, its
+    measurements so far reported as replayed. After the last one the out-of-fold table is written. A trial that has
+    ended, stopped by the race for instance, only reports the folds it has.
 
     Args:
         folder: The trial's folder.
@@ -91,9 +96,11 @@ def run_trial(
     """
     maes: list[float] = []
     ended = (folder / "outcome.json").exists()
+    parts = 1
     for fold in range(cohort.num_folds):
         done = read_fold(folder, fold)
         if ended and not done:
+            clear_checkpoints(folder)
             return
         history: list[Measurement] = [Measurement(**item) for item in done["history"]] if done else []
 
@@ -104,19 +111,39 @@ def run_trial(
             for measurement in history[:-1]:
                 say(measurement, False, True)
         else:
+            num_steps = steps_of(config, len(cohort.train_rows(fold)))
+            numerics = trial_numerics(
+                folder, config, cohort.recipe.size, device, num_steps=num_steps, num_folds=cohort.num_folds
+            )
             trained = train_fold(
                 config,
                 cohort,
                 fold,
                 device=device,
                 report=lambda m: None if m.final else say(m, False, False),
+                checkpoint=checkpoint_file(folder, fold),
+                replay=lambda m: say(m, False, True),
+                numerics=numerics,
+                parts=parts,
             )
             write_fold(folder, fold, trained, cohort)
             history = trained.history
+        parts = max(parts, (read_fold(folder, fold) or {}).get("run", {}).get("accumulate", 1))
         maes.append(history[-1].mae_months)
         if fold == cohort.num_folds - 1 and not (folder / "oof.parquet").exists():
             write_oof(folder, cohort)
         say(history[-1], True, bool(done))
+
+
+def checkpoint_file(folder: AnyPath, fold: int) -> AnyPath:
+    """Where the state of a fold in training lies."""
+    return folder / f"fold_{fold}.checkpoint"
+
+
+def clear_checkpoints(folder: AnyPath) -> None:
+    """Remove what folds in training have left: a trial that has ended never goes on with them."""
+    for path in [*folder.glob("fold_*.checkpoint"), *folder.glob("fold_*.attempt.json")]:
+        path.unlink(missing_ok=True)
 
 
 def write_fold(folder: AnyPath, fold: int, trained: TrainedFold, cohort: Cohort) -> None:
@@ -141,7 +168,10 @@ def write_fold(folder: AnyPath, fold: int, trained: TrainedFold, cohort: Cohort)
         "weights_sha256": hashlib.sha256(content).hexdigest(),
         "predictions_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
     }
+    if trained.run:
+        record["run"] = asdict(trained.run)
     write_json(folder / f"fold_{fold}.json", record)
+    FoldCheckpoint(checkpoint_file(folder, fold)).remove()
 
 
 def read_fold(folder: AnyPath, fold: int) -> dict[str, Any] | None:

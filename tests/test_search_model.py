@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from preprocessing.cohort import Cohort
+from search.feed import batch_rows
 from search.losses import loss
 from search.model import BIN_MONTHS, BoneAgeNet, expected_months, load_model
 from search.space import TrialConfig
-from search.train import REPORTS, Measurement, TrainingError, _batches, train_fold
+from search.train import MEASURE_AT, Measurement, TrainingError, train_fold
 
 TINY = TrialConfig(backbone="test_resnet", sex_features=4, batch_size=8, max_images_seen=80)
 HEADS = ["bins", "normal"]
@@ -83,7 +84,7 @@ def test_the_fold_s_own_labels_do_not_change_its_model(cohort: Cohort) -> None:
 def test_reports_come_as_often_as_promised_and_only_the_last_is_final(cohort: Cohort) -> None:
     seen: list[Measurement] = []
     train_fold(TINY, cohort, 1, report=seen.append)
-    assert [item.final for item in seen] == [False] * (REPORTS - 1) + [True]
+    assert [item.final for item in seen] == [False] * (len(MEASURE_AT) - 1) + [True]
 
 
 def test_a_loss_that_is_not_finite_ends_the_fold(cohort: Cohort) -> None:
@@ -99,7 +100,7 @@ def test_training_with_augmentation_gives_the_same_weights_twice(cohort: Cohort,
 
 
 def test_each_epoch_changes_each_case_anew() -> None:
-    batches = _batches(np.arange(10), 4, np.random.default_rng(0))
+    batches = batch_rows(np.arange(10), 4, np.random.default_rng(0))
     drawn = [next(batches) for _ in range(6)]
     assert [epoch for epoch, _ in drawn] == [0, 0, 1, 1, 2, 2]
     assert all(len(set(drawn[i][1]) | set(drawn[i + 1][1])) == 8 for i in (0, 2, 4))

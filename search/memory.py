@@ -1,0 +1,44 @@
+"""When memory runs out: how it shows, and what a smaller micro-batch is.
+
+A batch passes through the network in `parts`; the gradients of the parts add up to the batch's.
+"""
+
+import math
+
+import torch
+
+CPU_SIGNS = ("can't allocate memory", "not enough memory")
+"""What torch's CPU allocator says; it raises a bare RuntimeError."""
+LIBRARY_SIGNS = ("STATUS_ALLOC_FAILED",)
+"""What cuBLAS and cuDNN say when their own workspace does not fit."""
+
+
+class TrainingError(RuntimeError):
+    """This configuration cannot be trained; running it again would end the same way."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out, on the host or on a device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in CPU_SIGNS + LIBRARY_SIGNS)
+
+
+def micro_batch(batch_size: int, parts: int) -> int:
+    """Images of a batch's largest part."""
+    return math.ceil(batch_size / parts)
+
+
+def more_parts(batch_size: int, parts: int) -> int:
+    """Parts that halve the micro-batch.
+
+    Raises:
+        TrainingError: A single image is too large already.
+    """
+    size = micro_batch(batch_size, parts)
+    if size == 1:
+        raise TrainingError(
+            "Memory must hold the network and one training image at least, and it does not. "
+            "Choose a smaller backbone or image size, or run fewer trials at a time."
+        )
+    return math.ceil(batch_size / (size // 2))

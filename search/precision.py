@@ -1,0 +1,128 @@
+"""Which numerics are fastest for a network on a device: a few steps of each, once a trial.
+
+The choice depends on the clock, so two studies may choose differently on a machine that is busy with other work. What
+a trial has chosen lies in its folder, and all its folds and every restart use that; a training too short for it to
+matter is not measured, and a `TrialConfig.precision` other than ``auto`` never is. With either, a study run again gives
+the same weights to the bit on the CPU.
+
+trials/0007/precision.json   per kind of device: the choice, and the seconds a step that it rests on
+"""
+
+import time
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+
+from preprocessing.storage import AnyPath, read_json, write_json
+from search.learner import Batch, Learner
+from search.model import BoneAgeNet
+from search.numerics import Numerics, available, device_name, fixed
+from search.space import TrialConfig
+
+FILE = "precision.json"
+LEAST_STEPS = 1000
+"""Trainings with fewer steps over all folds are not measured: nine to fifteen steps of measuring cost a percent."""
+TIMED_STEPS = 2
+"""Steps of each candidate that are timed, after one that is not; the fastest counts: other work disturbs it least."""
+MARGIN = 0.9
+"""A candidate must take less than this share of the time to be preferred to the safer one before it."""
+COMPILE_SECONDS = 600.0
+"""Trainings that would take less are not compiled: compiling takes about a minute a fold and has to be won back."""
+
+
+def trial_numerics(
+    folder: AnyPath, config: TrialConfig, size: int, device: str, *, num_steps: int, num_folds: int
+) -> Numerics:
+    """The numerics of a trial: what its folder says, or else what is measured now and written there.
+
+    Args:
+        folder: The trial's.
+        config: Its network and batch.
+        size: Side of its images, in pixels.
+        device: Where it trains.
+        num_steps: Steps of one fold.
+        num_folds: Folds.
+
+    Raises:
+        ValueError: The configuration names a precision that the device lacks.
+    """
+    kind, path = torch.device(device).type, folder / FILE
+    known: dict[str, Any] = read_json(path) if path.exists() else {}
+    if config.precision == "auto" and kind in known:
+        return Numerics(**known[kind]["numerics"])
+    numerics, seconds = choose_numerics(config, size, device, num_steps=num_steps, num_folds=num_folds)
+    if seconds:
+        record = {"device": device_name(device), "numerics": asdict(numerics), "seconds_per_step": seconds}
+        write_json(path, known | {kind: record})
+    return numerics
+
+
+def choose_numerics(
+    config: TrialConfig, size: int, device: str, *, num_steps: int, num_folds: int
+) -> tuple[Numerics, dict[str, float]]:
+    """Measure, unless the configuration names a precision or the training is too short.
+
+    Args:
+        config: Network and batch.
+        size: Side of the images, in pixels.
+        device: Where.
+        num_steps: Steps of one fold.
+        num_folds: Folds.
+
+    Returns:
+        The choice, and the seconds a step of every candidate: empty when nothing was measured.
+
+    Raises:
+        ValueError: The configuration names a precision that the device lacks.
+    """
+    total_steps = num_steps * num_folds
+    if config.precision != "auto":
+        return fixed(config.precision, device), {}
+    best = Numerics()
+    if total_steps < LEAST_STEPS:
+        return best, {}
+    seconds: dict[str, float] = {}
+
+    def measured(numerics: Numerics) -> float:
+        first, seconds[_name(numerics)] = _time_steps(config, numerics, size, device)
+        return first
+
+    def try_next(candidate: Numerics) -> None:
+        nonlocal best
+        measured(candidate)
+        if seconds[_name(candidate)] < MARGIN * seconds[_name(best)]:
+            best = candidate
+
+    measured(best)
+    for precision in available(device)[1:]:
+        try_next(Numerics(precision))
+    try_next(replace(best, channels_last=False))
+    if torch.device(device).type == "cuda" and seconds[_name(best)] * total_steps > COMPILE_SECONDS:
+        compiled = replace(best, compiled=True)
+        to_compile = measured(compiled) * num_folds
+        if seconds[_name(compiled)] * total_steps + 2 * to_compile < MARGIN * seconds[_name(best)] * total_steps:
+            best = compiled
+    return best, seconds
+
+
+def _time_steps(config: TrialConfig, numerics: Numerics, size: int, device: str) -> tuple[float, float]:
+    """Seconds of the first step and of the fastest after it, on drawn images; leaves torch's random numbers alone."""
+    devices = [torch.device(device)] if torch.device(device).type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(0)
+        learner = Learner(BoneAgeNet(config), config, numerics, device, num_steps=1, frozen_steps=0)
+        images = torch.randint(0, 256, (config.batch_size, size, size), dtype=torch.uint8)
+        is_male, months = torch.arange(config.batch_size) % 2 == 0, torch.linspace(20, 200, config.batch_size)
+        batch = Batch(images.to(device), is_male.to(device), months.to(device))
+        times = []
+        for _ in range(1 + TIMED_STEPS):
+            start = time.perf_counter()
+            float(learner.step(batch, 1))  # waits for the device
+            times.append(time.perf_counter() - start)
+    return times[0], min(times[1:])
+
+
+def _name(numerics: Numerics) -> str:
+    layout = "channels last" if numerics.channels_last else "channels first"
+    return ", ".join([numerics.precision, layout] + ["compiled"] * numerics.compiled)

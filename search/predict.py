@@ -1,0 +1,50 @@
+"""Predictions of a network, as the server makes them.
+
+Shape letters: N cases, S side, M monthly bins.
+"""
+
+import numpy as np
+import torch
+
+from search.memory import is_out_of_memory
+from search.model import BoneAgeNet
+
+BATCH = 64
+
+
+@torch.inference_mode()
+def predict(
+    model: BoneAgeNet, pixels_NSS: np.ndarray, is_male_N: np.ndarray, rows: np.ndarray, device: str
+) -> np.ndarray:
+    """Predict some cases in full precision: float32, without a GPU's shortened products, uncompiled.
+
+    Args:
+        model: Trained on the view that `pixels_NSS` shows.
+        pixels_NSS: ``(N, S, S)`` uint8, the view's pictures of all cases.
+        is_male_N: ``(N,)`` bool.
+        rows: Which cases.
+        device: Where.
+
+    Returns:
+        ``(len(rows), 240)`` float32 probabilities over months.
+
+    Raises:
+        RuntimeError: Not even one picture fits into memory.
+    """
+    model.eval()
+    parts: list[np.ndarray] = []
+    start, size = 0, BATCH
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False), torch.compiler.set_stance("force_eager"):
+        while start < len(rows):
+            batch = rows[start : start + size]
+            try:
+                images = torch.from_numpy(np.ascontiguousarray(pixels_NSS[batch])).to(device)
+                logits = model(images, torch.from_numpy(is_male_N[batch]).to(device))
+                parts.append(logits.softmax(dim=1).cpu().numpy())
+            except (RuntimeError, MemoryError) as error:
+                if size == 1 or not is_out_of_memory(error):
+                    raise
+                size //= 2
+                continue
+            start += size
+    return np.concatenate(parts)
