@@ -37,6 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--space", default="quick", help="named space or module:function (default quick)")
     run.add_argument("--trials", type=int, default=8, help="configurations in all (default 8)")
     run.add_argument("--pool", type=int, help="good trials that the race keeps (default a quarter of --trials, 2 to 8)")
+    run.add_argument("--race", default="forgiving", help="rule over the folds: forgiving (default), paired or none")
+    run.add_argument("--screen", choices=("on", "off"), default="on", help="stop trials inside their first fold too")
     run.add_argument("--seed", type=int, default=0, help="of configurations and training")
     _add_compute(run)
     run.set_defaults(run=_run)
@@ -86,6 +88,8 @@ def _run(options: argparse.Namespace) -> int:
         num_trials=options.trials,
         pool_size=min(8, max(2, options.trials // 4)) if options.pool is None else options.pool,
         seed=options.seed,
+        race=options.race,
+        screen=options.screen == "on",
     )
     return _resume(options)
 

@@ -21,6 +21,10 @@ class Event:
     """Folds trained since the event before: 1 or 0."""
     folds_replayed: int = 0
     """Folds found finished: 1 or 0."""
+    stopped_at: str = ""
+    """``screen``, ``halving`` or ``race``, where the trial was stopped."""
+    images_seen: int = 0
+    """Image passes that the trial has spent so far, in all its folds."""
 
 
 @dataclass

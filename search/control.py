@@ -3,11 +3,30 @@
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from search.board import Event
-from search.racing import FoldRace
+from search.progress import Progress, read_case_errors, read_progress, share_done
+from search.racing import Race
 from search.sampler import Outcome, Sampler
+from search.trial import FoldReport, trial_folder
+
+
+def result_of(report: FoldReport) -> dict[str, Any]:
+    """A trial's report as the flat result that Ray Tune carries and logs."""
+    maes, measured = list(report.fold_mae_months), report.measurement
+    return {
+        "fold": report.fold,
+        "fold_finished": report.fold_finished,
+        "fold_mae_months": maes,
+        "measured_mae_months": measured.mae_months,
+        "mae_months": sum(maes) / len(maes) if maes else measured.mae_months,
+        "epoch": measured.epoch,
+        "images_seen": measured.images_seen,
+        "train_loss": measured.train_loss,
+        "replayed": report.replayed,
+    }
 
 
 class StudyControl:
@@ -20,7 +39,7 @@ class StudyControl:
     def __init__(
         self,
         sampler: Sampler,
-        race: FoldRace,
+        race: Race,
         *,
         num_folds: int,
         deadline: float | None = None,
@@ -30,7 +49,7 @@ class StudyControl:
 
         Args:
             sampler: The Optuna side, whose disk and journal are brought into line here.
-            race: The stopping rule; it is told of the complete trials found.
+            race: The stopping rules; what the trials' folders tell is recorded there.
             num_folds: Folds of a complete trial.
             deadline: `time.monotonic` after which no trial begins and none goes past the fold it is in.
             say: Called with what happens.
@@ -41,21 +60,26 @@ class StudyControl:
         self.num_ended = len(ended)
         self._replays = set(ended)
         self._queue = deque(ended + begun)
+        self._configs = {number: sampler.config(number) for number in ended + begun}
+        self._images: dict[int, dict[int, int]] = {}
         self._maes: dict[int, tuple[float, ...]] = {}
         self._replayed: dict[int, bool] = {}
-        self._stops: dict[int, str] = {}
+        self._stops: dict[int, tuple[str, str]] = {}
         self._failures: dict[int, str] = {}
         self.halted = ""
         """Why the study cannot go on just now: a full disk, a cohort that cannot be read. No trial is to blame."""
-        for number in ended:
-            outcome = sampler.outcome(number)
-            if outcome.state == "complete":
-                race.record(number, outcome.fold_mae_months)
+        for number, config in self._configs.items():
+            folder = trial_folder(sampler.folder, number)
+            progress, self._images[number] = read_progress(
+                folder, number, config, num_folds, with_cases=race.needs_cases
+            )
+            race.record(progress)
 
     @property
     def best_mae_months(self) -> float:
         """Lowest error of a complete trial, infinite before the first."""
-        return min((sum(maes) / len(maes) for maes in self._race.complete.values()), default=float("inf"))
+        complete = (trial.mae_months for trial in self._race.trials.values() if trial.is_complete)
+        return min(complete, default=float("inf"))
 
     def next(self) -> tuple[int, dict[str, Any]] | None:
         """Number and settings of the next trial, or None when no more shall begin."""
@@ -66,7 +90,10 @@ class StudyControl:
             return None
         else:
             number = self._sampler.ask()
-        return number, self._sampler.config(number).to_dict()
+            self._configs[number] = self._sampler.config(number)
+            self._images[number] = {}
+            self._race.record(Progress(number))
+        return number, self._configs[number].to_dict()
 
     def on_result(self, number: int, result: dict[str, Any]) -> bool:
         """Take a trial's report; returns whether the trial shall stop now."""
@@ -78,11 +105,13 @@ class StudyControl:
         if reason := result.get("halted"):
             self.halted = reason
             return True
+        known = len(self._race.trials[number].fold_mae_months)
+        self._record(number, result)
         maes = tuple(result["fold_mae_months"])
         if not result["fold_finished"]:
             text = f"fold {result['fold'] + 1}, epoch {result['epoch']:.1f}: {result['measured_mae_months']:.1f} months"
-            self.say(Event("measured", number, maes, text))
-            return False
+            self.say(Event("measured", number, maes, text, images_seen=sum(self._images[number].values())))
+            return result["fold"] == 0 and not result["replayed"] and self._stop(number, after_fold=False)
         self._maes[number] = maes
         self._replayed[number] = bool(result["replayed"])
         self._sampler.report(number, len(maes) - 1, maes[-1])
@@ -90,8 +119,7 @@ class StudyControl:
             return False
         verb = "was finished before" if result["replayed"] else f"{maes[-1]:.1f} months"
         self._tell("fold", number, maes, f"fold {len(maes)}/{self._num_folds}: {verb}")
-        if verdict := self._race.verdict(maes):
-            self._stops[number] = verdict
+        if len(maes) >= known and self._stop(number, after_fold=True):  # what a restart replays was judged before
             return True
         return self._is_late()
 
@@ -100,27 +128,54 @@ class StudyControl:
         if number in self._replays:
             return
         maes = self._maes.get(number, ())
+        images_seen = sum(self._images[number].values())
         if crashed:
-            outcome = Outcome("failed", maes, "its worker ended again and again without saying why")
+            reason = "its worker ended again and again without saying why"
+            outcome = Outcome("failed", maes, reason, images_seen)
         elif number in self._failures:
-            outcome = Outcome("failed", maes, self._failures[number])
+            outcome = Outcome("failed", maes, self._failures[number], images_seen)
         elif number in self._stops:
-            outcome = Outcome("stopped", maes, self._stops[number])
+            stage, reason = self._stops[number]
+            outcome = Outcome("stopped", maes, reason, images_seen, stage)
         elif len(maes) == self._num_folds:
-            outcome = Outcome("complete", maes)
-            self._race.record(number, maes)
+            outcome = Outcome("complete", maes, "", images_seen)
+            self._race.record(replace(self._race.trials[number], is_complete=True))
         else:
             return
         self._replays.add(number)  # closed: nothing that comes late may change it
         self._sampler.finish(number, outcome)
         text = outcome.reason or f"MAE {outcome.to_dict()['mae_months']:.2f} months over {len(maes)} folds"
-        self._tell(outcome.state, number, maes, f"{outcome.state}: {text}")
+        self._tell(outcome.state, number, maes, f"{outcome.state}: {text}", outcome)
 
-    def _tell(self, kind: str, number: int, maes: tuple[float, ...], text: str) -> None:
+    def _record(self, number: int, result: dict[str, Any]) -> None:
+        """Bring what the rules see of a trial up to date."""
+        fold, trial = result["fold"], self._race.trials[number]
+        images = self._images[number]
+        images[fold] = max(images.get(fold, 0), result["images_seen"])
+        if fold == 0:
+            share = share_done(self._configs[number], result["epoch"], result["images_seen"])
+            earlier = tuple(point for point in trial.curve if point[0] < share)
+            if len(earlier) == len(trial.curve) or not result["replayed"]:
+                trial = replace(trial, curve=(*earlier, (share, result["measured_mae_months"])))
+        if result["fold_finished"] and fold == len(trial.fold_mae_months):
+            errors = trial.case_errors
+            if self._race.needs_cases:
+                errors = (*errors, read_case_errors(trial_folder(self._sampler.folder, number), fold))
+            trial = replace(trial, fold_mae_months=tuple(result["fold_mae_months"]), case_errors=errors)
+        self._race.record(trial)
+
+    def _stop(self, number: int, *, after_fold: bool) -> bool:
+        verdict = self._race.verdict(number, after_fold=after_fold)
+        if verdict:
+            self._stops[number] = verdict
+        return verdict is not None
+
+    def _tell(self, kind: str, number: int, maes: tuple[float, ...], text: str, outcome: Outcome | None = None) -> None:
         ends_a_fold = kind in ("fold", "complete")
         replayed = self._replayed.get(number, False)
         trained = int(ends_a_fold and not replayed)
-        self.say(Event(kind, number, maes, text, trained, int(ends_a_fold and replayed)))
+        at, images = outcome.stopped_at if outcome else "", sum(self._images[number].values())
+        self.say(Event(kind, number, maes, text, trained, int(ends_a_fold and replayed), at, images))
 
     def _is_late(self) -> bool:
         return self._deadline is not None and time.monotonic() > self._deadline

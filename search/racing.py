@@ -1,16 +1,98 @@
-"""Fold racing: which trials need no further fold.
+"""Which trials need no further training: a screen, successive halving inside fold 0, and a race over the folds.
 
-The aim is a good set of complete trials for an ensemble, not one winner; so a trial is compared with the M-th best
-complete trial, where M is the number of trials that the ensemble chooses from.
+The aim is a good set of M complete trials for an ensemble to choose from, not one winner. So every rule leaves at
+least M trials in the race, and compares with the M-th best where others compare with the best.
+
+Rules hold no state. Each judges a trial by what is known of it and of all others, which lies in the trials' folders:
+a restart changes no decision, and neither does the order in which the others came.
 """
 
+import itertools
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
+from search.progress import TOLERANCE, Progress, best_complete
 
-@dataclass
-class FoldRace:
+RACES = ("forgiving", "paired", "none")
+
+
+class Rule(Protocol):
+    """Judges one trial, after each measurement and after each fold but the last."""
+
+    @property
+    def stage(self) -> str:
+        """``screen`` or ``halving`` (asked after each measurement of fold 0), or ``race`` (asked after each fold)."""
+
+    @property
+    def needs_cases(self) -> bool:
+        """Whether it asks for the errors of single cases."""
+
+    def verdict(self, trial: Progress, others: Sequence[Progress]) -> str | None:
+        """Say why a trial is stopped, or None to let it go on.
+
+        Args:
+            trial: The trial, just measured.
+            others: What is known of all other trials: running, stopped, failed and complete ones, in any order.
+        """
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Drops the worse half early in fold 0.
+
+    A trial is stopped at its first measurement past `earliest`, when more than a share `keep` of the trials measured
+    there, and at least M of them, were better, and when it is also no better than the worst of the M best complete
+    trials was there. Source: discarding after one epoch finds what successive halving finds (Egele et al.,
+    "The unreasonable effectiveness of early discarding after one epoch", 2023); the floor of M is ours.
+    """
+
+    pool_size: int
+    """M: how many good trials the ensemble shall be able to choose from."""
+    keep: float = 0.5
+    """Share of the trials that go on."""
+    earliest: float = 0.1
+    """Share of the training before which nothing is judged: the learning rate is still rising."""
+    stage: str = "screen"
+    needs_cases: bool = False
+
+    def verdict(self, trial: Progress, others: Sequence[Progress]) -> str | None:
+        """As `Rule.verdict`."""
+        shares = _judged_shares(trial, self.earliest)
+        if len(shares) != 1:
+            return None
+        return _outranked(trial, others, shares[0], self.keep, self.pool_size)
+
+
+@dataclass(frozen=True)
+class Halving:
+    """Successive halving over the measurements of fold 0, from the second to its end.
+
+    Like `Screen`, with the share of survivors that gives each stretch of the training the same number of image
+    passes: measured at twice the passes, half go on. Source: Li et al., "A system for massively parallel
+    hyperparameter tuning" (ASHA), MLSys 2020, whose trials also never wait for others; the floor of M is ours.
+    """
+
+    pool_size: int
+    """M, as in `Screen`."""
+    earliest: float = 0.1
+    """As in `Screen`."""
+    stage: str = "halving"
+    needs_cases: bool = False
+
+    def verdict(self, trial: Progress, others: Sequence[Progress]) -> str | None:
+        """As `Rule.verdict`."""
+        shares = _judged_shares(trial, self.earliest)
+        if len(shares) < 2:
+            return None
+        return _outranked(trial, others, shares[-1], shares[-2] / shares[-1], self.pool_size)
+
+
+@dataclass(frozen=True)
+class Forgiving:
     """The forgiving rule against the M-th best.
 
     A trial is stopped when the mean error of its finished folds is no better than the worst single fold of the M-th
@@ -20,32 +102,146 @@ class FoldRace:
     """
 
     pool_size: int
-    """M: how many good trials the ensemble shall be able to choose from."""
-    complete: dict[int, tuple[float, ...]] = field(default_factory=dict)
-    """Fold errors of the complete trials by number, in months."""
+    """M, as in `Screen`."""
+    stage: str = "race"
+    needs_cases: bool = False
 
-    def __post_init__(self) -> None:
-        if self.pool_size < 1:
-            raise ValueError(f"pool_size must be 1 or more, got {self.pool_size}.")
-
-    def record(self, number: int, fold_mae_months: tuple[float, ...]) -> None:
-        """Take note of a complete trial."""
-        self.complete[number] = fold_mae_months
-
-    def verdict(self, fold_mae_months: tuple[float, ...]) -> str | None:
-        """Say why a trial with these finished folds is stopped, or None to let it go on.
-
-        Args:
-            fold_mae_months: Error of each finished fold, at least one and fewer than all.
-        """
-        if len(self.complete) < self.pool_size:
+    def verdict(self, trial: Progress, others: Sequence[Progress]) -> str | None:
+        """As `Rule.verdict`."""
+        best = best_complete(others, self.pool_size)
+        if len(best) < self.pool_size:
             return None
-        ranked = sorted(self.complete, key=lambda number: (np.mean(self.complete[number]), number))
-        reference = ranked[self.pool_size - 1]
-        mean, bound = float(np.mean(fold_mae_months)), max(self.complete[reference])
+        mean, bound = trial.mae_months, max(best[-1].fold_mae_months)
         if mean < bound:
             return None
         return (
-            f"mean of {len(fold_mae_months)} fold(s) {mean:.2f} months is no better than {bound:.2f}, the worst fold "
-            f"of trial {reference}, number {self.pool_size} of the complete ones so far"
+            f"mean of {len(trial.fold_mae_months)} fold(s) {mean:.2f} months is no better than {bound:.2f}, the worst "
+            f"fold of trial {best[-1].number}, number {self.pool_size} of the complete ones so far"
         )
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A one-sided paired test, case by case, against the M-th best complete trial; for ten folds or more.
+
+    With d the difference of absolute errors on the n cases of the f finished folds, the trial is stopped when
+    mean(d) > z * sqrt(var(d) / n + 2 sigma^2 / f). Sigma is the spread of a fold's error that another training seed
+    would make; without that term the test is over-confident, for all cases of a fold share one training. It is
+    estimated from the complete trials: what the differences between their folds vary more than their cases explain.
+    """
+
+    pool_size: int
+    """M, as in `Screen`."""
+    z: float = 1.64
+    """One-sided 5 %."""
+    stage: str = "race"
+    needs_cases: bool = True
+
+    def verdict(self, trial: Progress, others: Sequence[Progress]) -> str | None:
+        """As `Rule.verdict`."""
+        best = best_complete(others, max(2, self.pool_size))
+        if len(best) < max(2, self.pool_size):
+            return None
+        reference, num_folds = best[self.pool_size - 1], len(trial.fold_mae_months)
+        difference = np.concatenate(
+            [a - b for a, b in zip(trial.case_errors, reference.case_errors[:num_folds], strict=True)]
+        )
+        sigma2 = seed_variance(best)
+        mean = float(difference.mean())
+        bound = self.z * math.sqrt(difference.var() / len(difference) + 2 * sigma2 / num_folds)
+        if mean <= bound:
+            return None
+        return (
+            f"over {len(difference)} cases its error is {mean:.2f} months above that of trial {reference.number}, "
+            f"number {self.pool_size} of the complete ones so far; chance explains {bound:.2f} "
+            f"(seed noise {math.sqrt(sigma2):.2f})"
+        )
+
+
+def seed_variance(trials: Sequence[Progress]) -> float:
+    """Variance of a fold's error that another training seed would make, in months squared.
+
+    Args:
+        trials: Two complete trials or more, with the errors of their cases.
+    """
+    excess = []
+    for first, second in itertools.combinations(trials, 2):
+        differences = [a - b for a, b in zip(first.case_errors, second.case_errors, strict=True)]
+        between = np.var([d.mean() for d in differences], ddof=1)
+        excess.append(between - np.mean([d.var() / len(d) for d in differences]))
+    return max(0.0, float(np.mean(excess))) / 2
+
+
+def make_rules(race: str, screen: bool, pool_size: int) -> list[Rule]:
+    """The rules of a study, in the order in which they are asked.
+
+    Args:
+        race: One of `RACES`: the rule over the folds.
+        screen: Whether fold 0 is stopped in the middle too.
+        pool_size: M.
+
+    Raises:
+        ValueError: No such race, or a pool of no trial.
+    """
+    if race not in RACES:
+        raise ValueError(f"--race must be one of {', '.join(RACES)}, got {race!r}.")
+    if pool_size < 1:
+        raise ValueError(f"pool_size must be 1 or more, got {pool_size}.")
+    rules: list[Rule] = [Screen(pool_size), Halving(pool_size)] if screen else []
+    if race != "none":
+        rules.append(Forgiving(pool_size) if race == "forgiving" else Paired(pool_size))
+    return rules
+
+
+@dataclass
+class Race:
+    """What is known of all trials of a study, and the rules that judge them."""
+
+    rules: Sequence[Rule]
+    trials: dict[int, Progress] = field(default_factory=dict)
+
+    @property
+    def needs_cases(self) -> bool:
+        """Whether a rule asks for the errors of single cases."""
+        return any(rule.needs_cases for rule in self.rules)
+
+    def record(self, trial: Progress) -> None:
+        """Take note of how far a trial has come."""
+        self.trials[trial.number] = trial
+
+    def verdict(self, number: int, *, after_fold: bool) -> tuple[str, str] | None:
+        """Whether a trial is stopped: the stage and the reason, or None.
+
+        Args:
+            number: The trial, whose last state was recorded.
+            after_fold: Whether a fold has just ended; else a measurement inside fold 0 was made.
+        """
+        trial = self.trials[number]
+        others = [other for other in self.trials.values() if other.number != number]
+        for rule in self.rules:
+            asked = after_fold if rule.stage == "race" else not after_fold or len(trial.fold_mae_months) == 1
+            if asked and (reason := rule.verdict(trial, others)):
+                return rule.stage, reason
+        return None
+
+
+def _judged_shares(trial: Progress, earliest: float) -> list[float]:
+    return [share for share, _ in trial.curve if share >= earliest - TOLERANCE]
+
+
+def _outranked(trial: Progress, others: Iterable[Progress], share: float, keep: float, pool_size: int) -> str | None:
+    others = list(others)
+    mae = trial.curve[-1][1]
+    seen = [value for other in others if (value := other.measured_at(share)) is not None]
+    go_on = max(pool_size, math.ceil(1 / keep - 1e-9), math.ceil(keep * (len(seen) + 1) - 1e-9))
+    better = sum(value < mae for value in seen)
+    if better < go_on:
+        return None
+    best = best_complete(others, pool_size)
+    then = [value for other in best if (value := other.measured_at(share)) is not None]
+    if len(best) == pool_size and then and mae < max(then):
+        return None
+    return (
+        f"{mae:.2f} months after {share:.0%} of fold 1: {better} of {len(seen)} other trials were better there, "
+        f"and the best {go_on} go on"
+    )

@@ -28,9 +28,13 @@ class Outcome:
     """How a trial ended."""
 
     state: str
-    """``complete`` (all folds), ``stopped`` (raced out) or ``failed``."""
+    """``complete`` (all folds), ``stopped`` (by a rule) or ``failed``."""
     fold_mae_months: tuple[float, ...]
     reason: str = ""
+    images_seen: int = 0
+    """Image passes that it took, in all folds, finished or not; what a crash made twice counts once."""
+    stopped_at: str = ""
+    """``screen``, ``halving`` or ``race``, where a rule stopped it."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; the trial's error is the mean over its folds, None before the first."""
@@ -40,6 +44,8 @@ class Outcome:
             "mae_months": mae,
             "fold_mae_months": list(self.fold_mae_months),
             "reason": self.reason,
+            "images_seen": self.images_seen,
+            "stopped_at": self.stopped_at,
         }
 
 
@@ -123,11 +129,6 @@ class Sampler:
     def config(self, number: int) -> TrialConfig:
         """The configuration of a trial, from disk."""
         return TrialConfig.from_dict(read_json(trial_folder(self.folder, number) / "config.json")["config"])
-
-    def outcome(self, number: int) -> Outcome:
-        """How an ended trial ended, from disk."""
-        record = read_json(trial_folder(self.folder, number) / "outcome.json")
-        return Outcome(record["state"], tuple(record["fold_mae_months"]), record["reason"])
 
     def report(self, number: int, fold: int, mae_months: float) -> None:
         """Keep the error of a finished fold as an intermediate value; the step is the fold."""

@@ -12,7 +12,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -43,12 +43,13 @@ from preprocessing.storage import (
 )
 from search.adapters import RaceScheduler, StudySearcher
 from search.board import Board
-from search.control import StudyControl
-from search.racing import FoldRace
+from search.control import StudyControl, result_of
+from search.progress import keep_measurement, read_measurements
+from search.racing import Race, make_rules
 from search.sampler import Sampler
 from search.space import TrialConfig, load_space
 from search.train import TrainingError
-from search.trial import FoldReport, read_study, run_trial, trial_folder
+from search.trial import FoldReport, read_fold, read_study, run_trial, trial_folder
 
 MAX_FAILURES = 3
 """How often a trial whose worker died is started again; each time it goes on after its last finished fold."""
@@ -74,8 +75,28 @@ class Compute:
     """Where the study's cohort is now; None: where it was. Its content must be the same."""
 
 
-def create(cohort: str, study: str, *, space: str, num_trials: int, pool_size: int, seed: int) -> AnyPath:
+def create(
+    cohort: str,
+    study: str,
+    *,
+    space: str,
+    num_trials: int,
+    pool_size: int,
+    seed: int,
+    race: str = "forgiving",
+    screen: bool = True,
+) -> AnyPath:
     """Write ``study.json``.
+
+    Args:
+        cohort: Folder of the cohort.
+        study: New folder.
+        space: Named space or ``module:function``.
+        num_trials: Configurations in all.
+        pool_size: How many good trials the stopping rules keep.
+        seed: Of configurations and training.
+        race: One of `search.racing.RACES`: which folds are saved.
+        screen: Whether trials are stopped inside fold 0 too.
 
     Raises:
         StudyError: There is a study already.
@@ -87,7 +108,8 @@ def create(cohort: str, study: str, *, space: str, num_trials: int, pool_size: i
     for option, value in (("--trials", num_trials), ("--pool", pool_size)):
         if value < 1:
             raise StudyError(f"{option} must be 1 or more, got {value}.")
-    load_space(space)  # an unknown space fails here, before a folder is made
+    load_space(space)  # an unknown space or rule fails here, before a folder is made
+    make_rules(race, screen, pool_size)
     about = read_json(cohort_path / MARKER)
     recipe = Recipe.from_dict(about["recipe"])
     if recipe.segmenter:
@@ -103,6 +125,8 @@ def create(cohort: str, study: str, *, space: str, num_trials: int, pool_size: i
         "space": space,
         "num_trials": num_trials,
         "pool_size": pool_size,
+        "race": race,
+        "screen": screen,
         "seed": seed,
     }
     write_json(folder / "study.json", record)
@@ -136,7 +160,7 @@ def run(study: str | AnyPath, compute: Compute) -> bool:
         )
         control = StudyControl(
             sampler,
-            FoldRace(record["pool_size"]),
+            Race(make_rules(record["race"], record["screen"], record["pool_size"])),
             num_folds=record["num_folds"],
             deadline=None if compute.hours is None else time.monotonic() + 3600 * compute.hours,
         )
@@ -162,28 +186,27 @@ def trainable(config: dict[str, Any], *, study: str, cohort: str, num_threads: i
     folder = trial_folder(as_path(study), config["number"])
 
     def report(item: FoldReport) -> None:
-        maes = list(item.fold_mae_months)
-        tune.report(
-            {
-                "fold": item.fold,
-                "fold_finished": item.fold_finished,
-                "fold_mae_months": maes,
-                "measured_mae_months": item.measurement.mae_months,
-                "mae_months": sum(maes) / len(maes) if maes else item.measurement.mae_months,
-                "epoch": item.measurement.epoch,
-                "images_seen": item.measurement.images_seen,
-                "train_loss": item.measurement.train_loss,
-                "replayed": item.replayed,
-            }
-        )
+        keep_measurement(folder, item)
+        tune.report(result_of(item))
 
     try:
         device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
-        run_trial(folder, TrialConfig.from_dict(settings), Cohort.load(cohort), device=device, report=report)
+        opened = Cohort.load(cohort)
+        run_trial(folder, TrialConfig.from_dict(settings), opened, device=device, report=report)
+        _replay_stopped_fold(folder, opened.num_folds, report)
     except (StorageError, OSError) as error:  # a full disk, a cohort out of reach: no fault of this trial
         tune.report({"halted": f"{type(error).__name__}: {error}."})
     except (TrainingError, ValueError) as error:  # the same configuration would fail again: no retry
         tune.report({"failed": str(error)})
+
+
+def _replay_stopped_fold(folder: AnyPath, num_folds: int, report: Callable[[FoldReport], None]) -> None:
+    """Report what a trial that has ended measured in the fold it was stopped in, so that Tune's logs hold it too."""
+    folds = [read_fold(folder, fold) for fold in range(num_folds)]
+    maes = tuple(fold["mae_months"] for fold in folds if fold)
+    if len(maes) < num_folds:
+        for measurement in read_measurements(folder, len(maes)):
+            report(FoldReport(len(maes), measurement, maes, fold_finished=False, replayed=True))
 
 
 def _share(compute: Compute, num_trials: int) -> tuple[int, int, float]:

@@ -9,12 +9,13 @@ from upath import UPath
 
 from preprocessing.storage import read_json, write_json
 from search.board import Event
-from search.control import StudyControl
+from search.control import StudyControl, result_of
 from search.journal import FILE, ObjectJournal, open_journal
-from search.racing import FoldRace
+from search.racing import Race, make_rules
 from search.sampler import Outcome, Sampler
 from search.space import SPACES, TrialConfig, load_space
-from search.trial import trial_folder
+from search.train import Measurement
+from search.trial import FoldReport, trial_folder
 
 SPACE = "tests.spaces_of_tests:tiny"
 
@@ -24,7 +25,8 @@ def sampler(folder: Path, num_trials: int = 6) -> Sampler:
 
 
 def control(folder: Path, *, num_trials: int = 6, pool_size: int = 2, **options: Any) -> StudyControl:
-    return StudyControl(sampler(folder, num_trials), FoldRace(pool_size), num_folds=3, **options)
+    race = Race(make_rules("forgiving", True, pool_size))
+    return StudyControl(sampler(folder, num_trials), race, num_folds=3, **options)
 
 
 def states(folder: Path) -> list[str]:
@@ -32,11 +34,21 @@ def states(folder: Path) -> list[str]:
     return [trial.state.name for trial in study.get_trials(deepcopy=False)]
 
 
+def fold_result(maes: list[float], *, replayed: bool = False) -> dict[str, Any]:
+    """What a trial says at the end of its last fold so far."""
+    measurement = Measurement(17.0, 80, 1.0, maes[-1], final=True)
+    return result_of(FoldReport(len(maes) - 1, measurement, tuple(maes), True, replayed))
+
+
+def measured_result(mae: float, images_seen: int, fold: int = 0, maes: tuple[float, ...] = ()) -> dict[str, Any]:
+    """What a trial of 80 images a fold says inside a fold."""
+    return result_of(FoldReport(fold, Measurement(images_seen / 5, images_seen, 1.0, mae), maes, False, False))
+
+
 def play(referee: StudyControl, number: int, maes: list[float]) -> None:
     """Report folds until the trial is stopped or its errors are used up, then end it."""
     for count in range(1, len(maes) + 1):
-        result = {"fold": count - 1, "fold_finished": True, "fold_mae_months": maes[:count], "replayed": False}
-        if referee.on_result(number, result):
+        if referee.on_result(number, fold_result(maes[:count])):
             break
     referee.on_end(number, crashed=False)
 
@@ -45,18 +57,6 @@ def begin(referee: StudyControl) -> int:
     following = referee.next()
     assert following is not None
     return following[0]
-
-
-def test_race_waits_for_as_many_complete_trials_as_the_pool_wants() -> None:
-    race = FoldRace(2, {0: (10.0, 11.0, 12.0)})
-    assert race.verdict((99.0,)) is None
-
-
-def test_race_stops_what_is_no_better_than_the_worst_fold_of_the_second_best() -> None:
-    race = FoldRace(2, {0: (10.0, 11.0, 12.0), 1: (12.0, 13.0, 14.0), 2: (20.0, 20.0, 20.0)})
-    assert race.verdict((13.9,)) is None
-    assert "worst fold of trial 1" in (race.verdict((14.0,)) or "")
-    assert race.verdict((15.0, 12.0)) is None  # the mean counts, not the last fold
 
 
 def test_optuna_hears_complete_pruned_and_failed_as_they_are(tmp_path: Path) -> None:
@@ -161,10 +161,7 @@ def test_the_board_counts_folds_that_were_trained_and_no_replayed_ones(tmp_path:
     referee = control(tmp_path, say=events.append)
     number = begin(referee)
     for count, replayed in ((1, True), (2, True), (3, False)):
-        maes = [10.0] * count
-        referee.on_result(
-            number, {"fold": count - 1, "fold_finished": True, "fold_mae_months": maes, "replayed": replayed}
-        )
+        referee.on_result(number, fold_result([10.0] * count, replayed=replayed))
     referee.on_end(number, crashed=False)
     assert (sum(event.folds_trained for event in events), sum(event.folds_replayed for event in events)) == (1, 2)
 

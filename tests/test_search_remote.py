@@ -8,10 +8,10 @@ from ensemble.__main__ import main as ensemble
 from ensemble.registry import Registry
 from preprocessing.cohort import Cohort
 from preprocessing.storage import as_path, read_json, write_json
-from search.control import StudyControl
-from search.racing import FoldRace
+from search.control import StudyControl, result_of
+from search.racing import Race, make_rules
 from search.sampler import Sampler
-from search.trial import finished_trials, run_trial, trial_folder
+from search.trial import FoldReport, finished_trials, run_trial, trial_folder
 
 
 @pytest.mark.slow
@@ -24,23 +24,12 @@ def test_a_study_on_an_object_store_becomes_a_published_ensemble(
     record = {"name": "remote", "cohort": str(cohort_folder), "cohort_hash": cohort.hash, "num_folds": 3, "seed": 0}
     write_json(study / "study.json", record | {"recipe": about["recipe"], "recipe_hash": about["recipe_hash"]})
     sampler = Sampler(study, name="remote", space="tests.spaces_of_tests:tiny", seed=0, num_trials=2)
-    control = StudyControl(sampler, FoldRace(2), num_folds=3)
+    control = StudyControl(sampler, Race(make_rules("forgiving", True, 2)), num_folds=3)
     while (following := control.next()) is not None:
         number = following[0]
 
-        def report(item: object, number: int = number) -> None:
-            fields = vars(item)
-            control.on_result(
-                number,
-                {
-                    "fold": fields["fold"],
-                    "fold_finished": fields["fold_finished"],
-                    "fold_mae_months": fields["fold_mae_months"],
-                    "replayed": fields["replayed"],
-                    "epoch": fields["measurement"].epoch,
-                    "measured_mae_months": fields["measurement"].mae_months,
-                },
-            )
+        def report(item: FoldReport, number: int = number) -> None:
+            control.on_result(number, result_of(item))
 
         run_trial(trial_folder(study, number), sampler.config(number), cohort, report=report)
         control.on_end(number, crashed=False)

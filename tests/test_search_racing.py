@@ -1,0 +1,168 @@
+"""Stopping rules: what they promise for any trials, and what they did on recorded curves."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search.progress import Progress
+from search.racing import Forgiving, Halving, Paired, Race, Rule, Screen, make_rules, seed_variance
+
+SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
+POOL = 3
+errors = st.floats(1.0, 100.0)
+curves = st.lists(errors, min_size=1, max_size=len(SHARES))
+
+
+def trial(number: int, curve: list[float], folds: list[float] | None = None, *, is_complete: bool = False) -> Progress:
+    return Progress(number, tuple(zip(SHARES, curve, strict=False)), tuple(folds or ()), is_complete)
+
+
+def complete(number: int, *folds: float) -> Progress:
+    return Progress(number, (), folds, True)
+
+
+def replay(rules: list[Rule], full: list[Progress]) -> tuple[set[int], int]:
+    """Run recorded trials one after another; returns those that ended complete, and how many folds were run."""
+    race, done, folds_run = Race(rules), set(), 0
+    for whole in full:
+        stopped = False
+        for count in range(1, len(whole.curve) + 1):
+            folds = whole.fold_mae_months[:1] if count == len(whole.curve) else ()
+            race.record(Progress(whole.number, whole.curve[:count], folds))
+            stopped = stopped or race.verdict(whole.number, after_fold=bool(folds)) is not None
+            if stopped:
+                break
+        folds_run += not stopped
+        for count in range(2, len(whole.fold_mae_months) + 1):
+            if stopped:
+                break
+            folds_run += 1
+            race.record(Progress(whole.number, whole.curve, whole.fold_mae_months[:count]))
+            stopped = count < len(whole.fold_mae_months) and bool(race.verdict(whole.number, after_fold=True))
+        if not stopped:
+            race.record(Progress(whole.number, whole.curve, whole.fold_mae_months, True))
+            done.add(whole.number)
+    return done, folds_run
+
+
+def test_the_race_waits_for_as_many_complete_trials_as_the_pool_wants() -> None:
+    assert Forgiving(2).verdict(trial(9, [], [99.0]), [complete(0, 10.0, 11.0, 12.0)]) is None
+
+
+def test_the_race_stops_what_is_no_better_than_the_worst_fold_of_the_second_best() -> None:
+    others = [complete(0, 10.0, 11.0, 12.0), complete(1, 12.0, 13.0, 14.0), complete(2, 20.0, 20.0, 20.0)]
+    assert Forgiving(2).verdict(trial(9, [], [13.9]), others) is None
+    assert "worst fold of trial 1" in (Forgiving(2).verdict(trial(9, [], [14.0]), others) or "")
+    assert Forgiving(2).verdict(trial(9, [], [15.0, 12.0]), others) is None  # the mean counts, not the last fold
+
+
+def test_the_screen_judges_the_first_measurement_and_halving_the_later_ones() -> None:
+    others = [trial(number, [10.0, 10.0]) for number in range(8)]
+    first, second = trial(9, [20.0]), trial(9, [20.0, 20.0])
+    assert "10% of fold 1: 8 of 8" in (Screen(POOL).verdict(first, others) or "")
+    assert Halving(POOL).verdict(first, others) is None
+    assert Halving(POOL).verdict(second, others)
+    assert Screen(POOL).verdict(second, others) is None
+
+
+def test_a_measurement_during_the_warm_up_is_not_judged() -> None:
+    early = Progress(9, ((0.02, 90.0),))
+    assert Screen(POOL).verdict(early, [Progress(i, ((0.02, 10.0),)) for i in range(8)]) is None
+
+
+def test_trials_measured_at_other_shares_are_compared_by_interpolation() -> None:
+    other = Progress(0, ((0.1, 30.0), (0.3, 10.0)))
+    assert other.measured_at(0.2) == pytest.approx(20.0)
+    assert other.measured_at(0.31) == pytest.approx(10.0)
+    assert other.measured_at(0.4) is None
+
+
+def test_what_is_as_good_as_a_pool_member_was_then_goes_on() -> None:
+    slow_starters = [Progress(i, ((0.1, 40.0), (1.0, 5.0)), (5.0, 5.0), True) for i in range(POOL)]
+    fast = [trial(10 + i, [20.0]) for i in range(8)]
+    assert Screen(POOL).verdict(trial(30, [39.0]), [*slow_starters, *fast]) is None
+    assert Screen(POOL).verdict(trial(30, [41.0]), [*slow_starters, *fast])
+
+
+@given(st.lists(curves, max_size=12), curves, st.randoms())
+def test_the_order_of_the_others_changes_no_verdict(others: list[list[float]], curve: list[float], random) -> None:
+    known = [trial(i, item, item[:1], is_complete=i % 2 == 0) for i, item in enumerate(others)]
+    shuffled = random.sample(known, len(known))
+    judged = trial(99, curve, curve[:1])
+    for rule in make_rules("forgiving", True, POOL):
+        assert rule.verdict(judged, known) == rule.verdict(judged, shuffled)
+
+
+@given(st.lists(curves, max_size=12), curves, st.floats(0.0, 30.0))
+def test_what_is_worse_is_stopped_wherever_the_better_is(
+    others: list[list[float]], curve: list[float], more: float
+) -> None:
+    known = [trial(i, item, item[:1], is_complete=i % 2 == 0) for i, item in enumerate(others)]
+    worse = [value + more for value in curve]
+    for rule in make_rules("forgiving", True, POOL):
+        if rule.verdict(trial(99, curve, curve[:1]), known):
+            assert rule.verdict(trial(99, worse, worse[:1]), known)
+
+
+@given(st.lists(curves, max_size=12), curves)
+def test_nothing_is_stopped_inside_a_fold_before_the_pool_was_seen_there(
+    others: list[list[float]], curve: list[float]
+) -> None:
+    known = [trial(i, item) for i, item in enumerate(others)]
+    seen = sum(len(item) >= len(curve) for item in others)
+    for rule in (Screen(POOL), Halving(POOL)):
+        if rule.verdict(trial(99, curve), known):
+            assert seen >= POOL
+
+
+@given(st.lists(st.floats(5.0, 50.0), min_size=POOL, max_size=16), st.integers(0, 2**31), st.floats(0.0, 4.0))
+def test_no_trial_is_lost_that_ends_better_than_the_pool_by_more_than_the_noise(
+    finals: list[float], seed: int, noise: float
+) -> None:
+    """Every measurement and fold strays by at most `noise`: no place of the pool is then worse by over 4 times that."""
+    rng = np.random.default_rng(seed)
+    offsets = np.array([30.0, 20.0, 10.0, 4.0, 0.0])
+    full = []
+    for number, final in enumerate(finals):
+        curve = list(final + offsets + rng.uniform(-noise, noise, len(SHARES)))
+        folds = [curve[-1], *(final + rng.uniform(-noise, noise, 2))]
+        full.append(trial(number, curve, folds))
+    done, _ = replay(make_rules("forgiving", True, POOL), full)
+    assert len(done) >= POOL
+    wanted = sorted(t.mae_months for t in full)[:POOL]
+    got = sorted(t.mae_months for t in full if t.number in done)[:POOL]
+    assert np.max(np.subtract(got, wanted)) <= 4 * noise + 1e-9
+
+
+def paired(number: int, level: float, noise: float, rng: np.random.Generator, folds: int = 10) -> Progress:
+    """A complete trial of 50 cases a fold; `noise` is what its training seeds add to each fold's error."""
+    cases = tuple(level + rng.normal(0, noise) + rng.normal(0, 4.0, 50) for _ in range(folds))
+    return Progress(number, (), tuple(float(c.mean()) for c in cases), True, cases)
+
+
+def test_seed_noise_is_estimated_from_the_complete_trials() -> None:
+    rng = np.random.default_rng(0)
+    quiet = [paired(i, 10.0, 0.0, rng, 40) for i in range(8)]
+    noisy = [paired(i, 10.0, 1.5, rng, 40) for i in range(8)]
+    assert seed_variance(quiet) == pytest.approx(0.0, abs=0.15)
+    assert seed_variance(noisy) == pytest.approx(1.5**2, rel=0.25)
+
+
+def test_the_paired_rule_stops_a_clear_difference_and_not_what_seeds_explain() -> None:
+    rng = np.random.default_rng(1)
+    others = [paired(i, 10.0, 1.0, rng) for i in range(4)]
+
+    def judged(level: float) -> Progress:
+        errors = tuple(np.full(50, level) + rng.normal(0, 4.0, 50) for _ in range(3))
+        return Progress(9, (), tuple(float(e.mean()) for e in errors), False, errors)
+
+    assert Paired(POOL).verdict(judged(16.0), others)
+    assert Paired(POOL).verdict(judged(10.5), others) is None
+    assert Paired(POOL).verdict(judged(16.0), others[:2]) is None
+
+
+@pytest.mark.parametrize(("race", "pool"), [("fast", 2), ("none", 0)])
+def test_unknown_rules_are_a_sentence(race: str, pool: int) -> None:
+    with pytest.raises(ValueError, match=r"--race|pool_size"):
+        make_rules(race, True, pool)
