@@ -1,6 +1,6 @@
 """How good a bundle is on labelled cases, each figure with what is needed to judge it.
 
-Shape letters: C cases, M monthly bins, Y years, R resamples, K kinds of error.
+Shape letters: C cases, M monthly bins.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,12 +19,10 @@ from preprocessing.prepare import NEAR_DUPLICATE, ChunkResult, read_chunk, state
 from preprocessing.sources import SourceOptions, problem, problem_table, read_source
 from preprocessing.standardize import Reading
 from preprocessing.storage import AnyPath, as_path
+from search.metrics import bootstrap_ci95, measure, rounded
 
 BATCH = 32
 """Files read and predicted at a time, so that memory does not grow with the folder."""
-RESAMPLES = 2000
-BAND_YEARS = 5
-"""Width of the bone-age bands in the table of groups."""
 _CASE_COLUMNS = ["case_id", "sex", "is_male", "bone_age_months", "file"]
 
 
@@ -54,11 +52,9 @@ def metrics(
     training_median_months: float,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Measure predictions against references.
+    """Measure predictions as `search.metrics.measure` does, and beside them the median predictor.
 
-    ``top1_year`` is the share of cases whose year of bone age is the most probable one of the predicted
-    distribution summed by year, ``top2_year`` among the two most probable (Chen's measures on the Digital Hand
-    Atlas). The median predictor says the training median to every case: what it costs to look at no picture.
+    The median predictor says the training median to every case: what it costs to look at no picture.
 
     Args:
         actual_C: ``(C,)`` reference bone age, in months, within 0..239.
@@ -69,45 +65,19 @@ def metrics(
         seed: Of the bootstrap: 95 % percentile intervals from 2,000 resamples of the cases.
 
     Raises:
-        EvaluationError: No case, or a number that is not finite.
+        ValueError: No case, or a number that is not finite.
     """
-    if len(actual_C) == 0:
-        raise EvaluationError("A measurement needs 1 case or more, got none.")
-    if not (np.isfinite(actual_C).all() and np.isfinite(predicted_C).all()):
-        raise EvaluationError("Every case needs a finite reference and prediction; drop the others first.")
-    error_C = predicted_C - actual_C
-    absolute_KC = np.abs(np.stack([error_C, training_median_months - actual_C]))
-    gain_C = absolute_KC[1] - absolute_KC[0]
-    mae_ci, median_ci, gain_ci = bootstrap_ci95(np.vstack([absolute_KC, gain_C]), seed=seed)
-    rank_CY = _year_ranks(actual_C, distribution_CM)
+    figures = measure(actual_C, predicted_C, is_male_C, distribution_CM, seed=seed)
+    of_median_C = np.abs(training_median_months - actual_C)
+    gain_C = of_median_C - np.abs(predicted_C - actual_C)
+    median_ci, gain_ci = bootstrap_ci95(np.stack([of_median_C, gain_C]), seed=seed)
     return {
-        "n": len(actual_C),
-        "mae_months": _round(absolute_KC[0].mean()),
-        "mae_ci95": mae_ci,
-        "rmse_months": _round(np.sqrt(np.square(error_C).mean())),
-        "bias_months": _round(error_C.mean()),
-        "within_12_months": _round((absolute_KC[0] <= 12).mean()),
-        "top1_year": _round((rank_CY == 0).mean()),
-        "top2_year": _round((rank_CY <= 1).mean()),
-        "median_predictor_mae_months": _round(absolute_KC[1].mean()),
+        **figures,
+        "median_predictor_mae_months": rounded(of_median_C.mean()),
         "median_predictor_ci95": median_ci,
-        "gain_over_median_months": _round(gain_C.mean()),
+        "gain_over_median_months": rounded(gain_C.mean()),
         "gain_over_median_ci95": gain_ci,
-        "groups": _groups(actual_C, error_C, is_male_C),
     }
-
-
-def bootstrap_ci95(values_KC: np.ndarray, *, num_resamples: int = RESAMPLES, seed: int = 0) -> list[list[float]]:
-    """95 % percentile intervals of the mean of each row, all from the same resamples of the cases."""
-    num_cases = values_KC.shape[1]
-    rng = np.random.default_rng(seed)
-    rows_at_a_time = max(1, 2_000_000 // num_cases)
-    means = []
-    for start in range(0, num_resamples, rows_at_a_time):
-        size = (min(rows_at_a_time, num_resamples - start), num_cases)
-        means.append(values_KC[:, rng.integers(num_cases, size=size)].mean(axis=2))
-    bounds = np.percentile(np.concatenate(means, axis=1), [2.5, 97.5], axis=1)
-    return [[_round(low), _round(high)] for low, high in bounds.T]
 
 
 def evaluate(
@@ -233,34 +203,3 @@ def _predict(
         done += len(results)
         progress(done, len(cases))
     return predictions, problems
-
-
-def _year_ranks(actual_C: np.ndarray, distribution_CM: np.ndarray) -> np.ndarray:
-    """For each case, how many years are more probable than its own, ``(C,)``; the younger year wins a tie."""
-    year_CY = distribution_CM.reshape(len(actual_C), -1, 12).sum(axis=2)
-    own_C = (actual_C // 12).astype(int)
-    own_share_C1 = np.take_along_axis(year_CY, own_C[:, None], axis=1)
-    earlier_CY = np.arange(year_CY.shape[1]) < own_C[:, None]
-    return ((year_CY > own_share_C1) | (earlier_CY & (year_CY == own_share_C1))).sum(axis=1)
-
-
-def _groups(actual_C: np.ndarray, error_C: np.ndarray, is_male_C: np.ndarray) -> list[dict[str, Any]]:
-    band_C = (actual_C // (12 * BAND_YEARS)).astype(int)
-    groups = []
-    for sex, of_sex_C in (("female", ~is_male_C), ("male", is_male_C)):
-        for band in np.unique(band_C[of_sex_C]):
-            error = error_C[of_sex_C & (band_C == band)]
-            groups.append(
-                {
-                    "sex": sex,
-                    "bone_age_years": [int(band) * BAND_YEARS, int(band + 1) * BAND_YEARS],
-                    "n": len(error),
-                    "mae_months": _round(np.abs(error).mean()),
-                    "bias_months": _round(error.mean()),
-                }
-            )
-    return groups
-
-
-def _round(value: float) -> float:
-    return round(float(value), 4)

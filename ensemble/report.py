@@ -6,16 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 
-from ensemble import figures
 from ensemble.bundle import Bundle
 from ensemble.evaluate import evaluate
+from ensemble.figures import bone_age_histogram, distribution, stretched
 from ensemble.predictor import Predictor, in_words
+from preprocessing import page
+from preprocessing.charts import svg
 from preprocessing.cohort import Cohort
 from preprocessing.storage import AnyPath, as_path, read_json
+from search.figures import agreement, bland_altman
+from search.metrics import limits_of_agreement
 from search.trial import all_outcomes, read_study
 
 STRIP_LENGTH = 8
@@ -58,11 +61,11 @@ def render(
                 f"{found[:12]}. Name the {name} it came from."
             )
     evaluation = evaluate(Predictor(bundle), cohort, progress=progress)
-    bias, low, high = figures.limits_of_agreement(
+    bias, low, high = limits_of_agreement(
         (evaluation.cases["predicted_months"] - evaluation.cases["bone_age_months"]).to_numpy()
     )
-    page = _environment().get_template("report.html")
-    return page.render(
+    template = page.environment(Path(__file__).parent / "templates", words=in_words).get_template("report.html")
+    return template.render(
         bundle=bundle,
         evidence=bundle.manifest["evidence"],
         provenance=bundle.manifest["provenance"],
@@ -77,30 +80,11 @@ def render(
         scale=_scale(evaluation.report),
         answer=_answer(answer, bundle) if answer else None,
         pictures={
-            "histogram": _embed(figures.bone_age_histogram(opened.cases)),
-            "agreement": _embed(figures.agreement(evaluation.cases)),
-            "bland_altman": _embed(figures.bland_altman(evaluation.cases)),
+            "histogram": svg(bone_age_histogram(opened.cases), "Number of cases by bone age, sex and split"),
+            "agreement": svg(agreement(evaluation.cases), "Predicted against reference bone age, locked test"),
+            "bland_altman": svg(bland_altman(evaluation.cases), "Bland-Altman plot of the locked test"),
         },
     )
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["months"] = lambda value: f"{value:.1f}"
-    environment.filters["signed"] = lambda value: f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
-    environment.filters["percent"] = lambda value: f"{100 * value:.0f}\N{NO-BREAK SPACE}%"
-    environment.filters["words"] = in_words
-    return environment
-
-
-def _embed(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _describe_cohort(cohort: Cohort) -> dict[str, Any]:
@@ -148,7 +132,7 @@ def _strip(cohort: Cohort) -> list[dict[str, Any]]:
         rows = list(dict.fromkeys((ages - months).abs().idxmin() for months in wanted))
         pictures = [
             {
-                "src": _embed(figures.radiograph(cohort.pixels[row, 0])),
+                "src": page.embed(page.radiograph(cohort.pixels[row, 0])),
                 "bone_age": in_words(ages[row]),
             }
             for row in rows
@@ -203,7 +187,7 @@ def _worst(cases: pd.DataFrame, cohort: Cohort) -> list[dict[str, Any]]:
             "case_id": case["case_id"],
             "sex": case["sex"],
             "error": case["error"],
-            "src": _embed(figures.radiograph(cohort.pixels[row_of_case[case["case_id"]], 0])),
+            "src": page.embed(page.radiograph(cohort.pixels[row_of_case[case["case_id"]], 0])),
             "reference": in_words(case["bone_age_months"]),
             "predicted": in_words(case["predicted_months"]),
         }
@@ -248,7 +232,7 @@ def _answer(path: str | Path | AnyPath, bundle: Bundle) -> dict[str, Any]:
             "true_months": true_months,
             "error": None if true_months is None else answer["bone_age_months"] - true_months,
             "picture": _thumbnail(record.get("image_png_base64")),
-            "curve": _embed(figures.distribution(answer, true_months)),
+            "curve": svg(distribution(answer, true_months), "Predicted distribution of the bone age"),
         }
     except (KeyError, TypeError, AttributeError) as error:
         raise ReportError(f"{path} is no answer that python -m serve.ask wrote ({error}).") from None
@@ -257,7 +241,7 @@ def _answer(path: str | Path | AnyPath, bundle: Bundle) -> dict[str, Any]:
 def _thumbnail(encoded: str | None) -> str | None:
     """The picture, stretched to be seen on a page; drawn anew, so that nothing but pixels comes from the file."""
     try:
-        picture = figures.stretched(base64.b64decode(encoded or "", validate=True))
+        picture = stretched(base64.b64decode(encoded or "", validate=True))
     except binascii.Error:
         return None
-    return _embed(picture) if picture else None
+    return page.embed(picture) if picture else None

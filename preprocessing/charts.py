@@ -1,15 +1,15 @@
-"""What all drawings of figures share: colours, empty axes, PNG bytes; and the charts of the inspection.
+"""What all drawings of figures share: colours, empty axes, PNG and SVG; and the charts of a cohort."""
 
-Shape letters: N pictures, H height, W width.
-"""
-
+import hashlib
 import io
+import re
 from collections.abc import Sequence
 from typing import Any, cast
 
-import cv2
+import matplotlib
 import numpy as np
 import pandas as pd
+from markupsafe import Markup, escape
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
@@ -22,6 +22,17 @@ INK, GREY, GRID = "#1c2430", "#6b7480", "#e3e6ea"
 FEMALE, MALE, ACCENT, WARM = "#b3541e", "#1f5f8b", "#0f766e", "#b3541e"
 SEXES = (("girls", False, FEMALE, "o"), ("boys", True, MALE, "^"))
 DPI = 200
+MANY = 2000
+"""Points of a scatter that are drawn one by one; more of them become a picture inside the drawing."""
+_VARIABLES = {
+    INK: "var(--ink)",
+    GREY: "var(--grey)",
+    GRID: "var(--line)",
+    FEMALE: "var(--warm)",
+    MALE: "var(--cool)",
+    ACCENT: "var(--accent)",
+}
+"""What each colour is called in the style sheet of ``page.html``."""
 
 
 def empty(width: float, height: float, *, dpi: int = DPI) -> Figure:
@@ -68,21 +79,45 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def encoded(picture: np.ndarray) -> bytes:
-    """A picture as PNG bytes, grey or red first."""
-    if picture.ndim == 3:
-        picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".png", np.ascontiguousarray(picture))[1].tobytes()
+def svg(figure: Figure, alt: str) -> Markup:
+    """The drawing as part of a page, in the colours of its style sheet, so that it follows light and dark.
+
+    Its text stays text in the page's own font. To a screen reader it is one picture.
+
+    Args:
+        figure: From `empty`.
+        alt: What there is to see, for those who do not see it.
+    """
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "carpal"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    drawing = buffer.getvalue()
+    drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing[drawing.index("<svg") :], flags=re.DOTALL)
+    name = "c" + hashlib.sha256(drawing.encode()).hexdigest()[:8]  # ids of two drawings on one page must differ
+    drawing = re.sub(r'(\bid="|"#|url\(#)', rf"\g<1>{name}-", drawing)
+    drawing = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", drawing)
+    for colour, variable in _VARIABLES.items():
+        drawing = drawing.replace(colour, variable)
+    view = re.search(r'viewBox="[^"]+"', drawing)
+    assert view is not None
+    head = f'<svg class="chart" {view.group()} role="img" aria-label="{escape(alt)}">'
+    return Markup(head + drawing[drawing.index(">") + 1 :])
 
 
 def draw_histogram(axes: Any, cases: pd.DataFrame) -> None:
-    """Number of cases by band of bone age, girls beside boys; `cases` are those outside the locked test."""
+    """Number of cases by band of bone age, girls beside boys; the locked test, where it is among them, lighter."""
     top = max(20, int(np.ceil(cases["bone_age_months"].max() / 24)) * 2) if len(cases) else 20
     years = np.arange(0, top + 1)
     for offset, (label, is_male, colour, _) in zip((0.0, 0.44), SEXES, strict=True):
-        of_sex = cases.loc[cases["is_male"] == is_male, "bone_age_months"] / 12
-        counts = np.histogram(of_sex, years)[0]
-        axes.bar(years[:-1] + 0.06 + offset, counts, 0.42, align="edge", color=colour, label=f"{len(of_sex):,} {label}")
+        of_sex = cases[cases["is_male"] == is_male]
+        left, below = years[:-1] + 0.06 + offset, np.zeros(top, int)
+        for is_test, style in ((False, {"label": f"{len(of_sex):,} {label}"}), (True, {"alpha": 0.4})):
+            counts = np.histogram(of_sex.loc[of_sex["is_test"] == is_test, "bone_age_months"] / 12, years)[0]
+            axes.bar(left, counts, 0.42, below, align="edge", color=colour, **style)
+            below = counts
+    if cases["is_test"].any():
+        axes.bar(0, 0, color=GREY, alpha=0.4, label="lighter: locked test")
     axes.set(xlabel="bone age, years", ylabel="cases", xlim=(0, top), xticks=range(0, top + 1, BAND_MONTHS // 12))
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="x", visible=False)
@@ -108,7 +143,17 @@ def draw_label_check(axes: Any, cases: pd.DataFrame, check: LabelCheck, marked: 
     months, guess = cases["bone_age_months"].to_numpy(float) / 12, np.clip(check.estimate, 0, 240) / 12
     for label, is_male, colour, marker in SEXES:
         rows = is_known & (cases["is_male"] == is_male).to_numpy()
-        axes.scatter(months[rows], guess[rows], size, colour, marker=marker, alpha=0.6, linewidths=0, label=label)
+        axes.scatter(
+            months[rows],
+            guess[rows],
+            size,
+            colour,
+            marker=marker,
+            alpha=0.6,
+            linewidths=0,
+            label=label,
+            rasterized=len(cases) > MANY,
+        )
     if len(marked):
         style = {"facecolors": "none", "edgecolors": INK, "linewidths": 1.1, "label": "listed"}
         axes.scatter(months[marked], guess[marked], 60, **style)

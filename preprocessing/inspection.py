@@ -1,13 +1,11 @@
 """Pages about one file or one cohort: ``python -m preprocessing inspect``."""
 
-import base64
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
-from preprocessing import charts, overview
+from preprocessing import charts, overview, page
 from preprocessing.acquisition import STATISTICS, Styles, find_styles
 from preprocessing.cohort import MARKER, Cohort
 from preprocessing.inspection_sheets import cohort_sheet, course_sheet
@@ -23,6 +21,7 @@ NUM_LISTED = 12
 NUM_TYPICAL = 8
 """Pictures that show what an acquisition style looks like."""
 FORMATS = (".png", ".html")
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def inspect(
@@ -54,8 +53,8 @@ def inspect(
     if (path / MARKER).exists():
         cohort = Cohort.load(path)
         looked_at = look_at(cohort)
-        page = cohort_page(cohort, *looked_at).encode() if is_page else cohort_sheet(cohort, *looked_at)
-        write_atomic(written, page)
+        content = cohort_page(cohort, *looked_at).encode() if is_page else cohort_sheet(cohort, *looked_at)
+        write_atomic(written, content)
         return None
     if path.is_dir():
         raise StorageError(f"{path} must be a radiograph or a cohort; this folder has no {MARKER}. Prepare it first.")
@@ -74,12 +73,12 @@ def look_at(cohort: Cohort) -> tuple[LabelCheck | None, np.ndarray, Styles]:
 def course_page(course: Course) -> str:
     """The page about one file."""
     return (
-        _environment()
+        page.environment(TEMPLATES)
         .get_template("inspect_file.html")
         .render(
             course=course,
             measures=MEASURES,
-            pictures=[_embed(charts.encoded(panel.picture)) for panel in course.panels],
+            pictures=[page.embed(page.encoded(panel.picture)) for panel in course.panels],
         )
     )
 
@@ -89,7 +88,7 @@ def cohort_page(cohort: Cohort, check: LabelCheck | None, listed: np.ndarray, st
     is_open = ~cohort.cases["is_test"]
     groups = overview.groups(cohort)
     return (
-        _environment()
+        page.environment(TEMPLATES)
         .get_template("inspect_cohort.html")
         .render(
             cohort=cohort,
@@ -113,9 +112,20 @@ def cohort_page(cohort: Cohort, check: LabelCheck | None, listed: np.ndarray, st
             typical=[[_case(cohort, row) for row in style.rows[:NUM_TYPICAL]] for style in styles.styles],
             statistics=STATISTICS,
             charts={
-                "histogram": _chart(charts.draw_histogram, cohort.cases[is_open], size=(5.2, 3.0)),
-                "splits": _chart(charts.draw_splits, overview.splits(cohort), size=(5.2, 3.0)),
-                "labels": _chart(charts.draw_label_check, cohort.cases, check, listed, size=(4.6, 4.4))
+                "histogram": _chart(
+                    "Histogram of bone age by sex", charts.draw_histogram, cohort.cases[is_open], size=(5.2, 3.0)
+                ),
+                "splits": _chart(
+                    "Bone ages of folds and locked test", charts.draw_splits, overview.splits(cohort), size=(5.2, 3.0)
+                ),
+                "labels": _chart(
+                    "Out-of-fold estimate against label",
+                    charts.draw_label_check,
+                    cohort.cases,
+                    check,
+                    listed,
+                    size=(4.6, 4.4),
+                )
                 if check
                 else None,
             },
@@ -143,7 +153,7 @@ def _case(cohort: Cohort, row: int) -> dict[str, Any]:
     """A case as it is shown; without its label in the locked test."""
     case: dict[Any, Any] = cohort.cases.loc[row].to_dict()
     return {
-        "src": _embed(charts.encoded(cohort.pixels[row, 0])),
+        "src": page.embed(page.encoded(cohort.pixels[row, 0])),
         "case_id": case["case_id"],
         "sex": "boy" if case["is_male"] else "girl",
         "months": None if case["is_test"] else float(case["bone_age_months"]),
@@ -158,39 +168,7 @@ def _listed(cohort: Cohort, check: LabelCheck, row: int) -> dict[str, Any]:
     }
 
 
-def _chart(draw: Any, *values: Any, size: tuple[float, float]) -> str:
+def _chart(alt: str, draw: Any, *values: Any, size: tuple[float, float]) -> str:
     figure = charts.empty(*size)
     draw(charts.plain(figure.add_subplot()), *values)
-    return _embed(charts.png(figure))
-
-
-def _embed(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["count"] = lambda value: f"{value:,}"
-    environment.filters["months"] = lambda value: f"{value:.0f}"
-    environment.filters["percent"] = lambda value: f"{100 * value:.0f}\N{NO-BREAK SPACE}%"
-    environment.filters["signed"] = lambda value, digits=1: f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
-    environment.filters["short"] = in_short
-    environment.filters["years"] = in_years
-    return environment
-
-
-def in_short(value: float) -> str:
-    """A score as a person reads it: two digits after the point at most."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}".rstrip("0").rstrip(".")
-
-
-def in_years(months: float) -> str:
-    """Years and months, as bone ages are spoken of."""
-    years, rest = divmod(round(months), 12)
-    return f"{years} y {rest} m" if rest else f"{years} y"
+    return charts.svg(figure, alt)

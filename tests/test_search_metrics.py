@@ -1,0 +1,106 @@
+"""Figures of predictions, by hand where they can be counted."""
+
+import numpy as np
+import pytest
+
+from search.metrics import bootstrap_ci95, bootstrap_means, measure, median_ci95
+
+
+def one_hot(months: object) -> np.ndarray:
+    return np.eye(240, dtype=np.float32)[np.asarray(months, int)]
+
+
+def test_errors_are_counted_in_months() -> None:
+    actual_C, predicted_C = np.array([10.0, 20, 100, 150]), np.array([11.0, 18, 108, 171])
+    figures = measure(actual_C, predicted_C, np.array([True] * 4), one_hot(predicted_C))
+    assert figures["n"] == 4
+    assert figures["mae_months"] == 8
+    assert figures["median_absolute_error_months"] == 5
+    assert figures["bias_months"] == 7
+    assert figures["rmse_months"] == pytest.approx(np.sqrt((1 + 4 + 64 + 441) / 4), abs=1e-4)
+    assert figures["within_6_months"] == 0.5
+    assert figures["within_12_months"] == 0.75
+
+
+def test_every_figure_lies_within_its_interval() -> None:
+    rng = np.random.default_rng(0)
+    actual_C = rng.uniform(0, 200, 300)
+    predicted_C = actual_C + rng.normal(3, 10, 300)
+    figures = measure(actual_C, predicted_C, rng.random(300) < 0.5, one_hot(np.clip(predicted_C, 0, 239)))
+    names = {"mae_months": "mae", "rmse_months": "rmse", "bias_months": "bias", "within_6_months": "within_6"}
+    names |= {"median_absolute_error_months": "median_absolute_error", "top1_year": "top1_year"}
+    for name, interval in names.items():
+        low, high = figures[f"{interval}_ci95"]
+        assert low < figures[name] < high
+
+
+def test_the_rmse_has_the_interval_of_its_own_resamples() -> None:
+    error_C = np.random.default_rng(0).normal(size=50) * 9
+    actual_C = np.full(50, 100.0)
+    figures = measure(actual_C, actual_C + error_C, np.ones(50, bool), one_hot(actual_C))
+    rmse_R = np.sqrt(bootstrap_means(np.square(error_C)[None])[0])
+    np.testing.assert_allclose(figures["rmse_ci95"], np.percentile(rmse_R, [2.5, 97.5]), rtol=1e-2)
+
+
+def test_resamples_are_paired_between_rows() -> None:
+    values_C = np.random.default_rng(0).normal(size=40)
+    one, other = bootstrap_means(np.stack([values_C, values_C + 2]), num_resamples=50)
+    np.testing.assert_allclose(other - one, 2)
+
+
+def test_the_interval_of_the_median_holds_it_in_95_of_100_samples() -> None:
+    rng = np.random.default_rng(0)
+    bounds = np.array([median_ci95(rng.exponential(5, 80), num_resamples=300, seed=seed) for seed in range(100)])
+    assert 0.87 <= ((bounds[:, 0] <= 5 * np.log(2)) & (5 * np.log(2) <= bounds[:, 1])).mean() <= 0.99
+
+
+def test_an_error_of_exactly_12_months_is_within() -> None:
+    figures = measure(np.array([50.0]), np.array([62.0]), np.array([True]), one_hot([62]))
+    assert figures["within_12_months"] == 1
+
+
+def test_the_year_is_taken_from_the_distribution_summed_by_year() -> None:
+    distribution_CM = np.zeros((3, 240), np.float32)
+    distribution_CM[:, 131] = 0.3  # the likeliest month lies in year 10 ...
+    distribution_CM[:, 108:120] = 0.5 / 12  # ... the likeliest year is year 9 ...
+    distribution_CM[:, 36] = 0.2  # ... and year 3 is third
+    actual_C = np.array([119.0, 120.0, 36.0])
+    figures = measure(actual_C, actual_C, np.array([True] * 3), distribution_CM)
+    assert figures["top1_year"] == pytest.approx(1 / 3, abs=1e-4)
+    assert figures["top2_year"] == pytest.approx(2 / 3, abs=1e-4)
+
+
+def test_a_flat_distribution_is_right_no_more_often_than_a_guess() -> None:
+    actual_C = np.arange(0.0, 240.0, 12.0)
+    distribution_CM = np.full((20, 240), 1 / 240, np.float32)
+    figures = measure(actual_C, actual_C, np.ones(20, bool), distribution_CM)
+    assert figures["top1_year"] == pytest.approx(1 / 20)
+    assert figures["top2_year"] == pytest.approx(2 / 20)
+
+
+def test_groups_hold_every_case_once() -> None:
+    rng = np.random.default_rng(0)
+    actual_C, is_male_C = rng.uniform(0, 239, 50), rng.random(50) < 0.5
+    figures = measure(actual_C, actual_C + 1, is_male_C, one_hot(actual_C))
+    assert sum(group["n"] for group in figures["groups"]) == 50
+    assert {group["sex"] for group in figures["groups"]} == {"female", "male"}
+
+
+def test_no_case_is_an_error_not_a_nan() -> None:
+    empty = np.empty(0)
+    with pytest.raises(ValueError, match="1 case or more"):
+        measure(empty, empty, empty.astype(bool), np.empty((0, 240)))
+
+
+def test_the_interval_holds_the_mean_in_95_of_100_samples() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for seed in range(200):
+        low, high = bootstrap_ci95(rng.exponential(5, (1, 80)), num_resamples=400, seed=seed)[0]
+        hits += low <= 5 <= high
+    assert 0.88 <= hits / 200 <= 0.98
+
+
+def test_the_interval_is_the_same_twice() -> None:
+    values_KC = np.random.default_rng(0).normal(size=(2, 30_000))
+    assert bootstrap_ci95(values_KC, num_resamples=70) == bootstrap_ci95(values_KC, num_resamples=70)
