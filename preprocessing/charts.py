@@ -18,7 +18,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from preprocessing.outliers import LabelCheck
 from preprocessing.overview import BAND_MONTHS, Split
 
-INK, GREY, GRID = "#1c2430", "#6b7480", "#e3e6ea"
+INK, GREY, GRID, PAPER = "#1c2430", "#6b7480", "#e3e6ea", "#ffffff"
 FEMALE, MALE, ACCENT, WARM = "#b3541e", "#1f5f8b", "#0f766e", "#b3541e"
 SEXES = (("girls", False, FEMALE, "o"), ("boys", True, MALE, "^"))
 DPI = 200
@@ -31,6 +31,7 @@ _VARIABLES = {
     FEMALE: "var(--warm)",
     MALE: "var(--cool)",
     ACCENT: "var(--accent)",
+    PAPER: "var(--paper)",
 }
 """What each colour is called in the style sheet of ``page.html``."""
 

@@ -1,4 +1,4 @@
-"""Command line of the second stage: ``python -m search run|resume|status``."""
+"""Command line of the second stage: ``python -m search run|resume|status|report``."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ from preprocessing.storage import StorageError
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; a wrong input gives one sentence and exit status 2, an interrupted study status 130."""
     options = _parser().parse_args(arguments)
-    if options.run is not _status:
+    if options.run in (_run, _resume):
         environment.prepare(own_ray=not options.address)
     try:
         return int(options.run(options))
@@ -52,6 +52,12 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="one line a trial: state, folds done, error")
     status.add_argument("study")
     status.set_defaults(run=_status)
+
+    report = commands.add_parser("report", help="one page and CSV tables about a study, also while it runs")
+    report.add_argument("study")
+    report.add_argument("--out", help="folder to write to (default STUDY/report)")
+    report.add_argument("--cohort", help="where the study's cohort is now, for pictures, when it was moved")
+    report.set_defaults(run=_report)
     return parser
 
 
@@ -123,6 +129,15 @@ def _status(options: argparse.Namespace) -> int:
         folds = [record["mae_months"] for i in range(num_folds) if (record := read_fold(folder, i))]
         errors = " ".join(f"{mae:6.2f}" for mae in folds)
         print(f"{outcome['number']:4d}  {outcome['state']:8s}  {errors:24s} {outcome.get('reason', '')}")
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from preprocessing.storage import as_path
+    from search.report import report
+
+    out = as_path(options.out) if options.out else as_path(options.study) / "report"
+    print(f"written: {report(options.study, cohort=options.cohort).write(out)}")
     return 0
 
 
