@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.evaluate import bootstrap_ci95
 from preprocessing.cohort import Cohort
+from search.metrics import bootstrap_ci95
 from search.model import BIN_MONTHS, load_model
-from search.train import predict
+from search.predict import predict
 from search.trial import FinishedTrial, all_outcomes, finished_trials
 
 RESERVE_S = 120

@@ -113,7 +113,7 @@ def read_case_errors(folder: AnyPath, fold: int) -> np.ndarray:
     """``(N,)`` float64 absolute out-of-fold errors of a finished fold, in months, in the cohort's order."""
     with (folder / f"fold_{fold}.parquet").open("rb") as file:
         table = pd.read_parquet(file, columns=["bone_age_months", "predicted_months"])
-    return np.abs(table["predicted_months"] - table["bone_age_months"]).to_numpy(np.float64)
+    return np.abs((table["predicted_months"] - table["bone_age_months"]).to_numpy(np.float64))
 
 
 def best_complete(trials: Sequence[Progress], count: int) -> list[Progress]:
