@@ -96,7 +96,7 @@ def find(image_HW: np.ndarray, segment: Segmenter) -> Hand | None:
         hand=(whole.hand, closer.maps.hand),
         inverted=(whole.inverted, closer.maps.inverted),
         others=others / float(largest.sum()),
-        whole=shown,
+        whole=np.rint(shown).astype(np.uint8),
         to_whole=to_square,
     )
 

@@ -15,7 +15,7 @@ import pandas as pd
 from preprocessing.hand import Hand
 from preprocessing.radiograph import RadiographError
 from preprocessing.recipe import Recipe
-from preprocessing.segmenter import Segmenter, stretch
+from preprocessing.segmenter import Segmenter, stretched
 from preprocessing.source import IMAGE_SUFFIXES
 from preprocessing.standardize import Reader
 
@@ -95,7 +95,7 @@ def _tile(image_HW: np.ndarray, hand: Hand | None) -> np.ndarray:
     """The picture with the mask's outline and the axis, small."""
     scale = _TILE / max(image_HW.shape)
     size = (max(1, int(image_HW.shape[1] * scale)), max(1, int(image_HW.shape[0] * scale)))
-    small = cv2.cvtColor(stretch(cv2.resize(image_HW, size, interpolation=cv2.INTER_AREA)), cv2.COLOR_GRAY2BGR)
+    small = cv2.cvtColor(stretched(cv2.resize(image_HW, size, interpolation=cv2.INTER_AREA)), cv2.COLOR_GRAY2BGR)
     if hand is not None:
         mask = cv2.resize(hand.mask(image_HW.shape).astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA)
         outline, _ = cv2.findContours((mask > 127).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)

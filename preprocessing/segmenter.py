@@ -66,7 +66,7 @@ def build() -> nn.Module:
 
 
 def network_input(square_BHW: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """Turn uint8 pictures into what the network reads: ``(B, 1, H, W)`` float32 about 0."""
+    """Turn pictures with levels of 0..255 into what the network reads: ``(B, 1, H, W)`` float32 about 0."""
     pixels = torch.as_tensor(square_BHW)[:, None].to(torch.float32)
     return (pixels - 96.0) / 64.0
 
@@ -94,7 +94,7 @@ class Segmenter:
         picture, and training and serving must see the same pixels.
 
         Args:
-            square_HW: ``(SIDE, SIDE)`` uint8.
+            square_HW: ``(SIDE, SIDE)``, as `stretch` returns it.
         """
         with torch.inference_mode():
             pixels = network_input(square_HW[None]).contiguous(memory_format=torch.channels_last)
@@ -111,18 +111,26 @@ class Segmenter:
 def stretch(image_HW: np.ndarray) -> np.ndarray:
     """Spread the grey levels of a picture between its 0.5 and 99.5 percentile over 0..255, as the network expects.
 
+    They are not rounded: copies of a picture at another depth would then differ by whole levels here and there, and the
+    hand would lie elsewhere by enough to show.
+
     Args:
         image_HW: ``(H, W)``, any depth; a constant picture becomes 0.
 
     Returns:
-        ``(H, W)`` uint8.
+        ``(H, W)`` float32.
     """
     low, high = np.percentile(image_HW[::2, ::2], (0.5, 99.5))
     if high <= low:
         low, high = float(image_HW.min()), float(image_HW.max())
     scale = 255 / max(high - low, 1e-6)
     levels = (image_HW.astype(np.float32) - np.float32(low)) * np.float32(scale)
-    return np.rint(np.clip(levels, 0, 255)).astype(np.uint8)
+    return np.clip(levels, 0, 255)
+
+
+def stretched(image_HW: np.ndarray) -> np.ndarray:
+    """As `stretch`, rounded to uint8: to be looked at or kept."""
+    return np.rint(stretch(image_HW)).astype(np.uint8)
 
 
 def letterbox(image_HW: np.ndarray, side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:

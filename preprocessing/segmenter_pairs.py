@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from preprocessing.pose import Pose
-from preprocessing.segmenter import SIDE, Segmenter, letterbox, stretch
+from preprocessing.segmenter import SIDE, Segmenter, letterbox, stretch, stretched
 
 IMAGE_SIDE = 320
 """Longest side of the pictures kept in memory, in pixels: finer than the network sees."""
@@ -91,7 +91,7 @@ def read_pairs(images: Path, masks: Path) -> list[Pair]:
 
 def reduced(image: np.ndarray, mask: np.ndarray, pose: Pose | None) -> Pair:
     scale = min(1.0, IMAGE_SIDE / max(image.shape))
-    image = stretch(image)  # a film of few grey levels would drown in the noise that samples add
+    image = stretched(image)  # a film of few grey levels would drown in the noise that samples add
     if scale < 1:
         size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
@@ -105,7 +105,7 @@ def overlap(segment: Segmenter, pairs: list[Pair]) -> Overlap:
     jaccard, dice = [], []
     for pair in pairs:
         square, affine = letterbox(stretch(pair.image_HW))
-        found = segment(np.rint(square).astype(np.uint8)).mask_HW > 0.5
+        found = segment(square).mask_HW > 0.5
         given = cv2.warpAffine(pair.mask_HW, affine, (SIDE, SIDE), flags=cv2.INTER_LINEAR) > 127
         both, either = float((found & given).sum()), float((found | given).sum())
         jaccard.append(both / max(either, 1.0))

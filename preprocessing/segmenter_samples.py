@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from preprocessing.pose import Pose
-from preprocessing.segmenter import SIDE, stretch
+from preprocessing.segmenter import SIDE, stretched
 from preprocessing.segmenter_pairs import Pair
 
 DrawWrong = Callable[[np.random.Generator], np.ndarray]
@@ -51,7 +51,7 @@ def draw_sample(pairs: list[Pair], draw_wrong: DrawWrong, rng: np.random.Generat
         mask, coordinates = np.zeros((SIDE, SIDE), np.float32), np.zeros((SIDE, SIDE, 2), np.float32)
         has_pose, is_hand = False, False
         if rng.uniform() < 0.5:
-            return Sample(stretch(image), mask, coordinates, has_pose, is_hand, False)
+            return Sample(stretched(image), mask, coordinates, has_pose, is_hand, False)
     else:
         pair = pairs[rng.integers(len(pairs))]
         image, mask, coordinates = _view(pair, rng)
@@ -62,7 +62,7 @@ def draw_sample(pairs: list[Pair], draw_wrong: DrawWrong, rng: np.random.Generat
     image, mask = _film(image, mask, rng)
     is_inverted = bool(rng.uniform() < _INVERTED)
     grey = _digitise(1 - image if is_inverted else image, rng)
-    return Sample(stretch(grey), mask, coordinates, has_pose, is_hand, is_inverted)
+    return Sample(stretched(grey), mask, coordinates, has_pose, is_hand, is_inverted)
 
 
 def _view(pair: Pair, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from preprocessing.quality import Finding, header_findings
 from preprocessing.radiograph import RadiographError
 from preprocessing.raster import MAGIC
 from preprocessing.recipe import VIEWS, Recipe
-from preprocessing.segmenter import SIDE, Segmenter, letterbox, stretch
+from preprocessing.segmenter import SIDE, Segmenter, letterbox, stretch, stretched
 from preprocessing.standardize import Look, Reader
 from preprocessing.storage import sha256_file
 
@@ -191,16 +191,16 @@ def _looks(look: Look, reader: Reader) -> list[Panel]:
         return []
     square, to_square = letterbox(look.image_HW)
     maps, hand = reader.segment(stretch(square)), look.hand
-    first, to_shown = canvas(stretch(square), SHOWN_PX)
+    first, to_shown = canvas(stretched(square), SHOWN_PX)
     draw_outline(first, maps.mask_HW, to_shown)
     words = f"hand {maps.hand:.2f}, dark bones {maps.inverted:.2f}"
     if hand is None:
         return [Panel("first look", f"{words}; nothing is shaped like a hand", first)]
     draw_axes(first, hand.first, compose(to_shown, to_square))
     window = window_matrix(hand.last, SIDE)
-    second, to_shown = canvas(stretch(warp(look.image_HW, window, SIDE)), SHOWN_PX)
+    second, to_shown = canvas(stretched(warp(look.image_HW, window, SIDE)), SHOWN_PX)
     _draw_hand(second, hand, compose(to_shown, window))
-    whole, to_shown = canvas(stretch(look.image_HW), SHOWN_PX)
+    whole, to_shown = canvas(stretched(look.image_HW), SHOWN_PX)
     _draw_hand(whole, hand, to_shown)
     side = "left hand" if hand.pose.is_left else "right hand, or mirrored"
     turned = f"{hand.pose.rotation:+.0f}°".replace("-", "\N{MINUS SIGN}")

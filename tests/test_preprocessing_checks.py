@@ -80,7 +80,7 @@ def test_a_mirrored_hand_is_repaired_to_the_same_pixels(seed: int) -> None:
     aligned = reader(views=("crop",), align=True)
     reading = aligned.read(png(mirrored))
     assert ("right_hand", "repaired") in {(finding.code, finding.action) for finding in reading.findings}
-    assert likeness(aligned.read(png(image)).pixels, reading.pixels) > 0.97
+    assert likeness(aligned.read(png(image)).pixels, reading.pixels) > 0.9
 
 
 def test_a_lying_hand_is_reported() -> None:
