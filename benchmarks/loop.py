@@ -26,9 +26,11 @@ from preprocessing.phantom import write_phantoms
 from preprocessing.prepare import prepare
 from preprocessing.recipe import Recipe
 from preprocessing.sources import read_rsna
-from search.learner import Batch, Learner
+from search.learner import trunk
+from search.losses import loss
 from search.model import BoneAgeNet
 from search.numerics import Numerics, device_name
+from search.optimize import make_optimizer
 from search.precision import choose_numerics
 from search.space import TrialConfig
 from search.train import train_fold
@@ -49,15 +51,24 @@ def trial_rate(config: TrialConfig, cohort: Cohort, device: str, numerics: Numer
 
 def bare_rate(config: TrialConfig, num_steps: int, size: int, device: str, numerics: Numerics) -> float:
     """Images per second of the loop with nothing around it."""
-    learner = Learner(BoneAgeNet(config), config, numerics, device, num_steps, frozen_steps=0)
-    batch = Batch(
-        torch.randint(0, 255, (config.batch_size, size, size), dtype=torch.uint8, device=device),
-        torch.arange(config.batch_size, device=device) % 2 == 0,
-        torch.linspace(20, 200, config.batch_size, device=device),
-    )
+    layout = torch.channels_last if numerics.channels_last else torch.contiguous_format
+    model = BoneAgeNet(config).to(device).to(memory_format=layout).train()
+    if numerics.compiled:
+        trunk(model).compile()
+    optimizer = make_optimizer(model, config)
+    scaler = torch.amp.GradScaler(torch.device(device).type, enabled=numerics.precision == "fp16")
+    images = torch.randint(0, 255, (config.batch_size, size, size), dtype=torch.uint8, device=device)
+    is_male = torch.arange(config.batch_size, device=device) % 2 == 0
+    months = torch.linspace(20, 200, config.batch_size, device=device)
     start = time.perf_counter()
-    for step in range(1, num_steps + 1):
-        value = learner.step(batch, step)
+    for _ in range(num_steps):
+        with numerics.autocast(device):
+            logits = model(images, is_male)
+        value = loss(logits, months, config)
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(value).backward()
+        scaler.step(optimizer)
+        scaler.update()
     float(value)  # waits for the device
     return config.batch_size * num_steps / (time.perf_counter() - start)
 

@@ -1,0 +1,101 @@
+"""In which precision a trial computes: measured once, kept with the trial, or fixed."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from preprocessing.cohort import Cohort
+from preprocessing.storage import read_json, write_json
+from search import precision
+from search.numerics import Numerics, available
+from search.precision import choose_numerics, trial_numerics
+from search.space import TrialConfig
+from search.trial import read_fold, run_trial
+
+TINY = TrialConfig(backbone="test_resnet", sex_features=4, batch_size=8, max_images_seen=80)
+LONG = {"num_steps": 1000, "num_folds": 3}
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> None:
+    """Make the clock say what a step takes."""
+    monkeypatch.setattr(precision, "available", lambda device: ["fp32", "bf16", "fp16"])
+    monkeypatch.setattr(
+        precision, "_time_steps", lambda config, numerics, *rest: (1.0, seconds[precision._name(numerics)])
+    )
+
+
+@pytest.mark.parametrize(
+    ("bf16", "fp16", "first", "expected"),
+    [
+        (2.0, 2.0, 2.0, Numerics("fp32")),
+        (0.95, 0.95, 0.95, Numerics("fp32")),  # within what other work on the machine changes
+        (0.5, 0.48, 0.6, Numerics("bf16")),
+        (0.5, 0.3, 0.2, Numerics("fp16", channels_last=False)),
+    ],
+)
+def test_what_is_clearly_faster_is_chosen(
+    bf16: float, fp16: float, first: float, expected: Numerics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = {"fp32, channels last": 1.0, "bf16, channels last": bf16, "fp16, channels last": fp16}
+    pretend(monkeypatch, times | {f"{name}, channels first": first for name in ("fp32", "bf16", "fp16")})
+    assert choose_numerics(TINY, 64, "cpu", **LONG)[0] == expected
+
+
+def test_a_real_measurement_chooses_what_this_machine_has_and_leaves_random_numbers_alone() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    numerics, seconds = choose_numerics(TINY, 64, "cpu", **LONG)
+    assert numerics.precision in available("cpu")
+    assert len(seconds) == len(available("cpu")) + 1
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_trial_keeps_its_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(
+        monkeypatch,
+        dict.fromkeys(["bf16, channels first", "fp16, channels last", "fp32, channels last"], 1.0)
+        | {"bf16, channels last": 0.5},
+    )
+    first = trial_numerics(tmp_path, TINY, 64, "cpu", **LONG)
+    pretend(monkeypatch, {})  # a second measurement would fail
+    assert trial_numerics(tmp_path, TINY, 64, "cpu", **LONG) == first == Numerics("bf16")
+    assert read_json(tmp_path / "precision.json")["cpu"]["seconds_per_step"]["bf16, channels last"] == 0.5
+
+
+@pytest.mark.parametrize("fixed", ["fp32", "bf16"])
+def test_a_precision_that_is_fixed_is_not_measured(fixed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, {})
+    assert trial_numerics(tmp_path, replace(TINY, precision=fixed), 64, "cpu", **LONG) == Numerics(fixed)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_short_training_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, {})
+    assert trial_numerics(tmp_path, TINY, 64, "cpu", num_steps=300, num_folds=3) == Numerics()
+
+
+def test_half_precision_without_a_gpu_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"needs a CUDA device, got 'cpu'\. Choose"):
+        trial_numerics(tmp_path, replace(TINY, precision="fp16"), 64, "cpu", **LONG)
+
+
+def test_the_fold_s_record_says_how_it_was_computed(cohort: Cohort, tmp_path: Path) -> None:
+    numerics = {"precision": "bf16", "channels_last": False, "compiled": False}
+    write_json(tmp_path / "precision.json", {"cpu": {"numerics": numerics}})
+    run_trial(tmp_path, TINY, cohort)
+    record = read_fold(tmp_path, 2)
+    assert record is not None
+    run = record["run"]
+    assert set(run) == {
+        "precision",
+        "accumulate",
+        "device",
+        "channels_last",
+        "compiled",
+        "seconds",
+        "images_per_second",
+    }
+    assert numerics.items() <= run.items()
+    assert run["images_per_second"] > 0
