@@ -26,8 +26,6 @@ from preprocessing.phantom import write_phantoms
 from preprocessing.prepare import prepare
 from preprocessing.recipe import Recipe
 from preprocessing.sources import read_rsna
-from search.learner import trunk
-from search.losses import loss
 from search.model import BoneAgeNet
 from search.numerics import Numerics, device_name
 from search.optimize import make_optimizer
@@ -53,23 +51,21 @@ def bare_rate(config: TrialConfig, num_steps: int, size: int, device: str, numer
     """Images per second of the loop with nothing around it."""
     layout = torch.channels_last if numerics.channels_last else torch.contiguous_format
     model = BoneAgeNet(config).to(device).to(memory_format=layout).train()
-    if numerics.compiled:
-        trunk(model).compile()
+    training_loss = torch.compile(model.training_loss) if numerics.compiled else model.training_loss
     optimizer = make_optimizer(model, config)
     scaler = torch.amp.GradScaler(torch.device(device).type, enabled=numerics.precision == "fp16")
     images = torch.randint(0, 255, (config.batch_size, size, size), dtype=torch.uint8, device=device)
-    is_male = torch.arange(config.batch_size, device=device) % 2 == 0
+    sex = torch.arange(config.batch_size, device=device) % 2 * 2.0 - 1
     months = torch.linspace(20, 200, config.batch_size, device=device)
     start = time.perf_counter()
     for _ in range(num_steps):
         with numerics.autocast(device):
-            logits = model(images, is_male)
-        value = loss(logits, months, config)
+            value = training_loss(images, sex, months, config)
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(value).backward()
         scaler.step(optimizer)
         scaler.update()
-    float(value)  # waits for the device
+    value.item()  # waits for the device
     return config.batch_size * num_steps / (time.perf_counter() - start)
 
 

@@ -17,7 +17,9 @@ from preprocessing.storage import AnyPath, is_local, read_json, write_atomic, wr
 
 FORMAT = b"carpal-checkpoint-1"
 SECONDS = 60.0
-"""Longest time between two checkpoints, if writing one takes less than a twentieth of it."""
+"""Longest time between two checkpoints, where writing one takes less than a twentieth of it."""
+SHARE = 0.05
+"""Share of the time that may go into writing checkpoints: large networks on slow disks get fewer of them."""
 DEATHS = 2
 """Workers killed at one and the same checkpoint that are taken for a lack of memory: the system gives no reason."""
 
@@ -34,7 +36,7 @@ class FoldCheckpoint:
         """
         self._path, self._key = path, key
         self._attempt = path.with_name(f"{path.name.removesuffix('.checkpoint')}.attempt.json")
-        self._due = time.monotonic() + SECONDS
+        self._written, self._cost = time.monotonic(), 0.0
         self._step = 0
 
     def load(self, device: str) -> tuple[dict[str, Any] | None, str]:
@@ -59,13 +61,13 @@ class FoldCheckpoint:
         write_atomic(self._path, b"\n".join([head, payload]))
         self._step = step
         self._write_attempt(deaths=0, parts=parts)
-        now = time.monotonic()
-        self._due = now + max(SECONDS, 20 * (now - start))
+        self._written = time.monotonic()
+        self._cost = self._written - start
 
-    @property
-    def is_due(self) -> bool:
-        """Whether the last one was written too long ago."""
-        return time.monotonic() > self._due
+    def is_wanted(self, *, is_measured: bool) -> bool:
+        """Whether to write one now: after a measurement, or when the last one is old, and never for too much time."""
+        age = time.monotonic() - self._written
+        return age >= self._cost / SHARE and (is_measured or age > SECONDS)
 
     def begin(self, step: int, parts: int) -> tuple[int, bool]:
         """Note that a worker begins at a step.

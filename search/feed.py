@@ -27,7 +27,8 @@ class Feed:
 
     pixels_NHW: np.ndarray
     """uint8, of all cases, on disk."""
-    is_male_N: np.ndarray
+    sex_N: np.ndarray
+    """float32, `sex_codes`."""
     months_N: np.ndarray
     """float32."""
     rows: np.ndarray
@@ -61,16 +62,16 @@ class Feed:
 
     def _paint(self, epoch: int, rows: np.ndarray) -> tuple[Batch, list[Pose]]:
         images_BHW, poses = self.augment.paint(self.pixels_NHW[rows], rows, epoch)
-        batch = Batch(*map(torch.from_numpy, (images_BHW, self.is_male_N[rows], self.months_N[rows])))
+        batch = Batch(*map(torch.from_numpy, (images_BHW, self.sex_N[rows], self.months_N[rows])))
         if torch.device(self.device).type == "cuda":
-            batch = Batch(batch.images_BHW.pin_memory(), batch.is_male_B.pin_memory(), batch.months_B.pin_memory())
+            batch = Batch(batch.images_BHW.pin_memory(), batch.sex_B.pin_memory(), batch.months_B.pin_memory())
         return batch, poses
 
     def _to_device(self, batch: Batch, poses: list[Pose]) -> Batch:
-        images, is_male, months = (
-            tensor.to(self.device, non_blocking=True) for tensor in (batch.images_BHW, batch.is_male_B, batch.months_B)
+        images, sex, months = (
+            tensor.to(self.device, non_blocking=True) for tensor in (batch.images_BHW, batch.sex_B, batch.months_B)
         )
-        return Batch(self.augment.place(images, poses), is_male, months)
+        return Batch(self.augment.place(images, poses), sex, months)
 
 
 def batch_rows(rows: np.ndarray, batch_size: int, rng: np.random.Generator) -> Iterator[tuple[int, np.ndarray]]:

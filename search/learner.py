@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from search.losses import loss
 from search.memory import is_out_of_memory, micro_batch, more_parts
 from search.model import BoneAgeNet
 from search.numerics import Numerics
@@ -26,14 +25,14 @@ class Batch:
 
     images_BHW: Tensor
     """uint8."""
-    is_male_B: Tensor
-    """bool."""
+    sex_B: Tensor
+    """float32: +1 male, -1 female, 0 unknown."""
     months_B: Tensor
     """float32."""
 
     def part(self, rows: slice) -> "Batch":
         """Some of it, without copying."""
-        return Batch(self.images_BHW[rows], self.is_male_B[rows], self.months_B[rows])
+        return Batch(self.images_BHW[rows], self.sex_B[rows], self.months_B[rows])
 
 
 class Learner:
@@ -70,8 +69,9 @@ class Learner:
         self._optimizer = make_optimizer(self.model, config)
         self._scaler = torch.amp.GradScaler(torch.device(device).type, enabled=numerics.precision == "fp16")
         self._is_frozen: bool | None = None
+        self._training_loss = self.model.training_loss
         if numerics.compiled:
-            trunk(self.model).compile()
+            self._training_loss = torch.compile(self.model.training_loss)
 
     @property
     def kept(self) -> BoneAgeNet:
@@ -130,9 +130,9 @@ class Learner:
         self.model.train()
         is_frozen = number <= self._frozen_steps
         if is_frozen:
-            trunk(self.model).eval()
+            self.model.trunk.eval()
         if is_frozen != self._is_frozen:
-            for parameter in trunk(self.model).parameters():
+            for parameter in self.model.trunk.parameters():
                 parameter.requires_grad_(not is_frozen)
             self._is_frozen = is_frozen
 
@@ -156,8 +156,7 @@ class Learner:
 
     def _loss(self, part: Batch) -> Tensor:
         with self._numerics.autocast(self._device):
-            logits = self.model(part.images_BHW, part.is_male_B)
-        return loss(logits, part.months_B, self._config)
+            return self._training_loss(part.images_BHW, part.sex_B, part.months_B, self._config)
 
     def _shrink(self, count: int, number: int) -> None:
         before = micro_batch(count, self.parts)
@@ -169,8 +168,3 @@ class Learner:
             f"Memory ran out at step {number} with {before} images at a time; "
             f"it goes on with {micro_batch(count, self.parts)}, the batch in {self.parts} parts."
         )
-
-
-def trunk(model: BoneAgeNet) -> nn.Module:
-    """The part of the network that `frozen_epochs` leaves alone."""
-    return model.backbone

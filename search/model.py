@@ -3,6 +3,7 @@
 Shape letters: B batch, H height, W width, F features, M monthly bins.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,24 @@ class BoneAgeNet(nn.Module):
             if config.head == "bins":
                 self.head.bias.copy_(-0.5 * ((self.months_M - self.label_mean) / self.label_sd) ** 2)
 
+    @property
+    def trunk(self) -> nn.Module:
+        """The part that can be frozen."""
+        return self.backbone
+
+    def training_loss(self, image_BHW: Tensor, sex_B: Tensor, months_B: Tensor, config: TrialConfig) -> Tensor:
+        """Everything that this network learns by, weighted: a scalar, mean over the batch.
+
+        Args:
+            image_BHW: ``(B, H, W)`` uint8.
+            sex_B: ``(B,)`` float32, `sex_codes`.
+            months_B: ``(B,)`` float32 reference bone age, in months.
+            config: Of this network.
+        """
+        from search.losses import loss
+
+        return loss(self(image_BHW, sex_B), months_B, config)
+
     def features(self, image_BHW: Tensor) -> Tensor:
         """Pooled image features, ``(B, F)``, of raw uint8 grey levels ``(B, H, W)``."""
         scaled = (image_BHW.unsqueeze(1).to(self.head.weight.dtype) - 64.0) / 64.0
@@ -65,20 +84,26 @@ class BoneAgeNet(nn.Module):
 
         Args:
             image_BHW: ``(B, H, W)`` uint8, as `preprocessing.standardize` returns it.
-            is_male_B: ``(B,)`` bool.
+            is_male_B: ``(B,)`` bool, or `sex_codes` of it.
 
         Returns:
             ``(B, 240)`` float32 logits over months; their softmax is the distribution.
         """
         features = self.features(image_BHW).float()
         with torch.autocast(image_BHW.device.type, enabled=False):
-            sex = self.sex(is_male_B.to(features.dtype).unsqueeze(1) * 2 - 1)
+            code_B = is_male_B.float() * 2 - 1 if is_male_B.dtype == torch.bool else is_male_B
+            sex = self.sex(code_B.to(features.dtype).unsqueeze(1))
             out = self.head(torch.cat([features, sex], dim=1))
             if self.head_kind == "bins":
                 return out
             mean = self.label_mean + self.label_sd * out[:, :1]
             width = 4.0 + nn.functional.softplus(out[:, 1:] + 2.0) * 8.0  # months; 4 keeps a bin from taking it all
             return -0.5 * ((self.months_M - mean) / width) ** 2
+
+
+def sex_codes(is_male_N: Iterable[bool]) -> np.ndarray:
+    """The sex as the network takes it: ``(N,)`` float32, +1 male, -1 female."""
+    return np.where(np.asarray(is_male_N, bool), 1, -1).astype(np.float32)
 
 
 def expected_months(logits_BM: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ class Numerics:
     channels_last: bool = True
     """Whether the channels of a pixel lie side by side in memory."""
     compiled: bool = False
-    """Whether the trunk is compiled (torch.compile)."""
+    """Whether forward pass and loss are compiled (torch.compile)."""
 
     def autocast(self, device: str) -> torch.autocast:
         """The context of a forward pass."""

@@ -113,8 +113,8 @@ def _time_steps(config: TrialConfig, numerics: Numerics, size: int, device: str)
         torch.manual_seed(0)
         learner = Learner(BoneAgeNet(config), config, numerics, device, num_steps=1, frozen_steps=0)
         images = torch.randint(0, 256, (config.batch_size, size, size), dtype=torch.uint8)
-        is_male, months = torch.arange(config.batch_size) % 2 == 0, torch.linspace(20, 200, config.batch_size)
-        batch = Batch(images.to(device), is_male.to(device), months.to(device))
+        sex, months = torch.arange(config.batch_size) % 2 * 2.0 - 1, torch.linspace(20, 200, config.batch_size)
+        batch = Batch(images.to(device), sex.to(device), months.to(device))
         times = []
         for _ in range(1 + TIMED_STEPS):
             start = time.perf_counter()

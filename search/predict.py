@@ -13,15 +13,13 @@ BATCH = 64
 
 
 @torch.inference_mode()
-def predict(
-    model: BoneAgeNet, pixels_NSS: np.ndarray, is_male_N: np.ndarray, rows: np.ndarray, device: str
-) -> np.ndarray:
+def predict(model: BoneAgeNet, pixels_NSS: np.ndarray, sex_N: np.ndarray, rows: np.ndarray, device: str) -> np.ndarray:
     """Predict some cases in full precision: float32, without a GPU's shortened products, uncompiled.
 
     Args:
         model: Trained on the view that `pixels_NSS` shows.
         pixels_NSS: ``(N, S, S)`` uint8, the view's pictures of all cases.
-        is_male_N: ``(N,)`` bool.
+        sex_N: ``(N,)`` float32, `sex_codes`.
         rows: Which cases.
         device: Where.
 
@@ -39,7 +37,7 @@ def predict(
             batch = rows[start : start + size]
             try:
                 images = torch.from_numpy(np.ascontiguousarray(pixels_NSS[batch])).to(device)
-                logits = model(images, torch.from_numpy(is_male_N[batch]).to(device))
+                logits = model(images, torch.from_numpy(sex_N[batch]).to(device))
                 parts.append(logits.softmax(dim=1).cpu().numpy())
             except (RuntimeError, MemoryError) as error:
                 if size == 1 or not is_out_of_memory(error):

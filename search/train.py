@@ -21,7 +21,7 @@ from search.feed import Feed
 from search.learner import Learner
 from search.memory import TrainingError as TrainingError
 from search.memory import is_out_of_memory, micro_batch, more_parts
-from search.model import BIN_MONTHS, BoneAgeNet
+from search.model import BIN_MONTHS, BoneAgeNet, sex_codes
 from search.numerics import Numerics, device_name, fixed
 from search.predict import predict
 from search.space import TrialConfig
@@ -124,7 +124,7 @@ def train_fold(
         fold: Which fold is left out and predicted.
         device: ``cpu`` or a CUDA device.
         report: Called with each measurement, at the shares `MEASURE_AT` of the training.
-        checkpoint: File that the training state is kept in, written before each report and every minute. A training
+        checkpoint: File that the training state is kept in, written before the reports and every minute. A training
             that finds one of its own goes on from it. It is left in place: it goes when the fold is stored.
         replay: Called with the measurements that a checkpoint brings along.
         numerics: Precision; None: the configuration's, and float32 for ``auto``.
@@ -165,7 +165,7 @@ def _train(
 ) -> TrainedFold:
     rows, pixels = cohort.train_rows(fold), cohort.view(config.view)
     months = cohort.cases["bone_age_months"].to_numpy(np.float32)
-    is_male = cohort.cases["is_male"].to_numpy(bool)
+    sex = sex_codes(cohort.cases["is_male"])
     seed = config.seed * 1009 + fold  # every fold starts from weights and an order of its own
     torch.manual_seed(seed)
     model = BoneAgeNet(config, float(months[rows].mean()), float(months[rows].std()))
@@ -174,7 +174,7 @@ def _train(
     learner = Learner(model, config, numerics, device, num_steps, frozen_steps)
     learner.parts = min(max(learner.parts, parts), batch_size)
     augment = Augmentation(config.augmentation, seed, device, config.warp_on)
-    feed = Feed(pixels, is_male, months, rows, batch_size, seed, augment, device)
+    feed = Feed(pixels, sex, months, rows, batch_size, seed, augment, device)
     progress = _begin(learner, saved, device, batch_size)
     for measurement in progress.history:
         replay(measurement)
@@ -191,14 +191,15 @@ def _train(
             progress.step = step
             if saved and learner.parts > parts_before:
                 saved.narrow(learner.parts)
-            is_measured, is_due = step in measure_steps, saved is not None and saved.is_due
-            if is_measured or is_due or step % CHECK_STEPS == 0:
+            is_measured = step in measure_steps
+            is_kept = saved is not None and step < num_steps and saved.is_wanted(is_measured=is_measured)
+            if is_measured or is_kept or step % CHECK_STEPS == 0:
                 progress.losses += _read_losses(pending, step, num_steps, fold)
             if is_measured:
                 measured = cohort.fold_rows(fold)
                 if step < num_steps:
                     measured = measured[:: math.ceil(len(measured) / GLANCE_CASES)]
-                probabilities = predict(learner.kept, pixels, is_male, measured, device)
+                probabilities = predict(learner.kept, pixels, sex, measured, device)
                 error = np.abs(probabilities @ BIN_MONTHS - months[measured])
                 if not np.isfinite(error).all():
                     raise TrainingError(
@@ -212,10 +213,15 @@ def _train(
                 progress.losses.clear()
                 learner.notes.clear()
             progress.seconds = before + time.perf_counter() - start
-            if saved and step < num_steps and (is_measured or is_due):
+            if saved and is_kept:
                 saved.save(_state(learner, progress, device), step, learner.parts)
             if is_measured:
-                report(progress.history[-1])
+                try:
+                    report(progress.history[-1])
+                except BaseException:  # stopped in good order: what is to go on later, goes on from here
+                    if saved and not is_kept and step < num_steps:
+                        saved.save(_state(learner, progress, device), step, learner.parts)
+                    raise
     run = Run(
         precision=numerics.precision,
         accumulate=learner.parts,

@@ -12,7 +12,6 @@ import torch
 
 from preprocessing.cohort import Cohort
 from preprocessing.storage import as_path, read_json
-from search import checkpoint as checkpoint_module
 from search.checkpoint import FoldCheckpoint
 from search.space import TrialConfig
 from search.train import Measurement, TrainedFold, train_fold
@@ -70,8 +69,7 @@ def test_an_interrupted_fold_ends_with_the_same_weights(
 def test_a_fold_cut_between_measurements_ends_with_the_same_weights(
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint_module, "SECONDS", 0.0)  # a checkpoint each step
-    monkeypatch.setattr(FoldCheckpoint, "is_due", property(lambda self: True))
+    monkeypatch.setattr(FoldCheckpoint, "is_wanted", lambda self, is_measured: True)  # a checkpoint each step
     path = tmp_path / "fold_0.checkpoint"
     save, calls = FoldCheckpoint.save, iter(range(100))
 
@@ -110,6 +108,17 @@ def test_a_checkpoint_of_another_configuration_is_left_aside_and_said(cohort: Co
     interrupted(TINY, cohort, path, at=2)
     other = TrialConfig(**TINY.to_dict() | {"learning_rate": 2e-3})
     assert "another configuration" in train_fold(other, cohort, 0, checkpoint=path).history[0].note
+
+
+def test_checkpoints_that_take_long_to_write_are_written_less_often(tmp_path: Path) -> None:
+    checkpoint = FoldCheckpoint(tmp_path / "fold_0.checkpoint", "key")
+    assert checkpoint.is_wanted(is_measured=True)
+    assert not checkpoint.is_wanted(is_measured=False)
+    checkpoint._cost = 10.0
+    checkpoint._written -= 100.0
+    assert not checkpoint.is_wanted(is_measured=True)
+    checkpoint._written -= 101.0
+    assert checkpoint.is_wanted(is_measured=False)
 
 
 def test_a_finished_fold_leaves_no_checkpoint(cohort: Cohort, tmp_path: Path) -> None:

@@ -14,11 +14,12 @@ from torch import nn
 from preprocessing.augment import Augmentation
 from preprocessing.cohort import Cohort
 from search.feed import Feed
-from search.learner import Batch, Learner, trunk
+from search.learner import Batch, Learner
 from search.memory import TrainingError, is_out_of_memory, micro_batch, more_parts
-from search.model import BoneAgeNet
+from search.model import BoneAgeNet, sex_codes
 from search.numerics import Numerics
 from search.optimize import rate_share
+from search.predict import predict
 from search.space import TrialConfig
 from search.train import train_fold
 from search.trial import read_fold, run_trial
@@ -32,7 +33,7 @@ SCHEDULES = ["cosine", "halving", "constant"]
 def batch(size: int = 8) -> Batch:
     drawn = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (size, 64, 64), dtype=torch.uint8, generator=drawn)
-    return Batch(images, torch.arange(size) % 2 == 0, torch.linspace(20, 200, size))
+    return Batch(images, torch.arange(size) % 2 * 2.0 - 1, torch.linspace(20, 200, size))
 
 
 def learner(config: TrialConfig = TINY, frozen_steps: int = 0) -> Learner:
@@ -80,20 +81,20 @@ def test_the_averaged_weights_are_the_ones_kept(cohort: Cohort) -> None:
 
 def test_a_frozen_trunk_keeps_weights_and_statistics_until_it_is_freed() -> None:
     taught = learner(frozen_steps=2)
-    before = weights(trunk(taught.model))
+    before = weights(taught.model.trunk)
     head = weights(taught.model.head)
     for step in (1, 2):
         taught.step(batch(), step)
-    assert not changed(before, weights(trunk(taught.model)))
+    assert not changed(before, weights(taught.model.trunk))
     assert changed(head, weights(taught.model.head))
     taught.step(batch(), 3)
-    assert changed(before, weights(trunk(taught.model)))
+    assert changed(before, weights(taught.model.trunk))
 
 
 def test_a_trunk_frozen_for_more_epochs_than_there_are_never_learns(cohort: Cohort) -> None:
     config = replace(TINY, frozen_epochs=1e9)
     torch.manual_seed(0)
-    assert not changed(weights(trunk(BoneAgeNet(config))), weights(trunk(train_fold(config, cohort, 0).model)))
+    assert not changed(weights(BoneAgeNet(config).trunk), weights(train_fold(config, cohort, 0).model.trunk))
 
 
 @pytest.mark.parametrize("parts", [2, 3, 8])
@@ -140,10 +141,10 @@ class Cramped(BoneAgeNet):
 
     most = 3
 
-    def forward(self, image_BHW: torch.Tensor, *arguments: Any) -> torch.Tensor:
+    def training_loss(self, image_BHW: torch.Tensor, *arguments: Any) -> torch.Tensor:
         if len(image_BHW) > self.most:
             torch.empty(10**15)
-        return super().forward(image_BHW, *arguments)
+        return super().training_loss(image_BHW, *arguments)
 
 
 def test_out_of_memory_halves_the_micro_batch_and_training_goes_on(
@@ -157,6 +158,23 @@ def test_out_of_memory_halves_the_micro_batch_and_training_goes_on(
     assert "step 1 with 8 images at a time; it goes on with 4" in notes[0]
     assert "goes on with 2, the batch in 4 parts" in notes[0]
     assert not any(notes[1:])  # later folds begin with what the first came to need
+
+
+def test_predictions_are_made_in_smaller_batches_where_memory_is_short(
+    cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, sex = BoneAgeNet(TINY).eval(), sex_codes(cohort.cases["is_male"])
+    rows = cohort.fold_rows(0)
+    whole = predict(model, cohort.view("full"), sex, rows, "cpu")
+    forward = BoneAgeNet.forward
+
+    def cramped(self: BoneAgeNet, image_BHW: torch.Tensor, *arguments: Any) -> torch.Tensor:
+        if len(image_BHW) > 3:
+            torch.empty(10**15)
+        return forward(self, image_BHW, *arguments)
+
+    monkeypatch.setattr(BoneAgeNet, "forward", cramped)
+    assert np.allclose(predict(model, cohort.view("full"), sex, rows, "cpu"), whole, atol=1e-6)
 
 
 def test_memory_too_small_for_one_image_is_a_sentence(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,9 +199,9 @@ def test_the_loss_that_is_not_finite_is_named_with_its_step(cohort: Cohort, monk
 def test_batches_made_ahead_are_those_made_when_asked_for(cohort: Cohort, warp_on: str) -> None:
     rows = cohort.train_rows(0)
     months = cohort.cases["bone_age_months"].to_numpy(np.float32)
-    is_male = cohort.cases["is_male"].to_numpy(bool)
+    sex = sex_codes(cohort.cases["is_male"])
     augment = Augmentation(0.8, 3, "cpu", warp_on)
-    feed = Feed(cohort.view("full"), is_male, months, rows, 8, 3, augment, "cpu")
+    feed = Feed(cohort.view("full"), sex, months, rows, 8, 3, augment, "cpu")
     ahead, asked = feed.batches(2, 2), feed.batches(0, 0)
     next(asked), next(asked)  # left out by the other
     for _ in range(6):
