@@ -203,7 +203,7 @@ run_trial(Path({str(tmp_path / "killed")!r}), TINY, Cohort.load({str(cohort_fold
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=os.environ, check=False)
     assert done.returncode == -signal.SIGKILL
-    assert read_json(tmp_path / "killed" / "fold_0.attempt.json")["step"] == 6
+    assert read_json(tmp_path / "killed" / "fold_0.attempt.json")["step"] in (2, 4, 6)
     run_trial(tmp_path / "killed", TINY, cohort)
     run_trial(tmp_path / "whole", TINY, cohort)
     for fold in range(3):
