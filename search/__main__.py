@@ -1,4 +1,4 @@
-"""Command line of the second stage: ``python -m search run|resume|status|report``."""
+"""Command line of the second stage: ``python -m search run|resume|status|report|dashboard``."""
 
 import argparse
 import sys
@@ -39,6 +39,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--pool", type=int, help="good trials that the race keeps (default a quarter of --trials, 2 to 8)")
     run.add_argument("--race", default="forgiving", help="rule over the folds: forgiving (default), paired or none")
     run.add_argument("--screen", choices=("on", "off"), default="on", help="stop trials inside their first fold too")
+    run.add_argument("--objective", default="mae", help="mae (default), or diversity: less what a trial adds to others")
+    run.add_argument("--max-parameters", type=_positive(float), help="train nothing larger; so for latency and memory:")
+    run.add_argument("--max-latency-ms", type=_positive(float), help="of one radiograph on the trial's device")
+    run.add_argument("--max-memory-mb", type=_positive(float), help="of one radiograph, weights included")
+    run.add_argument("--warm-start", action="append", default=[], metavar="STUDY", help="earlier study; repeatable")
     run.add_argument("--seed", type=int, default=0, help="of configurations and training")
     _add_compute(run)
     run.set_defaults(run=_run)
@@ -48,6 +53,12 @@ def _parser() -> argparse.ArgumentParser:
     resume.add_argument("--cohort", help="where the study's cohort is now, when it was moved")
     _add_compute(resume)
     resume.set_defaults(run=_resume)
+
+    dashboard = commands.add_parser("dashboard", help="show the study in a browser with optuna-dashboard")
+    dashboard.add_argument("study")
+    dashboard.add_argument("--port", type=int, default=8080, help="on 127.0.0.1 alone (default 8080)")
+    dashboard.add_argument("--storage", help="URL of the study's database with its password, where it needs one")
+    dashboard.set_defaults(run=_dashboard)
 
     status = commands.add_parser("status", help="one line a trial: state, folds done, error")
     status.add_argument("study")
@@ -78,6 +89,7 @@ def _gpu_share(text: str) -> float:
 
 
 def _add_compute(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--storage", help="URL of a database for Optuna's record (default: a journal in the study)")
     parser.add_argument("--hours", type=_positive(float), help="begin nothing after this time; resume continues")
     parser.add_argument("--concurrent", type=_positive(int), help="trials at a time (default: fill the GPUs or CPUs)")
     parser.add_argument("--gpus-per-trial", type=_gpu_share, help="fractions share a GPU (default 1 where one is)")
@@ -85,6 +97,7 @@ def _add_compute(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from search.limits import Limits
     from search.study import create  # late: torch and Ray take seconds that --help does not need
 
     options.study = create(
@@ -96,12 +109,21 @@ def _run(options: argparse.Namespace) -> int:
         seed=options.seed,
         race=options.race,
         screen=options.screen == "on",
+        objective=options.objective,
+        limits=Limits(
+            parameters=options.max_parameters,
+            latency_ms=options.max_latency_ms,
+            memory_mb=options.max_memory_mb,
+        ),
+        warm_start=options.warm_start,
+        storage=options.storage or "",
     )
     return _resume(options)
 
 
 def _resume(options: argparse.Namespace) -> int:
-    from search.study import Compute, run
+    from search.study import run
+    from search.tuning import Compute
 
     compute = Compute(
         address=options.address,
@@ -109,6 +131,7 @@ def _resume(options: argparse.Namespace) -> int:
         gpus_per_trial=options.gpus_per_trial,
         hours=options.hours,
         cohort=options.cohort,
+        storage=options.storage,
     )
     begin = time.monotonic()
     if run(options.study, compute):
@@ -116,6 +139,22 @@ def _resume(options: argparse.Namespace) -> int:
     print(f"search: not finished. Go on with: python -m search resume {options.study}", file=sys.stderr)
     time_was_up = options.hours is not None and time.monotonic() - begin > 3600 * options.hours
     return 0 if time_was_up else 130
+
+
+def _dashboard(options: argparse.Namespace) -> int:
+    from preprocessing.storage import as_path
+    from search.journal import open_to_look
+    from search.trial import read_study
+
+    try:
+        from optuna_dashboard import run_server
+    except ImportError:
+        raise ValueError("The dashboard is not installed. Install it with: pip install 'carpal[dashboard]'") from None
+    study = as_path(options.study)
+    storage = open_to_look(study, options.storage or read_study(study)["storage"])
+    print(f"search: http://127.0.0.1:{options.port}/dashboard (Ctrl-C ends it)", file=sys.stderr)
+    run_server(storage, host="127.0.0.1", port=options.port)
+    return 0
 
 
 def _status(options: argparse.Namespace) -> int:

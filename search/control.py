@@ -105,6 +105,10 @@ class StudyControl:
         if reason := result.get("halted"):
             self.halted = reason
             return True
+        if cost := result.get("cost"):
+            if reason := self._sampler.constrain(number, cost):
+                self._stops[number] = ("limits", reason)
+            return number in self._stops
         known = len(self._race.trials[number].fold_mae_months)
         self._record(number, result)
         maes = tuple(result["fold_mae_months"])

@@ -1,15 +1,80 @@
-"""Optuna's journal where the study lies: one file on a file system, numbered objects in an object store."""
+"""Where Optuna keeps its record of a study: a journal beside the trials, or a database that is named by its URL.
+
+The journal is one file on a file system, and numbered objects in an object store.
+"""
 
 import json
 from collections.abc import Iterator
 from typing import Any
 
-from optuna.storages import JournalStorage
+import sqlalchemy
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileOpenLock
 
-from preprocessing.storage import AnyPath, is_local
+from preprocessing.storage import AnyPath, StorageError, as_path, is_local
 
 FILE = "optuna.journal"
+
+
+def open_storage(study: AnyPath, url: str = "") -> BaseStorage:
+    """Open or create Optuna's record of a study that this process alone writes to.
+
+    Args:
+        study: The study's folder.
+        url: Of a database, as SQLAlchemy writes it; empty: the journal in the folder.
+
+    Raises:
+        StorageError: The database cannot be reached, or its driver is not installed.
+    """
+    if not url:
+        return open_journal(study)
+    shown = sqlalchemy.make_url(url).render_as_string(hide_password=True)
+    try:
+        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+    except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:
+        raise StorageError(
+            f"--storage {shown} needs a driver that is not installed: {error}. For PostgreSQL: "
+            "pip install 'carpal[postgres]', and a URL that begins with postgresql+psycopg://"
+        ) from None
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        raise StorageError(f"--storage {shown} cannot be opened: {error}") from None
+
+
+def open_to_look(study: AnyPath, url: str = "") -> BaseStorage:
+    """Open Optuna's record beside the process that writes it: a journal refuses to be written to.
+
+    Raises:
+        StorageError: There is no journal, or the database cannot be reached.
+    """
+    if url:
+        return open_storage(study, url)
+    if not is_local(study):
+        return open_journal(study)
+    if not (study / FILE).exists():
+        raise StorageError(f"{study / FILE} is missing. Check the path, or run the study first.")
+    return JournalStorage(ReadOnlyJournal(str(study / FILE)))
+
+
+def url_without_password(url: str) -> tuple[str, str]:
+    """A database's URL as it may be written into a study's folder, a SQLite file by its absolute path.
+
+    Returns:
+        The URL, and its password or nothing; a driver also takes it from ``PGPASSWORD`` or ``~/.pgpass``.
+
+    Raises:
+        ValueError: It is no such URL.
+    """
+    try:
+        parsed = sqlalchemy.make_url(url)
+    except sqlalchemy.exc.ArgumentError:
+        raise ValueError(f"--storage must be a URL such as postgresql+psycopg://user@host/name, got {url!r}.") from None
+    if parsed.get_backend_name() == "sqlite":
+        if not parsed.database or parsed.database == ":memory:":
+            raise ValueError(
+                "--storage sqlite must name a file, as in sqlite:///optuna.db: memory ends with the driver."
+            )
+        parsed = parsed.set(database=str(as_path(parsed.database)))
+    return parsed._replace(password=None).render_as_string(), str(parsed.password or "")
 
 
 def open_journal(study: AnyPath) -> JournalStorage:
@@ -58,3 +123,15 @@ class ObjectJournal(BaseJournalBackend):
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / f"{len(self._entries):09d}.json").write_bytes(json.dumps(logs).encode())
         self._entries += logs
+
+
+class ReadOnlyJournal(JournalFileBackend):
+    """A journal that another process may be writing to; for the dashboard, which would write without the lock."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Refuse.
+
+        Raises:
+            PermissionError: Always.
+        """
+        raise PermissionError("This journal is open for reading only; the study that writes it holds the lock.")

@@ -7,7 +7,7 @@ mends that.
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,14 @@ from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
 from preprocessing.storage import AnyPath, read_json, write_json
-from search.journal import open_journal
-from search.space import STARTING_POINTS, TrialConfig, load_space
-from search.trial import trial_folder
+from search.diversity import Diversity
+from search.journal import open_storage
+from search.limits import Limits
+from search.space import Space, TrialConfig, load_space, starting_points
+from search.trial import trial_folder, trial_numbers
+from search.warm_start import distributions_of, read_warm_start
 
+OBJECTIVES = ("mae", "diversity")
 STATES = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
@@ -34,19 +38,19 @@ class Outcome:
     images_seen: int = 0
     """Image passes that it took, in all folds, finished or not; what a crash made twice counts once."""
     stopped_at: str = ""
-    """``screen``, ``halving`` or ``race``, where a rule stopped it."""
+    """``screen``, ``halving`` or ``race``, where a rule stopped it; ``limits``, where it costs too much to serve."""
+    value: float | None = None
+    """What Optuna is told of a complete trial where it is not its error; see `search.diversity.value_of`."""
+    ensemble: dict[str, float] = field(default_factory=dict)
+    """Weights, by trial number, of the ensemble that the value was measured against."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; the trial's error is the mean over its folds, None before the first."""
         mae = float(np.mean(self.fold_mae_months)) if self.fold_mae_months else None
-        return {
-            "state": self.state,
-            "mae_months": mae,
-            "fold_mae_months": list(self.fold_mae_months),
-            "reason": self.reason,
-            "images_seen": self.images_seen,
-            "stopped_at": self.stopped_at,
-        }
+        record = asdict(self)
+        return (
+            {"state": record.pop("state"), "mae_months": mae} | record | {"fold_mae_months": list(self.fold_mae_months)}
+        )
 
 
 class Sampler:
@@ -61,27 +65,50 @@ class Sampler:
         seed: int,
         num_trials: int,
         views: Sequence[str] = ("full",),
+        objective: str = "mae",
+        limits: Limits | None = None,
+        storage: str = "",
     ) -> None:
-        """Open the study's journal, or create it and enqueue the space's starting points.
+        """Open Optuna's record, or create it with what earlier studies know and the space's starting points.
 
         Args:
             study: The study's folder, of which the caller holds the lock.
-            name: Unique name, kept in the journal.
+            name: Unique name in the storage.
             space: Named space or ``module:function``.
             seed: Trial n draws from a sampler seeded by (seed, n), so that a resumed study goes on as if never stopped.
             num_trials: How many are wanted in all; a quarter of them, four to ten, are drawn before the model is used.
             views: Of the cohort. A trial's view is drawn from them unless the space names one; starting points take
                 the first.
+            objective: One of `OBJECTIVES`: what Optuna is told of a complete trial.
+            limits: What a model may cost; Optuna learns by how much a trial passes them.
+            storage: URL of a database; empty: a journal in the folder.
         """
         self.folder, self.num_trials = study, num_trials
         self._space, self._seed, self._views = load_space(space), seed, list(views)
+        self._limits, self._value = limits or Limits(), Diversity(study) if objective == "diversity" else None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._study = optuna.create_study(
-            storage=open_journal(study), study_name=name, direction="minimize", load_if_exists=True
+            storage=open_storage(study, storage), study_name=name, direction="minimize", load_if_exists=True
         )
-        points = STARTING_POINTS.get(space, [])[:num_trials]
-        for point in points[len(self._study.get_trials(deepcopy=False)) :]:  # a kill may have come between two
-            self._study.enqueue_trial({"view": self._views[0], **point} if len(self._views) > 1 else point)
+        warm = read_warm_start(study)
+        self._offset = len(warm.evaluated)  # Optuna counts them as trials; ours begin after them
+        for point in warm.evaluated[len(self._study.get_trials(deepcopy=False)) :]:  # a kill may have come between two
+            self._study.add_trial(
+                optuna.trial.create_trial(
+                    params=point["params"],
+                    distributions=distributions_of(self._settings, point["params"]),
+                    value=point["mae_months"],
+                    user_attrs={"source": point["source"]},
+                )
+            )
+        known = [point["params"] for point in warm.evaluated]
+        points: list[dict[str, Any]] = []
+        for point in [*warm.enqueued, *starting_points(space)]:
+            complete = {"view": self._views[0], **point} if len(self._views) > 1 else point
+            if complete not in known + points:
+                points.append(complete)
+        for point in points[:num_trials][len(self._trials()) :]:
+            self._study.enqueue_trial(point)
 
     def reconcile(self) -> tuple[list[int], list[int]]:
         """Bring Optuna up to date with the disk after a kill.
@@ -91,34 +118,38 @@ class Sampler:
             on disk from now on, even when the kill came before it was written.
         """
         ended, begun = [], []
-        for trial in self._study.get_trials(deepcopy=False):
+        for number, trial in enumerate(self._trials()):
             if trial.state == TrialState.WAITING:
                 continue
-            path = trial_folder(self.folder, trial.number) / "outcome.json"
+            path = trial_folder(self.folder, number) / "outcome.json"
             if path.exists():
-                ended.append(trial.number)
+                ended.append(number)
                 if trial.state == TrialState.RUNNING:
-                    self._tell(trial.number, read_json(path))
+                    self._tell(number, read_json(path))
             elif trial.state == TrialState.RUNNING:
-                begun.append(trial.number)
+                begun.append(number)
                 if not (path.parent / "config.json").exists():
-                    self._study.sampler = self._sampler_of(trial.number)
+                    self._study.sampler = self._sampler_of(number)
                     self._draw(optuna.trial.Trial(self._study, trial._trial_id))
             else:
                 raise ValueError(
-                    f"Optuna has trial {trial.number} as {trial.state.name}, but {path} is missing. "
+                    f"Optuna has trial {number} as {trial.state.name}, but {path} is missing. "
                     "Restore the trial's folder from a backup; results would be lost otherwise."
                 )
+        if unknown := sorted(set(trial_numbers(self.folder)) - {*ended, *begun}):
+            raise ValueError(
+                f"{self.folder} holds the trials {unknown}, which Optuna's record lacks. "
+                "Restore the journal or the database from a backup; they would be overwritten otherwise."
+            )
         return ended, begun
 
     def num_asked(self) -> int:
         """How many trials have been begun so far."""
-        waiting = (TrialState.WAITING,)
-        return len(self._study.get_trials(deepcopy=False)) - len(self._study.get_trials(deepcopy=False, states=waiting))
+        return sum(trial.state != TrialState.WAITING for trial in self._trials())
 
     def counts(self) -> dict[str, int]:
         """How many trials have ended in each state."""
-        trials = self._study.get_trials(deepcopy=False)
+        trials = self._trials()
         return {word: sum(trial.state == state for trial in trials) for word, state in STATES.items()}
 
     def ask(self) -> int:
@@ -132,39 +163,61 @@ class Sampler:
 
     def report(self, number: int, fold: int, mae_months: float) -> None:
         """Keep the error of a finished fold as an intermediate value; the step is the fold."""
-        trial = self._study.get_trials(deepcopy=False)[number]
+        trial = self._trials()[number]
         if trial.state == TrialState.RUNNING and fold not in trial.intermediate_values:
             optuna.trial.Trial(self._study, trial._trial_id).report(mae_months, fold)
+
+    def constrain(self, number: int, cost: dict[str, Any]) -> str | None:
+        """Tell Optuna by how much a trial passes the limits, its cost being on disk.
+
+        Returns:
+            Why it is not trained, or None.
+        """
+        trial = self._trials()[number]
+        if trial.state == TrialState.RUNNING:
+            for name, excess in self._limits.excess(cost).items():
+                if name not in trial.constraints:
+                    optuna.trial.Trial(self._study, trial._trial_id).set_constraint(name, excess)
+        return self._limits.verdict(cost)
 
     def finish(self, number: int, outcome: Outcome) -> None:
         """Close a trial, on disk first; closing it again changes nothing."""
         path = trial_folder(self.folder, number) / "outcome.json"
         if not path.exists():
+            if self._value and outcome.state == "complete":
+                value, ensemble = self._value(number, self._complete())
+                outcome = replace(outcome, value=value, ensemble=ensemble)
             write_json(path, outcome.to_dict())
-        if self._study.get_trials(deepcopy=False)[number].state == TrialState.RUNNING:
+        if self._trials()[number].state == TrialState.RUNNING:
             self._tell(number, read_json(path))
 
+    def _trials(self) -> list[optuna.trial.FrozenTrial]:
+        """This study's own trials, by number."""
+        return self._study.get_trials(deepcopy=False)[self._offset :]
+
+    def _complete(self) -> list[int]:
+        return [number for number, trial in enumerate(self._trials()) if trial.state == TrialState.COMPLETE]
+
+    def _settings(self, trial: Any) -> dict[str, Any]:
+        return settings_of(self._space, self._views, trial)
+
     def _draw(self, trial: optuna.Trial) -> int:
-        settings = {"seed": self._seed * 100_003 + trial.number, **self._space(trial)}
-        if "view" not in settings:
-            settings["view"] = trial.suggest_categorical("view", self._views) if self._views[1:] else self._views[0]
-        if settings["view"] not in self._views:
-            raise ValueError(
-                f"The space draws the view {settings['view']!r}, the cohort has {', '.join(self._views)}. "
-                "Prepare a cohort that has it, or take another space."
-            )
-        config = TrialConfig(**settings)
+        number = trial.number - self._offset
+        config = TrialConfig(**{"seed": self._seed * 100_003 + number} | self._settings(trial))
         write_json(
-            trial_folder(self.folder, trial.number) / "config.json",
-            {"number": trial.number, "config": config.to_dict()},
+            trial_folder(self.folder, number) / "config.json",
+            {"number": number, "config": config.to_dict(), "params": trial.params},
         )
-        return trial.number
+        return number
 
     def _tell(self, number: int, outcome: dict[str, Any]) -> None:
         for fold, mae_months in enumerate(outcome["fold_mae_months"]):
             self.report(number, fold, mae_months)
+        if self._limits.any and (path := trial_folder(self.folder, number) / "cost.json").exists():
+            self.constrain(number, read_json(path))
         complete = outcome["state"] == "complete"
-        self._study.tell(number, outcome["mae_months"] if complete else None, STATES[outcome["state"]])
+        value = outcome["mae_months"] if outcome["value"] is None else outcome["value"]
+        self._study.tell(number + self._offset, value if complete else None, STATES[outcome["state"]])
 
     def _sampler_of(self, number: int) -> TPESampler:
         with warnings.catch_warnings():
@@ -175,3 +228,20 @@ class Sampler:
                 multivariate=True,
                 group=True,
             )
+
+
+def settings_of(space: Space, views: Sequence[str], trial: Any) -> dict[str, Any]:
+    """Settings that a space gives a trial, and a view of the cohort where the space names none.
+
+    Raises:
+        ValueError: The space names a view that the cohort lacks.
+    """
+    settings = dict(space(trial))
+    if "view" not in settings:
+        settings["view"] = trial.suggest_categorical("view", list(views)) if views[1:] else views[0]
+    if settings["view"] not in views:
+        raise ValueError(
+            f"The space draws the view {settings['view']!r}, the cohort has {', '.join(views)}. "
+            "Prepare a cohort that has it, or take another space."
+        )
+    return settings

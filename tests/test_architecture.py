@@ -11,7 +11,7 @@ MAY_IMPORT_RAY = {
     "preprocessing/__main__.py",
     "preprocessing/cluster.py",
     "search/adapters.py",
-    "search/study.py",
+    "search/tuning.py",
     "serve/deployments.py",
     "serve/service.py",
 }

@@ -11,6 +11,7 @@ from preprocessing.storage import read_json, write_json
 from search.board import Event
 from search.control import StudyControl, result_of
 from search.journal import FILE, ObjectJournal, open_journal
+from search.progress import keep_measurement, read_measurements
 from search.racing import Race, make_rules
 from search.sampler import Outcome, Sampler
 from search.space import SPACES, TrialConfig, load_space
@@ -20,13 +21,16 @@ from search.trial import FoldReport, trial_folder
 SPACE = "tests.spaces_of_tests:tiny"
 
 
-def sampler(folder: Path, num_trials: int = 6) -> Sampler:
-    return Sampler(folder, name="study", space=SPACE, seed=3, num_trials=num_trials)
+def sampler(folder: Path, num_trials: int = 6, name: str = "study", **options: Any) -> Sampler:
+    return Sampler(folder, name=name, space=SPACE, seed=3, num_trials=num_trials, **options)
 
 
-def control(folder: Path, *, num_trials: int = 6, pool_size: int = 2, **options: Any) -> StudyControl:
-    race = Race(make_rules("forgiving", True, pool_size))
-    return StudyControl(sampler(folder, num_trials), race, num_folds=3, **options)
+def control(
+    folder: Path, *, num_trials: int = 6, pool_size: int = 2, deadline: float | None = None, **options: Any
+) -> StudyControl:
+    """A control of the tiny space; `say` is its own, every other option the sampler's."""
+    race, say = Race(make_rules("forgiving", True, pool_size)), options.pop("say", lambda event: None)
+    return StudyControl(sampler(folder, num_trials, **options), race, num_folds=3, deadline=deadline, say=say)
 
 
 def states(folder: Path) -> list[str]:
@@ -81,6 +85,51 @@ def test_every_fold_is_an_intermediate_value_the_stopping_one_too(tmp_path: Path
     assert trials[0].intermediate_values == {0: 10.0, 1: 11.0, 2: 12.0}
     assert trials[0].value == pytest.approx(11.0)
     assert trials[1].intermediate_values == {0: 30.0}
+
+
+def test_a_trial_stopped_inside_its_first_fold_is_pruned_and_keeps_what_it_had_seen(tmp_path: Path) -> None:
+    referee = control(tmp_path, num_trials=9)
+    for _ in range(3):
+        referee.on_result(number := begin(referee), measured_result(20.0, 16))
+        play(referee, number, [10.0, 11.0, 12.0])
+    number = begin(referee)
+    assert referee.on_result(number, measured_result(50.0, 16))
+    referee.on_end(number, crashed=False)
+    outcome = read_json(trial_folder(tmp_path, number) / "outcome.json")
+    assert (outcome["state"], outcome["stopped_at"], outcome["images_seen"]) == ("stopped", "screen", 16)
+    assert states(tmp_path)[number] == "PRUNED"
+
+
+def test_rules_decide_after_a_restart_as_they_would_have_before(tmp_path: Path) -> None:
+    """Fed the same measurements, a control rebuilt from the folders judges the next trial like the first one."""
+    referee = control(tmp_path, num_trials=9)
+    for mae in (20.0, 22.0, 24.0, 26.0):
+        folder = trial_folder(tmp_path, number := begin(referee))
+        report = FoldReport(0, Measurement(16 / 5, 16, 1.0, mae), (), False, False)
+        keep_measurement(folder, report)
+        referee.on_result(number, result_of(report))
+        play(referee, number, [mae, mae, mae])
+    verdicts = []
+    for _ in range(2):
+        while (number := begin(referee)) in referee._replays:
+            pass
+        verdicts.append([referee.on_result(number, measured_result(mae, 16)) for mae in (21.0, 25.0, 40.0)])
+        referee = control(tmp_path, num_trials=9)
+    assert verdicts == [[False, False, True]] * 2
+
+
+def test_a_fold_that_begins_anew_replaces_what_it_had_measured(tmp_path: Path) -> None:
+    for images, mae in ((16, 30.0), (32, 25.0), (16, 31.0)):
+        keep_measurement(tmp_path, FoldReport(0, Measurement(1.0, images, 1.0, mae), (), False, False))
+    assert [item.mae_months for item in read_measurements(tmp_path, 0)] == [31.0]
+
+
+def test_a_replayed_measurement_stops_nobody(tmp_path: Path) -> None:
+    referee = control(tmp_path, num_trials=9)
+    for _ in range(3):
+        referee.on_result(number := begin(referee), measured_result(20.0, 16))
+        play(referee, number, [10.0, 11.0, 12.0])
+    assert not referee.on_result(begin(referee), measured_result(50.0, 16) | {"replayed": True})
 
 
 def test_views_are_drawn_from_the_cohort_and_starting_points_take_the_first(tmp_path: Path) -> None:

@@ -1,0 +1,202 @@
+"""Ray Tune: where trials run, and what a worker does with one."""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+os.environ.setdefault("TUNE_RESULT_BUFFER_LENGTH", "1")  # a decision per report, not per bundle of reports
+os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")  # a failing trial reports its reason, no metric
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+
+import ray
+import torch
+from pyarrow.fs import FSSpecHandler, PyFileSystem
+from ray import tune
+
+from preprocessing.cluster import connection
+from preprocessing.cohort import Cohort
+from preprocessing.storage import AnyPath, StorageError, as_path, is_local, read_json, remote, write_json
+from search.adapters import RaceScheduler, StudySearcher
+from search.control import StudyControl, result_of
+from search.limits import Limits, measure
+from search.progress import keep_measurement, read_measurements
+from search.space import TrialConfig, load_space
+from search.train import TrainingError
+from search.trial import FoldReport, read_fold, run_trial, trial_folder
+
+MAX_FAILURES = 3
+"""How often a trial whose worker died is started again; each time it goes on after its last finished fold."""
+
+
+class StudyError(ValueError):
+    """The study cannot be started or resumed as asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """Where a study runs; none of it changes what is searched."""
+
+    address: str | None = None
+    """Ray cluster to join; None starts Ray on this machine."""
+    concurrent: int | None = None
+    """Trials at a time; None fills the cluster's GPUs, or its CPUs where it has none."""
+    gpus_per_trial: float | None = None
+    """None: one where the cluster has any, else none. Fractions share a GPU."""
+    hours: float | None = None
+    """No trial begins after this time, and none goes past the fold it is in; `resume` continues."""
+    cohort: str | None = None
+    """Where the study's cohort is now; None: where it was. Its content must be the same."""
+    storage: str | None = None
+    """URL of the study's database with its password, which the study's folder does not hold; None: as written there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What every worker has to know."""
+
+    study: str
+    cohort: str
+    """Where the study's cohort is now."""
+    space: str
+    num_trials: int
+    limits: Limits
+
+
+def trainable(config: dict[str, Any], *, job: Job, num_threads: int) -> None:
+    """What Tune runs in a worker: one trial, reporting after each measurement."""
+    torch.set_num_threads(num_threads)
+    load_space(job.space)  # with it, the models that a user's module registers
+    settings = {key: value for key, value in config.items() if key != "number"}
+    folder = trial_folder(as_path(job.study), config["number"])
+
+    def report(item: FoldReport) -> None:
+        keep_measurement(folder, item)
+        tune.report(result_of(item))
+
+    try:
+        device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
+        opened = Cohort.load(job.cohort)
+        if job.limits.any and not (folder / "outcome.json").exists():
+            if not (folder / "cost.json").exists():
+                cost = measure(TrialConfig.from_dict(settings), opened.recipe.size, device)
+                write_json(folder / "cost.json", cost.to_dict())
+            cost_on_disk = read_json(folder / "cost.json")
+            tune.report({"cost": cost_on_disk})
+            if job.limits.verdict(cost_on_disk):
+                return
+        run_trial(folder, TrialConfig.from_dict(settings), opened, device=device, report=report)
+        _replay_stopped_fold(folder, opened.num_folds, report)
+    except (StorageError, OSError) as error:  # a full disk, a cohort out of reach: no fault of this trial
+        tune.report({"halted": f"{type(error).__name__}: {error}."})
+    except (TrainingError, ValueError) as error:  # the same configuration would fail again: no retry
+        tune.report({"failed": str(error)})
+
+
+def _replay_stopped_fold(folder: AnyPath, num_folds: int, report: Callable[[FoldReport], None]) -> None:
+    """Report what a trial that has ended measured in the fold it was stopped in, so that Tune's logs hold it too."""
+    folds = [read_fold(folder, fold) for fold in range(num_folds)]
+    maes = tuple(fold["mae_months"] for fold in folds if fold)
+    if len(maes) < num_folds:
+        for measurement in read_measurements(folder, len(maes)):
+            report(FoldReport(len(maes), measurement, maes, fold_finished=False, replayed=True))
+
+
+def _share(compute: Compute, num_trials: int) -> tuple[int, int, float]:
+    """Trials at a time, CPUs and GPUs of each.
+
+    A cluster that has scaled to zero shows no resources, so nothing can be derived from it.
+
+    Raises:
+        StudyError: The trials cannot be placed, or it cannot be known.
+    """
+    cluster = ray.cluster_resources()
+    have_cpus, have_gpus = int(cluster.get("CPU", 0)), cluster.get("GPU", 0.0)
+    gpus = min(1.0, have_gpus) if compute.gpus_per_trial is None else compute.gpus_per_trial
+    if compute.address is None and gpus > have_gpus:
+        raise StudyError(f"--gpus-per-trial {gpus:g} is asked for, and this machine has {have_gpus:g} GPUs.")
+    fits = int(have_gpus / gpus) if gpus else have_cpus
+    if compute.concurrent is None and fits == 0:
+        raise StudyError(
+            "The cluster shows no machine that trials could run on; it may grow when they ask. "
+            "Say how: --concurrent N --gpus-per-trial G."
+        )
+    concurrent = compute.concurrent or min(fits, num_trials)
+    return concurrent, max(1, have_cpus // concurrent), gpus
+
+
+def fit(job: Job, compute: Compute, control: StudyControl) -> None:
+    """Run the study's trials on Ray until none is left to begin, or they are interrupted.
+
+    Raises:
+        StudyError: The trials cannot be placed.
+    """
+    ray.init(**connection(compute.address))
+    try:
+        _fit(job, compute, control)
+    finally:
+        ray.shutdown()
+
+
+def _fit(job: Job, compute: Compute, control: StudyControl) -> None:
+    folder = as_path(job.study)
+    concurrent, cpus, gpus = _share(compute, job.num_trials)
+    _remove(folder / "tune")
+    tuner = tune.Tuner(
+        tune.with_resources(
+            partial(trainable, job=job, num_threads=cpus),
+            {"cpu": cpus, "gpu": gpus},
+        ),
+        tune_config=tune.TuneConfig(
+            search_alg=StudySearcher(control),
+            scheduler=RaceScheduler(control),
+            num_samples=job.num_trials,
+            max_concurrent_trials=concurrent,
+            reuse_actors=True,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            **_storage(folder),
+            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            verbose=0,
+        ),
+    )
+    with _terminate_like_interrupt():
+        tuner.fit()
+
+
+def _storage(folder: AnyPath) -> dict[str, Any]:
+    """Where Tune keeps its logs; remote ones through fsspec like everything else, not only what Arrow knows."""
+    if is_local(folder):
+        return {"storage_path": str(folder)}
+    return {"storage_path": remote(folder).path, "storage_filesystem": PyFileSystem(FSSpecHandler(remote(folder).fs))}
+
+
+def _trial_name(trial: Any) -> str:
+    return f"trial_{trial.config['number']:04d}"
+
+
+def _remove(folder: AnyPath) -> None:
+    """Remove Tune's logs of the run before; they are replayed from the trials' folders."""
+    if not folder.exists():
+        return
+    if is_local(folder):
+        shutil.rmtree(folder)
+    else:
+        remote(folder).fs.rm(remote(folder).path, recursive=True)
+
+
+@contextmanager
+def _terminate_like_interrupt() -> Iterator[None]:
+    """SIGTERM stops like Ctrl-C does: Tune ends its trials and saves its state."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

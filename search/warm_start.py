@@ -1,0 +1,105 @@
+"""What earlier studies know: their points, evaluated where the cohort is the same, tried first where it is not.
+
+study/warm_start.json   the points, gathered once when the study is created; written before study.json
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.trial import FixedTrial
+
+from preprocessing.storage import AnyPath, as_path, read_json
+from search.space import TrialConfig
+from search.trial import all_outcomes, read_study, trial_folder
+
+FILE = "warm_start.json"
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """Points of earlier studies, in the terms of the new space."""
+
+    evaluated: list[dict[str, Any]] = field(default_factory=list)
+    """``params``, ``mae_months`` and ``source`` of complete trials on the same cohort with the same settings."""
+    enqueued: list[dict[str, Any]] = field(default_factory=list)
+    """Parameters of points to try first, best first."""
+    refused: list[str] = field(default_factory=list)
+    """Why a point is neither, one sentence each."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form."""
+        return asdict(self)
+
+
+def read_warm_start(study: AnyPath) -> WarmStart:
+    """What `gather` found when the study was created; nothing where it was not asked."""
+    return WarmStart(**read_json(study / FILE)) if (study / FILE).exists() else WarmStart()
+
+
+def gather(
+    sources: Sequence[str], settings_of: Callable[[Any], dict[str, Any]], cohort_hash: str, best: int
+) -> WarmStart:
+    """Read earlier studies from their folders.
+
+    A complete trial becomes an evaluated point when the cohort is the same and the new space, given its parameters,
+    makes the same configuration but for the seed. Otherwise the `best` of each study are enqueued, whose parameters
+    the new space can draw.
+
+    Args:
+        sources: Folders of studies.
+        settings_of: The new space, with the view: takes a trial, returns the settings of a `TrialConfig`.
+        cohort_hash: Of the new study.
+        best: How many configurations of a study are enqueued at most.
+
+    Raises:
+        StorageError: A folder holds no study.
+    """
+    found = WarmStart()
+    for source in sources:
+        about, candidates = read_study(source), []
+        complete = [outcome for outcome in all_outcomes(source) if outcome["state"] == "complete"]
+        for outcome in sorted(complete, key=lambda outcome: (outcome["mae_months"], outcome["number"])):
+            name = f"{source} trial {outcome['number']}"
+            written = read_json(trial_folder(as_path(source), outcome["number"]) / "config.json")
+            params = written.get("params", {})
+            try:
+                config, distributions = _draw(settings_of, params)
+            except ValueError as error:
+                found.refused.append(f"{name}: {error}")
+                continue
+            params = {key: params[key] for key in distributions}
+            same_settings = config | {"seed": 0} == written["config"] | {"seed": 0}
+            if about["cohort_hash"] == cohort_hash and same_settings:
+                found.evaluated.append({"params": params, "mae_months": outcome["mae_months"], "source": name})
+            else:
+                candidates.append(params)
+        found.enqueued.extend(candidates[:best])
+    return found
+
+
+def distributions_of(
+    settings_of: Callable[[Any], dict[str, Any]], params: dict[str, Any]
+) -> dict[str, BaseDistribution]:
+    """The distributions that the space draws these parameters from."""
+    return _draw(settings_of, params)[1]
+
+
+def _draw(
+    settings_of: Callable[[Any], dict[str, Any]], params: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+    """Settings that the space makes of given parameters.
+
+    Raises:
+        ValueError: It draws another parameter, or cannot draw one of the values.
+    """
+    trial = FixedTrial(params)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of values out of range: they are refused below
+        config = TrialConfig(**settings_of(trial)).to_dict()
+    for name, distribution in trial.distributions.items():
+        if not distribution._contains(distribution.to_internal_repr(params[name])):
+            raise ValueError(f"{name} = {params[name]!r} lies outside the space's {distribution}.")
+    return config, dict(trial.distributions)

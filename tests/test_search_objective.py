@@ -1,0 +1,138 @@
+"""What Optuna is told: of costs, of what a trial adds to others, and of what earlier studies found."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+
+from preprocessing.storage import read_json, write_json
+from search.diversity import greedy, value_of
+from search.journal import open_storage
+from search.limits import Limits, measure
+from search.sampler import Outcome, Sampler, settings_of
+from search.space import TrialConfig, load_space
+from search.trial import trial_folder
+from search.warm_start import FILE, gather
+from tests.test_search_control import begin, control, play
+
+SPACE = "tests.spaces_of_tests:tiny"
+ACTUAL = np.linspace(20.0, 200.0, 40)
+
+
+def trials_of(folder: Path) -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name="study", storage=open_storage(folder)).trials
+
+
+def test_greedy_picks_two_that_err_in_opposite_directions() -> None:
+    predicted = np.stack([ACTUAL + 5.0, ACTUAL - 5.0, ACTUAL + 6.0])
+    assert greedy(predicted, ACTUAL) == pytest.approx([0.5, 0.5, 0.0])
+
+
+def test_a_trial_is_worth_its_error_less_what_it_adds() -> None:
+    others = {0: ACTUAL + 10.0}
+    assert value_of(ACTUAL + 10.0, {}, ACTUAL) == (pytest.approx(10.0), {})
+    assert value_of(ACTUAL + 10.0, others, ACTUAL)[0] == pytest.approx(10.0)  # a copy adds nothing
+    assert value_of(ACTUAL - 10.0, others, ACTUAL)[0] == pytest.approx(0.0)  # it cancels the other's error
+    assert value_of(ACTUAL + 4.0, others, ACTUAL)[0] == pytest.approx(4.0)  # better alone: nothing on top
+
+
+def finish_with_table(referee: Any, folder: Path, predicted: np.ndarray) -> int:
+    number = begin(referee)
+    table = pd.DataFrame({"bone_age_months": ACTUAL, "predicted_months": predicted})
+    table.to_parquet(trial_folder(folder, number) / "oof.parquet")
+    error = float(np.abs(predicted - ACTUAL).mean())
+    play(referee, number, [error] * 3)
+    return number
+
+
+def test_the_value_told_under_diversity_can_be_computed_again_from_disk(tmp_path: Path) -> None:
+    referee = control(tmp_path, objective="diversity", pool_size=6)
+    first = finish_with_table(referee, tmp_path, ACTUAL + 10.0)
+    referee = control(tmp_path, objective="diversity", pool_size=6)  # the tables are read again
+    begin(referee)
+    second = finish_with_table(referee, tmp_path, ACTUAL - 10.0)
+    outcome = read_json(trial_folder(tmp_path, second) / "outcome.json")
+    assert outcome["mae_months"] == pytest.approx(10.0)
+    assert outcome["ensemble"] == {str(first): 1.0}
+    assert outcome["value"] == pytest.approx(0.0)
+    assert [trial.value for trial in trials_of(tmp_path)] == [pytest.approx(10.0), pytest.approx(0.0)]
+
+
+def test_costs_are_measured_on_the_network_that_would_serve() -> None:
+    cost = measure(TrialConfig(backbone="test_resnet", sex_features=4), 64, "cpu")
+    assert 100_000 < cost.parameters < 1_000_000
+    assert cost.memory_mb > 4 * cost.parameters / 2**20
+    assert cost.latency_ms > 0
+
+
+def test_what_costs_too_much_is_pruned_with_its_reason_and_optuna_knows_by_how_much(tmp_path: Path) -> None:
+    referee = control(tmp_path, limits=Limits(latency_ms=10.0))
+    cost = {"parameters": 5, "latency_ms": 15.0, "memory_mb": 1.0, "device": "cpu"}
+    number = begin(referee)
+    assert referee.on_result(number, {"cost": cost})
+    referee.on_end(number, crashed=False)
+    outcome = read_json(trial_folder(tmp_path, number) / "outcome.json")
+    assert (outcome["state"], outcome["stopped_at"]) == ("stopped", "limits")
+    assert "15.0 ms a radiograph on cpu, --max-latency-ms 10" in outcome["reason"]
+    assert trials_of(tmp_path)[0].constraints == {"latency_ms": pytest.approx(0.5)}
+    assert trials_of(tmp_path)[0].state.name == "PRUNED"
+
+
+def test_a_kill_before_optuna_heard_of_the_cost_is_mended_on_restart(tmp_path: Path) -> None:
+    number = begin(control(tmp_path, limits=Limits(parameters=10)))
+    folder = trial_folder(tmp_path, number)
+    write_json(folder / "cost.json", {"parameters": 20, "latency_ms": 1.0, "memory_mb": 1.0, "device": "cpu"})
+    write_json(folder / "outcome.json", Outcome("stopped", (), "infeasible", 0, "limits").to_dict())
+    control(tmp_path, limits=Limits(parameters=10))
+    assert trials_of(tmp_path)[0].constraints == {"parameters": pytest.approx(1.0)}
+
+
+def earlier_study(folder: Path, cohort_hash: str) -> list[dict[str, Any]]:
+    """Three complete trials and a failed one; returns the parameters of the complete ones, best first."""
+    write_json(folder / "study.json", {"cohort_hash": cohort_hash, "num_folds": 3})
+    referee = control(folder)
+    for mae in (12.0, 10.0, 11.0):
+        play(referee, begin(referee), [mae] * 3)
+    referee.on_end(begin(referee), crashed=True)
+    params = [read_json(trial_folder(folder, number) / "config.json")["params"] for number in range(3)]
+    return [params[1], params[2], params[0]]
+
+
+def warm(folder: Path, source: Path, cohort_hash: str, best: int = 2) -> None:
+    found = gather([str(source)], lambda t: settings_of(load_space(SPACE), ["full"], t), cohort_hash, best)
+    write_json(folder / FILE, found.to_dict())
+
+
+def test_trials_of_the_same_cohort_are_known_and_not_counted(tmp_path: Path) -> None:
+    earlier_study(tmp_path / "old", "same")
+    warm(tmp_path / "new", tmp_path / "old", "same")
+    for _ in range(2):  # opening it again adds nothing
+        referee = control(tmp_path / "new", num_trials=2)
+    assert [trial.value for trial in trials_of(tmp_path / "new")] == [10.0, 11.0, 12.0]
+    play(referee, begin(referee), [9.0, 9.0, 9.0])
+    assert (tmp_path / "new" / "trials" / "0000" / "outcome.json").exists()
+    assert begin(referee) == 1
+    assert referee.next() is None
+
+
+def test_the_best_of_another_cohort_are_tried_first(tmp_path: Path) -> None:
+    params = earlier_study(tmp_path / "old", "other")
+    warm(tmp_path / "new", tmp_path / "old", "this")
+    sampler = Sampler(tmp_path / "new", name="study", space=SPACE, seed=9, num_trials=4)
+    drawn = [read_json(trial_folder(tmp_path / "new", sampler.ask()) / "config.json")["params"] for _ in range(3)]
+    assert drawn[:2] == params[:2]
+    assert drawn[2] != params[2]
+
+
+def test_a_point_that_the_space_cannot_draw_is_refused_with_its_reason(tmp_path: Path) -> None:
+    earlier_study(tmp_path / "old", "same")
+    path = tmp_path / "old" / "trials" / "0001" / "config.json"
+    record = read_json(path)
+    record["params"]["augmentation"] = 3.0
+    write_json(path, record)
+    found = gather([str(tmp_path / "old")], lambda t: settings_of(load_space(SPACE), ["full"], t), "same", 2)
+    assert [point["mae_months"] for point in found.evaluated] == [11.0, 12.0]
+    assert "augmentation" in found.refused[0]

@@ -1,0 +1,115 @@
+"""Optuna's record in databases and journals: what is kept, shared, and left open by a kill."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+
+from preprocessing.storage import StorageError, write_json
+from search.journal import FILE, open_storage, open_to_look, url_without_password
+from search.sampler import Outcome, Sampler
+from search.trial import trial_folder
+from tests.test_search_control import begin, control, play
+
+SPACE = "tests.spaces_of_tests:tiny"
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """URL of a private PostgreSQL server that listens on a socket in its own folder alone."""
+    found = [
+        path for path in (shutil.which("initdb"), *sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))) if path
+    ]
+    assert found, "PostgreSQL is not installed. On Debian: apt-get install postgresql"
+    programs = Path(str(found[-1])).resolve().parent
+    folder = Path(tempfile.mkdtemp(prefix="carpal-postgres-"))
+    user = {"user": "nobody"} if os.geteuid() == 0 else {}  # the server refuses to run as root
+    if user:
+        shutil.chown(folder, "nobody")
+    data, quiet = folder / "data", {"stdout": subprocess.DEVNULL, "cwd": folder}
+    subprocess.run([programs / "initdb", "-D", data, "-U", "carpal", "--auth=trust", "-N"], check=True, **quiet, **user)
+    options = f"-k {folder} -c listen_addresses= -c fsync=off"
+    start = [programs / "pg_ctl", "-D", data, "-l", folder / "log", "-w", "-o", options]
+    subprocess.run([*start, "start"], check=True, **quiet, **user)
+    yield f"postgresql+psycopg://carpal@/postgres?host={folder}"
+    subprocess.run([programs / "pg_ctl", "-D", data, "-m", "immediate", "stop"], check=True, **quiet, **user)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.slow])])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database."""
+    return f"sqlite:///{tmp_path}/optuna.db" if request.param == "sqlite" else request.getfixturevalue("postgres")
+
+
+def states(folder: Path, url: str, name: str) -> list[str]:
+    study = optuna.load_study(study_name=name, storage=open_storage(folder, url))
+    return [trial.state.name for trial in study.get_trials(deepcopy=False)]
+
+
+def test_a_study_in_a_database_goes_on_where_it_was_killed(tmp_path: Path, url: str) -> None:
+    referee = control(tmp_path, name="a", storage=url, num_trials=4)
+    play(referee, begin(referee), [10.0, 11.0, 12.0])
+    unfinished, told_on_disk = begin(referee), begin(referee)
+    write_json(trial_folder(tmp_path, told_on_disk) / "outcome.json", Outcome("complete", (9.0, 9.0, 9.0)).to_dict())
+    restarted = control(tmp_path, name="a", storage=url, num_trials=4)
+    assert states(tmp_path, url, "a") == ["COMPLETE", "RUNNING", "COMPLETE"]
+    assert [begin(restarted) for _ in range(4)] == [0, told_on_disk, unfinished, 3]
+
+
+def test_studies_of_one_database_do_not_meet(tmp_path: Path, url: str) -> None:
+    first = control(tmp_path / "b", name="b", storage=url)
+    play(first, begin(first), [10.0, 11.0, 12.0])
+    begin(control(tmp_path / "c", name="c", storage=url))
+    assert states(tmp_path, url, "b") == ["COMPLETE"]
+    assert states(tmp_path, url, "c") == ["RUNNING"]
+
+
+def test_a_lost_record_is_not_begun_anew_over_trials_on_disk(tmp_path: Path) -> None:
+    referee = control(tmp_path)
+    play(referee, begin(referee), [10.0, 11.0, 12.0])
+    (tmp_path / FILE).unlink()
+    with pytest.raises(ValueError, match=r"holds the trials \[0\]"):
+        control(tmp_path)
+
+
+def test_a_password_is_not_written_down() -> None:
+    url, password = url_without_password("postgresql+psycopg://carpal:secret@db/optuna")
+    assert (url, password) == ("postgresql+psycopg://carpal@db/optuna", "secret")
+
+
+@pytest.mark.parametrize("url", ["no url", "sqlite://"])
+def test_what_is_no_database_is_a_sentence(url: str) -> None:
+    with pytest.raises(ValueError, match="--storage"):
+        url_without_password(url)
+
+
+def test_a_database_out_of_reach_is_a_sentence_without_its_password(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot be opened") as caught:
+        open_storage(tmp_path, f"postgresql+psycopg://carpal:secret@/x?host={tmp_path}")
+    assert "secret" not in str(caught.value)
+
+
+def test_the_dashboard_reads_a_journal_and_cannot_write_to_it(tmp_path: Path) -> None:
+    Sampler(tmp_path, name="s", space=SPACE, seed=0, num_trials=1).ask()
+    storage = open_to_look(tmp_path)
+    study = optuna.load_study(study_name="s", storage=storage)
+    assert len(study.trials) == 1
+    with pytest.raises(PermissionError):
+        optuna.delete_study(study_name="s", storage=storage)
+
+
+def test_the_dashboard_shows_the_study(tmp_path: Path) -> None:
+    dashboard = pytest.importorskip("optuna_dashboard")
+    Sampler(tmp_path, name="s", space=SPACE, seed=0, num_trials=1).ask()
+    answers: list[str] = []
+    app = dashboard.wsgi(open_to_look(tmp_path))
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/api/studies", "SERVER_NAME": "x", "wsgi.input": None}
+    body = b"".join(app(environ, lambda status, headers, error=None: answers.append(status)))
+    assert answers == ["200 OK"]
+    assert b'"s"' in body
