@@ -5,6 +5,7 @@ that a reader could mistake for a result. Local writes go to a temporary name an
 object stores make a single object visible at once by themselves.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -106,18 +107,18 @@ def fetch(folder: AnyPath, marker: str) -> Path:
         return folder
     key = hashlib.sha256(str(folder).encode() + marker_path.read_bytes()).hexdigest()[:24]
     cache = Path(os.environ.get("CARPAL_CACHE", Path.home() / ".cache" / "carpal")) / key
-    if not cache.exists():
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=cache.parent))
-        there = remote(folder)
-        for name in there.fs.find(there.path):
-            target = temporary / os.path.relpath(name, there.path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            there.fs.get_file(name, str(target))
-        try:
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with cache.with_name(f".{key}.lock").open("a") as lock:  # one worker of this machine fetches, the others wait
+        fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the process, however it ends
+        if not cache.exists():
+            temporary = cache.with_name(f".{key}.partial")
+            shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed in the middle
+            there = remote(folder)
+            for name in there.fs.find(there.path):
+                target = temporary / os.path.relpath(name, there.path)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                there.fs.get_file(name, str(target))
             temporary.rename(cache)
-        except OSError:  # another worker of this machine was faster: its copy is the same
-            shutil.rmtree(temporary)
     return cache
 
 

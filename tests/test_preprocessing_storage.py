@@ -1,7 +1,10 @@
 """Folders that are local or remote."""
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from upath import UPath
@@ -42,7 +45,37 @@ def test_a_remote_cohort_is_fetched_once_and_opened(
         (remote / path.name).write_bytes(path.read_bytes())
     assert Cohort.load(str(remote)).hash == cohort.hash
     assert fetch(as_path("memory://bucket/cohort"), MARKER) == fetch(remote, MARKER)
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1
+
+
+def test_workers_that_ask_at_the_same_time_fetch_a_folder_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CARPAL_CACHE", str(tmp_path))
+    remote = UPath("memory://bucket/folder-for-many")
+    (remote / "data.bin").write_bytes(b"x" * 100)
+    (remote / MARKER).write_text("{}")
+    fetched: list[str] = []
+    get_file = type(remote.fs).get_file
+
+    def counted(self: Any, name: str, target: str, **options: Any) -> None:
+        fetched.append(name)
+        time.sleep(0.05)  # long enough for the others to ask
+        get_file(self, name, target, **options)
+
+    monkeypatch.setattr(type(remote.fs), "get_file", counted)
+    with ThreadPoolExecutor(4) as pool:
+        folders = set(pool.map(lambda _: fetch(remote, MARKER), range(4)))
+    assert len(folders) == 1
+    assert len(fetched) == 2
+
+
+def test_a_fetch_that_was_killed_in_the_middle_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CARPAL_CACHE", str(tmp_path))
+    remote = UPath("memory://bucket/folder-killed")
+    (remote / MARKER).write_text("{}")
+    folder = fetch(remote, MARKER)
+    folder.rename(partial := folder.with_name(f".{folder.name}.partial"))
+    (partial / "torn.bin").write_text("half")
+    assert [path.name for path in fetch(remote, MARKER).iterdir()] == [MARKER]
 
 
 def test_remote_json_round_trip() -> None:
