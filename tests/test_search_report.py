@@ -1,0 +1,273 @@
+"""The page about a study: complete by itself, true, drawn at any time, and blind to the locked test."""
+
+import base64
+import io
+import itertools
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from preprocessing.storage import read_json, write_json
+from search import leaderboard
+from search.__main__ import main
+from search.importance import importances
+from search.journal import FILE
+from search.passes import account, learning_curves
+from search.report import DRAWINGS, StudyReport, report
+from search.sampler import Outcome, Sampler
+from search.space import TrialConfig
+from search.trial import all_outcomes, finished_trials, trial_folder
+from tests.ensemble_fixtures import make_cohort, make_study
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cohort, and a study in the middle of its run that has trials of every state."""
+    folder = tmp_path_factory.mktemp("report")
+    cohort = make_cohort(folder / "cohort", num_cases=40)
+    study = make_study(folder / "study", cohort, states=("complete", "complete", "stopped", "failed", "running"))
+    config = read_json(trial_folder(study, 4) / "config.json")["config"]
+    write_json(
+        trial_folder(study, 4) / "config.json", {"number": 4, "config": {**config, "backbone": "<script>alert(1)"}}
+    )
+    history = [{"epoch": 2.0, "images_seen": 34, "train_loss": 1.0, "mae_months": 40.0, "final": False}]
+    write_json(trial_folder(study, 2) / "fold_0.measured.json", {"fold": 0, "history": history})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def described(root: Path) -> StudyReport:
+    return report(root / "study")
+
+
+class Page(HTMLParser):
+    """Tags, their nesting, and the headings."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_well_formed(described: StudyReport) -> None:
+    assert Page(described.html).open == []
+
+
+def test_nothing_is_loaded_from_outside_and_nothing_runs(described: StudyReport) -> None:
+    names = {tag for tag, _ in Page(described.html).tags}
+    assert not names & {"script", "link", "iframe", "object"}
+    assert "://" not in described.html
+    assert "url(" not in described.html.replace("url(#", "")
+
+
+def test_text_from_files_cannot_become_markup(described: StudyReport) -> None:
+    assert "<script" not in described.html
+    assert "&lt;script&gt;alert(1)" in described.html
+
+
+def test_every_picture_says_what_it_shows(described: StudyReport) -> None:
+    tags = Page(described.html).tags
+    assert all(attributes["alt"] for tag, attributes in tags if tag == "img")
+    drawings = [attributes for tag, attributes in tags if tag == "svg"]
+    assert len(drawings) == len(DRAWINGS) - 1  # of two complete trials no importance is drawn
+    assert all(drawing["role"] == "img" and drawing["aria-label"] for drawing in drawings)
+
+
+def test_ids_are_unique_and_every_reference_has_its_target(described: StudyReport) -> None:
+    ids = re.findall(r'\bid="([^"]+)"', described.html)
+    assert len(set(ids)) == len(ids)
+    assert set(re.findall(r"url\(#([^)]+)\)", described.html)) <= set(ids)
+
+
+def test_drawings_take_their_colours_from_the_style_sheet(described: StudyReport) -> None:
+    drawings = " ".join(re.findall(r"<svg.*?</svg>", described.html, flags=re.DOTALL))
+    assert "var(--ink)" in drawings
+    assert not re.findall(r"(?:fill|stroke): #\w+", drawings)
+
+
+def test_headings_go_down_one_level_at_a_time(described: StudyReport) -> None:
+    levels = [int(tag[1]) for tag, _ in Page(described.html).tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+
+
+def test_every_trial_is_in_the_leaderboard_with_its_state(described: StudyReport) -> None:
+    table = described.tables["leaderboard"]
+    states = dict(zip(table["number"], table["state"], strict=True))
+    assert states == {0: "complete", 1: "complete", 2: "stopped", 3: "failed", 4: "running"}
+    assert table["mae_months"].notna().tolist() == [True, True, False, False, False]
+
+
+def test_failures_are_shown_with_their_reason(described: StudyReport) -> None:
+    assert "the test says so" in described.html
+
+
+def test_the_best_trial_is_behind_itself_by_nothing(root: Path) -> None:
+    table = leaderboard.ranked(finished_trials(root / "study"))
+    assert table.loc[0, ["behind_months", "behind_low", "behind_high"]].tolist() == [0, 0, 0]
+    assert (table["mae_low"] < table["mae_months"]).all()
+    assert (table["mae_months"] < table["mae_high"]).all()
+    assert table["mae_months"].is_monotonic_increasing
+
+
+def test_worst_cases_are_those_of_the_largest_errors(root: Path) -> None:
+    trials = finished_trials(root / "study")
+    worst = leaderboard.worst_cases(trials[0], trials, 3)
+    error = (trials[0].oof["predicted_months"] - trials[0].oof["bone_age_months"]).abs()
+    assert [abs(case["error"]) for case in worst] == sorted(error, reverse=True)[:3]
+
+
+def test_a_trial_stopped_inside_its_first_fold_has_a_curve_and_a_cost(root: Path) -> None:
+    outcomes = all_outcomes(root / "study")
+    curves = learning_curves(root / "study", outcomes, 2)
+    assert curves.loc[curves["number"] == 2, "images_seen"].tolist() == [34]
+    costs = account(outcomes, curves, 2).set_index("number")
+    assert costs.loc[2, "spent"] == 34
+    assert costs.loc[2, "saved"] == costs.loc[2, "full"] - 34 > 0
+    assert costs.loc[[0, 1, 4], "saved"].tolist() == [0, 0, 0]
+
+
+def test_a_trial_counts_what_its_outcome_says_it_spent() -> None:
+    config = TrialConfig(backbone="slim_resnet10", epochs=10, max_images_seen=700).to_dict()
+    outcomes = [{"number": 0, "config": config, "state": "stopped", "images_seen": 250}]
+    curves = pd.DataFrame(
+        [
+            {
+                "number": 0,
+                "fold": 0,
+                "epoch": 2.0,
+                "images_seen": 200,
+                "train_loss": 1.0,
+                "mae_months": 9.0,
+                "final": False,
+            }
+        ]
+    )
+    (row,) = account(outcomes, curves, 3).to_dict("records")
+    assert (row["spent"], row["full"], row["saved"]) == (250, 3 * 700, 3 * 700 - 250)
+
+
+def test_labels_and_pictures_of_the_locked_test_do_not_matter(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "cohort", tmp_path / "cohort")
+    cases = pd.read_parquet(tmp_path / "cohort" / "cases.parquet")
+    cases.loc[cases["is_test"], "bone_age_months"] = 1.0
+    cases.to_parquet(tmp_path / "cohort" / "cases.parquet", index=False)
+    pixels = np.load(tmp_path / "cohort" / "pixels.npy")
+    pixels[cases["is_test"]] = 255
+    np.save(tmp_path / "cohort" / "pixels.npy", pixels)
+    pages = [report(root / "study", cohort=folder / "cohort").html for folder in (root, tmp_path)]
+    one, other = (re.sub(r"Written [\d: -]+", "", html) for html in pages)
+    assert one == other
+
+
+def test_worst_cases_are_shown_with_the_cohorts_pictures(described: StudyReport) -> None:
+    pictures = re.findall(r'src="data:image/png;base64,([^"]+)" alt="Prepared radiograph', described.html)
+    assert len(pictures) == 12
+    assert base64.b64decode(pictures[0]).startswith(b"\x89PNG")
+
+
+def test_a_cohort_that_is_gone_is_said_to_be(root: Path, tmp_path: Path) -> None:
+    html = report(root / "study", cohort=tmp_path).html
+    assert "No pictures: the cohort cannot be opened." in html
+
+
+def test_another_cohort_gives_no_pictures(root: Path, tmp_path: Path) -> None:
+    html = report(root / "study", cohort=make_cohort(tmp_path / "other", seed=1)).html
+    assert "is not the cohort of this study" in html
+
+
+def test_a_study_without_a_trial_has_a_page(root: Path, tmp_path: Path) -> None:
+    make_study(tmp_path / "study", root / "cohort", states=())
+    html = report(tmp_path / "study").html
+    assert "No trial has begun." in html
+
+
+def test_a_study_without_a_complete_trial_has_a_page(root: Path, tmp_path: Path) -> None:
+    make_study(tmp_path / "study", root / "cohort", states=("running", "failed"))
+    html = report(tmp_path / "study").html
+    assert "No trial has finished all its folds yet." in html
+
+
+def sampled(folder: Path, count: int) -> str:
+    """A study's journal with complete trials whose error follows the learning rate."""
+    sampler = Sampler(folder, name="s", space="quick", seed=0, num_trials=count)
+    for _ in range(count):
+        number = sampler.ask()
+        error = 10 + 1000 * abs(sampler.config(number).learning_rate - 0.003)
+        sampler.finish(number, Outcome("complete", (error, error)))
+    return "s"
+
+
+def test_importances_sum_to_one(tmp_path: Path) -> None:
+    shares, count = importances(tmp_path, sampled(tmp_path, 6))
+    assert count == 6
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_of_few_trials_no_importance_is_said(tmp_path: Path) -> None:
+    assert importances(tmp_path, sampled(tmp_path, 4)) == ({}, 4)
+
+
+def test_a_line_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
+    name = sampled(tmp_path, 5)
+    with (tmp_path / FILE).open("ab") as file:
+        file.write(b'{"op_code": 4, "tri')
+    before = (tmp_path / FILE).read_bytes()
+    assert importances(tmp_path, name)[1] == 5
+    assert (tmp_path / FILE).read_bytes() == before
+
+
+def test_the_command_writes_page_and_tables(root: Path, tmp_path: Path) -> None:
+    assert main(["report", str(root / "study"), "--out", str(tmp_path / "out")]) == 0
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"report.html", "leaderboard.csv", "learning_curves.csv", "groups.csv", "predictions.csv"} <= written
+    table = pd.read_csv(io.BytesIO((tmp_path / "out" / "figures.csv").read_bytes())).set_index("figure")
+    assert table.loc["mae_months", "low"] < table.loc["mae_months", "value"] < table.loc["mae_months", "high"]
+
+
+def test_a_folder_that_is_no_study_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("search: ")
+
+
+def console(html: str, folder: Path) -> str:
+    """What Chromium says of a page; its policy forbids every request, so that one that is tried is said too."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    page = folder / "page.html"
+    page.write_text(html)
+    flags = [
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+        "--disable-background-networking", "--disable-component-update", "--enable-logging=stderr",
+        "--window-size=390,844", f"--user-data-dir={folder / 'profile'}", "--dump-dom",
+    ]  # fmt: skip
+    ran = subprocess.run([chromium, *flags, page.as_uri()], check=True, capture_output=True, timeout=120, text=True)
+    assert ran.stdout.count("<svg") == html.count("<svg")
+    return "\n".join(line for line in ran.stderr.splitlines() if "CONSOLE" in line)
+
+
+@pytest.mark.browser
+def test_a_browser_shows_the_page_without_an_error_or_a_request(described: StudyReport, tmp_path: Path) -> None:
+    assert console(described.html, tmp_path) == ""
+
+
+@pytest.mark.browser
+def test_a_request_would_be_noticed(described: StudyReport, tmp_path: Path) -> None:
+    html = described.html.replace("</main>", '<img src="http://127.0.0.1:9/x.png" alt="elsewhere"></main>')
+    assert "Content Security Policy" in console(html, tmp_path)
