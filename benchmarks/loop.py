@@ -3,7 +3,8 @@
 The bare loop runs forward, backward and optimiser step of the same network, in the same precision, on one batch that
 already lies in memory. The trial is `search.train.train_fold`: reading from the cohort, augmentation, sex, losses,
 measurements, checkpoints. Both take turns in one process, so that a busy machine slows both; the ratio is the median
-over the turns. The precision is measured before, as a trial does once for all its folds; its cost is shown beside.
+over the turns. Beside it stands the ratio of processor time, which other work on the machine does not disturb and
+which leaves out what waits for the disk. The precision is measured before, as a trial does once for all its folds; its cost is shown beside.
 
 A GPU's row: ``python -m benchmarks.loop --backbone resnet50 --size 384 --device cuda --batch 64 --images 12800``
 """
@@ -17,7 +18,7 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -38,16 +39,34 @@ TRIAL_STEPS = 10_000
 """Optimiser steps of all folds of the trial that the precision is chosen for."""
 
 
-def trial_rate(config: TrialConfig, cohort: Cohort, device: str, numerics: Numerics, checkpoint: Path) -> float:
+class Rates(NamedTuple):
+    """Images per second of the wall's clock, and of the processor time that this process spent."""
+
+    wall: float
+    processor: float
+
+
+class Clock:
+    """Both clocks, from now."""
+
+    def __init__(self) -> None:
+        self._wall, self._processor = time.perf_counter(), time.process_time()
+
+    def rates(self, images: int) -> Rates:
+        """Images per second since then."""
+        return Rates(images / (time.perf_counter() - self._wall), images / (time.process_time() - self._processor))
+
+
+def trial_rate(config: TrialConfig, cohort: Cohort, device: str, numerics: Numerics, checkpoint: Path) -> Rates:
     """Training images per second of a real fold, its measurements and checkpoints included."""
-    start = time.perf_counter()
+    clock = Clock()
     trained = train_fold(config, cohort, 0, device=device, checkpoint=checkpoint, numerics=numerics)
-    elapsed = time.perf_counter() - start
+    rates = clock.rates(trained.history[-1].images_seen)
     checkpoint.unlink()
-    return trained.history[-1].images_seen / elapsed
+    return rates
 
 
-def bare_rate(config: TrialConfig, num_steps: int, size: int, device: str, numerics: Numerics) -> float:
+def bare_rate(config: TrialConfig, num_steps: int, size: int, device: str, numerics: Numerics) -> Rates:
     """Images per second of the loop with nothing around it."""
     layout = torch.channels_last if numerics.channels_last else torch.contiguous_format
     model = BoneAgeNet(config).to(device).to(memory_format=layout).train()
@@ -57,7 +76,7 @@ def bare_rate(config: TrialConfig, num_steps: int, size: int, device: str, numer
     images = torch.randint(0, 255, (config.batch_size, size, size), dtype=torch.uint8, device=device)
     sex = torch.arange(config.batch_size, device=device) % 2 * 2.0 - 1
     months = torch.linspace(20, 200, config.batch_size, device=device)
-    start = time.perf_counter()
+    clock = Clock()
     for _ in range(num_steps):
         with numerics.autocast(device):
             value = training_loss(images, sex, months, config)
@@ -66,7 +85,7 @@ def bare_rate(config: TrialConfig, num_steps: int, size: int, device: str, numer
         scaler.step(optimizer)
         scaler.update()
     value.item()  # waits for the device
-    return config.batch_size * num_steps / (time.perf_counter() - start)
+    return clock.rates(config.batch_size * num_steps)
 
 
 def measure(config: TrialConfig, cohort: Cohort, device: str, turns: int, folder: Path) -> dict[str, Any]:
@@ -79,10 +98,13 @@ def measure(config: TrialConfig, cohort: Cohort, device: str, turns: int, folder
     for _ in range(turns):
         bare = bare_rate(config, config.max_images_seen // config.batch_size, size, device, numerics)
         pairs.append((trial_rate(config, cohort, device, numerics, folder / "fold_0.checkpoint"), bare))
-    trial, bare = map(statistics.median, zip(*pairs, strict=True))
-    ratio = statistics.median(a / b for a, b in pairs)
-    ratios = [round(a / b, 3) for a, b in pairs]
-    return {"trial": trial, "bare": bare, "ratio": ratio, "ratios": ratios} | {
+    ratios = [a.wall / b.wall for a, b in pairs]
+    return {
+        "trial": statistics.median(a.wall for a, _ in pairs),
+        "bare": statistics.median(b.wall for _, b in pairs),
+        "ratio": statistics.median(ratios),
+        "ratios": [round(ratio, 3) for ratio in ratios],
+        "processor_ratio": statistics.median(a.processor / b.processor for a, b in pairs),
         "numerics": asdict(numerics),
         "seconds_per_step": seconds,
         "choosing_seconds": round(choosing, 2),
@@ -129,10 +151,14 @@ def main() -> None:
                 precision=options.precision,
             )
             result[backbone] = measure(config, cohort, options.device, turns, folder)
-    print(f"{'backbone':16s} {'trial, img/s':>14s} {'bare, img/s':>14s} {'ratio':>8s}  precision (chosen in)")
+    print(
+        f"{'backbone':16s} {'trial, img/s':>14s} {'bare, img/s':>14s} {'ratio':>8s} {'processor':>10s}  precision (chosen in)"
+    )
     for backbone, row in result.items():
         chosen = f"{row['numerics']['precision']} ({row['choosing_seconds']:.1f} s)"
-        print(f"{backbone:16s} {row['trial']:14.0f} {row['bare']:14.0f} {row['ratio']:8.2f}  {chosen}")
+        print(
+            f"{backbone:16s} {row['trial']:14.0f} {row['bare']:14.0f} {row['ratio']:8.2f} {row['processor_ratio']:10.2f}  {chosen}"
+        )
     summary = {
         "name": "loop",
         "ratio": min(item["ratio"] for item in result.values()),
