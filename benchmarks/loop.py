@@ -4,7 +4,8 @@ The bare loop runs forward, backward and optimiser step of the same network, in 
 already lies in memory. The trial is `search.train.train_fold`: reading from the cohort, augmentation, sex, losses,
 measurements, checkpoints. Both take turns in one process, so that a busy machine slows both; the ratio is the median
 over the turns. Beside it stands the ratio of processor time, which other work on the machine does not disturb and
-which leaves out what waits for the disk. The precision is measured before, as a trial does once for all its folds; its cost is shown beside.
+which leaves out what waits for the disk. The precision is measured before, as a trial does once for all its folds; its
+cost is shown beside. A turn is as long as a short fold: five measurements weigh more on fewer images.
 
 A GPU's row: ``python -m benchmarks.loop --backbone resnet50 --size 384 --device cuda --batch 64 --images 12800``
 """
@@ -118,13 +119,13 @@ def main() -> None:
     parser.add_argument("--backbone", action="append", help="timm name; again for more; slim_resnet10 and resnet10t")
     parser.add_argument("--size", type=int, default=96, help="side of the images, in pixels")
     parser.add_argument("--batch", type=int, default=16, help="images a step")
-    parser.add_argument("--images", type=int, help="training images a turn; 1600, or 4800 with --full")
+    parser.add_argument("--images", type=int, help="training images a turn; 4800, or 9600 with --full")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"])
     options = parser.parse_args()
     if options.device == "cpu":
         torch.set_num_threads(1)  # as a trial on a machine whose every core has one
-    turns, images = (7, 4800) if options.full else (3, 1600)
+    turns, images = (7, 9600) if options.full else (3, 4800)
     images = options.images or images
     result = {}
     with tempfile.TemporaryDirectory() as name:
@@ -151,14 +152,12 @@ def main() -> None:
                 precision=options.precision,
             )
             result[backbone] = measure(config, cohort, options.device, turns, folder)
-    print(
-        f"{'backbone':16s} {'trial, img/s':>14s} {'bare, img/s':>14s} {'ratio':>8s} {'processor':>10s}  precision (chosen in)"
-    )
+    heads = ("trial, img/s", "bare, img/s", "ratio", "processor")
+    print(f"{'backbone':16s} {' '.join(f'{head:>12s}' for head in heads)}  precision (chosen in)")
     for backbone, row in result.items():
         chosen = f"{row['numerics']['precision']} ({row['choosing_seconds']:.1f} s)"
-        print(
-            f"{backbone:16s} {row['trial']:14.0f} {row['bare']:14.0f} {row['ratio']:8.2f} {row['processor_ratio']:10.2f}  {chosen}"
-        )
+        rates = f"{row['trial']:12.0f} {row['bare']:12.0f} {row['ratio']:12.2f} {row['processor_ratio']:12.2f}"
+        print(f"{backbone:16s} {rates}  {chosen}")
     summary = {
         "name": "loop",
         "ratio": min(item["ratio"] for item in result.values()),
