@@ -13,7 +13,7 @@ import torch
 from ensemble.bundle import Bundle
 from preprocessing.quality import Finding
 from preprocessing.standardize import Reader
-from search.model import BIN_MONTHS, BoneAgeNet, load_model
+from search.model import BIN_MONTHS, BoneAgeNet, load_model, sex_codes
 
 MAX_BATCH = 32
 """Larger inputs are cut into batches of this size: on a CPU more is not faster, and memory stays bounded."""
@@ -84,6 +84,7 @@ class Predictor:
         self._view_of_model = [
             bundle.recipe.views.index(member.config.view) for member in bundle.members for _ in member.files
         ]
+        self._knows_unknown = [member.config.sex_dropout > 0 for member in bundle.members for _ in member.files]
         self._member_of_model = np.repeat(
             np.arange(len(bundle.members)), [len(member.files) for member in bundle.members]
         )
@@ -109,14 +110,14 @@ class Predictor:
         Args:
             pixels_BVHW: ``(B, V, size, size)`` uint8, as a `Reader` of the bundle's recipe gives it; each member sees
                 its own view.
-            is_male_B: ``(B,)`` bool.
+            is_male_B: ``(B,)`` bool, or with None where the sex is unknown.
             warnings_B: What was noticed about each picture; it comes first among the prediction's warnings.
 
         Returns:
             One prediction a case, in order.
 
         Raises:
-            ValueError: Wrong shape or type.
+            ValueError: Wrong shape or type, or a sex that is neither male, female nor missing.
         """
         recipe = self.bundle.recipe
         shape = (len(recipe.views), recipe.size, recipe.size)
@@ -127,41 +128,43 @@ class Predictor:
             )
         if np.shape(is_male_B) != pixels_BVHW.shape[:1]:
             raise ValueError(f"{len(pixels_BVHW)} pictures need as many sexes, got shape {np.shape(is_male_B)}.")
+        sex_B = sex_codes(is_male_B)
         noticed_B = warnings_B or [()] * len(pixels_BVHW)
         if len(noticed_B) != len(pixels_BVHW):
             raise ValueError(f"{len(pixels_BVHW)} pictures need as many lists of warnings, got {len(noticed_B)}.")
         predictions: list[Prediction] = []
         for start in range(0, len(pixels_BVHW), MAX_BATCH):
             batch = slice(start, start + MAX_BATCH)
-            members_EBM = self._members(pixels_BVHW[batch], np.asarray(is_male_B[batch], bool))
+            members_EBM = self._members(pixels_BVHW[batch], sex_B[batch])
             predictions += self._mix(members_EBM, noticed_B[batch])
         return predictions
 
-    def score(self, data: bytes, sex: str) -> Prediction:
+    def score(self, data: bytes, sex: str | None) -> Prediction:
         """Predict one file.
 
         Args:
             data: The whole file.
-            sex: ``male`` or ``female``.
+            sex: ``male`` or ``female``, or None where it is unknown.
 
         Raises:
             RadiographError: The bytes hold no usable picture.
             ValueError: Another word for the sex.
         """
-        if sex not in ("male", "female"):
-            raise ValueError(f"sex must be male or female, got {sex!r}.")
+        if sex not in ("male", "female", None):
+            raise ValueError(f"sex must be None where it is unknown, else male or female, got {sex!r}.")
         reading = self.reader.read(data)
-        return self.predict(reading.pixels[None], np.array([sex == "male"]), [reading.warnings(sex=sex)])[0]
+        is_male = np.array([None if sex is None else sex == "male"])
+        return self.predict(reading.pixels[None], is_male, [reading.warnings(sex=sex)])[0]
 
-    def _members(self, pixels_BVHW: np.ndarray, is_male_B: np.ndarray) -> np.ndarray:
+    def _members(self, pixels_BVHW: np.ndarray, sex_B: np.ndarray) -> np.ndarray:
         """Distributions of all members, ``(E, B, 240)`` float64."""
         images = torch.from_numpy(np.array(pixels_BVHW)).to(self._device)
-        is_male = torch.from_numpy(is_male_B).to(self._device)
-        run: Callable[[BoneAgeNet, int], np.ndarray] = lambda model, view: _probabilities(  # noqa: E731
-            model, images[:, view], is_male
+        sexes = torch.from_numpy(sex_B).to(self._device)
+        run: Callable[[BoneAgeNet, int, bool], np.ndarray] = lambda model, view, knows: _probabilities(  # noqa: E731
+            model, images[:, view], sexes, knows
         )
         mapped = self._pool.map if self._pool else map
-        outputs = list(mapped(run, self._models, self._view_of_model))
+        outputs = list(mapped(run, self._models, self._view_of_model, self._knows_unknown))
         members = [np.flatnonzero(self._member_of_model == index) for index in range(len(self._weights_E))]
         return np.stack([np.mean([outputs[i] for i in models], axis=0) for models in members])
 
@@ -184,8 +187,14 @@ class Predictor:
 
 
 @torch.inference_mode()
-def _probabilities(model: BoneAgeNet, images: torch.Tensor, is_male: torch.Tensor) -> np.ndarray:
-    return model(images, is_male).softmax(dim=1).double().cpu().numpy()
+def _probabilities(model: BoneAgeNet, images: torch.Tensor, sexes: torch.Tensor, knows_unknown: bool) -> np.ndarray:
+    """Distributions, ``(B, 240)`` float64; a model that met no unknown sex in training answers for both, half each."""
+    unknown = sexes == 0
+    if knows_unknown or not unknown.any():
+        return model(images, sexes).softmax(dim=1).double().cpu().numpy()
+    maps = model.maps(images)
+    as_either = [model.from_maps(maps, torch.where(unknown, sex, sexes)).softmax(dim=1) for sex in (-1.0, 1.0)]
+    return torch.stack(as_either).mean(dim=0).double().cpu().numpy()
 
 
 def _pool(num_threads: int) -> ThreadPoolExecutor | None:

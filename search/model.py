@@ -1,24 +1,25 @@
 """The network: a timm backbone over one grey channel, the sex beside its features, a distribution over months.
 
-Shape letters: B batch, H height, W width, F features, M monthly bins.
+Shape letters: B batch, H height, W width, C channels, h and w sides of the last map, F features, M monthly bins.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-import timm
 import torch
 from safetensors.torch import load_file
+from timm.models.levit import Levit
+from timm.models.mlp_mixer import MlpMixer
 from torch import Tensor, nn
+from torch.nn import functional
 
-import search.backbones  # noqa: F401  (makes timm know our own networks)
+from search.conditioning import CONDITIONINGS
+from search.conditioning import sex_codes as sex_codes
+from search.heads import HEADS, LabelScale
+from search.months import BIN_MONTHS as BIN_MONTHS
+from search.months import NUM_BINS as NUM_BINS
+from search.months import expected_months as expected_months
+from search.pretrained import grey_scale, make_backbone, trunk_of
 from search.space import TrialConfig
-
-NUM_BINS = 240
-"""Bins of one month: 0 up to 239 months."""
-BIN_MONTHS = np.arange(NUM_BINS, dtype=np.float32)
-"""``(M,)`` bone age that each bin stands for, in months."""
 
 
 class BoneAgeNet(nn.Module):
@@ -27,89 +28,129 @@ class BoneAgeNet(nn.Module):
     Inputs are raw grey levels: the input scale is part of the model, so that no caller has to know it.
     """
 
-    def __init__(self, config: TrialConfig, label_mean: float = 127.0, label_sd: float = 41.0) -> None:
-        """Make the network with random weights.
+    def __init__(
+        self, config: TrialConfig, label_mean: float = 127.0, label_sd: float = 41.0, *, fetch: bool = True
+    ) -> None:
+        """Make the network with random or pretrained weights.
 
         Args:
             config: Architecture; the rest of it is not used here.
             label_mean: Mean bone age of the training cases, in months: where an untrained network starts.
             label_sd: Their standard deviation, in months.
+            fetch: Whether to fetch pretrained weights; not needed where trained ones follow.
 
         Raises:
-            ValueError: timm has no model of that name.
+            ValueError: timm has no model of that name, or its pretrained weights cannot be had or do not fit.
         """
         super().__init__()
-        try:
-            self.backbone = timm.create_model(config.backbone, pretrained=False, in_chans=1, num_classes=0)
-        except RuntimeError as error:
-            raise ValueError(f"backbone must be the name of a timm model, got {config.backbone!r}: {error}") from None
-        self.sex = nn.Sequential(nn.Linear(1, config.sex_features), nn.SiLU())
-        self.head_kind = config.head
-        width = self.backbone.num_features + config.sex_features
-        self.head = nn.Linear(width, NUM_BINS if config.head == "bins" else 2)
+        self.backbone = make_backbone(config, fetch=fetch)
+        self.grey_mean, self.grey_sd = grey_scale(self.backbone) if config.pretrained else (64.0, 64.0)
+        self.image_size = config.image_size
+        num_features = getattr(self.backbone, "head_hidden_size", self.backbone.num_features)
+        self.sex = CONDITIONINGS[config.sex](num_features, config.sex_features)
+        scale = LabelScale(torch.tensor(float(label_mean)), torch.tensor(float(label_sd)))
+        self.head = HEADS[config.head](self.sex.num_features, scale)
         self.months_M = nn.Buffer(torch.from_numpy(BIN_MONTHS))
-        self.label_mean = nn.Buffer(torch.tensor(float(label_mean)))
-        self.label_sd = nn.Buffer(torch.tensor(float(label_sd)))
-        with torch.no_grad():
-            self.head.weight.mul_(0.1)
-            self.head.bias.zero_()
-            if config.head == "bins":
-                self.head.bias.copy_(-0.5 * ((self.months_M - self.label_mean) / self.label_sd) ** 2)
+        self.label_mean, self.label_sd = nn.Buffer(scale.mean), nn.Buffer(scale.sd)
+        self.sex_guess = nn.Linear(num_features, 1) if config.weight_sex else None
 
     @property
     def trunk(self) -> nn.Module:
-        """The part that can be frozen."""
-        return self.backbone
+        """The part that can be frozen: where pretrained weights are."""
+        return trunk_of(self.backbone)
 
-    def training_loss(self, image_BHW: Tensor, sex_B: Tensor, months_B: Tensor, config: TrialConfig) -> Tensor:
-        """Everything that this network learns by, weighted: a scalar, mean over the batch.
+    def maps(self, image_BHW: Tensor) -> Tensor:
+        """Last feature map, ``(B, C, h, w)``, of raw uint8 grey levels ``(B, H, W)``.
 
-        Args:
-            image_BHW: ``(B, H, W)`` uint8.
-            sex_B: ``(B,)`` float32, `sex_codes`.
-            months_B: ``(B,)`` float32 reference bone age, in months.
-            config: Of this network.
+        Of a transformer these are its patches; the class token is left out.
         """
-        from search.losses import loss
+        image = image_BHW.unsqueeze(1).to(self.head.weight.dtype)
+        if self.image_size and image.shape[2:] != (self.image_size, self.image_size):
+            image = functional.interpolate(image, size=(self.image_size, self.image_size), mode="area")
+        scaled = (image - self.grey_mean) / self.grey_sd
+        maps = self.backbone.forward_features(scaled.contiguous(memory_format=torch.channels_last))
+        if maps.ndim == 3:
+            patches = maps[:, getattr(self.backbone, "num_prefix_tokens", 0) :]
+            height = max(1, round((patches.shape[1] * image.shape[2] / image.shape[3]) ** 0.5))
+            return patches.transpose(1, 2).unflatten(2, (height, -1))
+        return maps.permute(0, 3, 1, 2) if self._is_channels_last else maps
 
-        return loss(self(image_BHW, sex_B), months_B, config)
+    @property
+    def _is_channels_last(self) -> bool:
+        return getattr(self.backbone, "output_fmt", "NCHW") == "NHWC"
 
-    def features(self, image_BHW: Tensor) -> Tensor:
-        """Pooled image features, ``(B, F)``, of raw uint8 grey levels ``(B, H, W)``."""
-        scaled = (image_BHW.unsqueeze(1).to(self.head.weight.dtype) - 64.0) / 64.0
-        return self.backbone(scaled.contiguous(memory_format=torch.channels_last))
+    def _pooled(self, maps_BChw: Tensor) -> Tensor:
+        """Image features, ``(B, F)`` float32; a transformer's are the mean of its patches."""
+        if hasattr(self.backbone, "num_prefix_tokens") or isinstance(self.backbone, Levit | MlpMixer):
+            pooled = maps_BChw.mean(dim=(2, 3))
+            return getattr(self.backbone, "fc_norm", nn.Identity())(pooled).float()
+        maps = maps_BChw.permute(0, 2, 3, 1) if self._is_channels_last else maps_BChw
+        return self.backbone.forward_head(maps, pre_logits=True).float()
 
-    def forward(self, image_BHW: Tensor, is_male_B: Tensor) -> Tensor:
+    def _outputs(self, features_BF: Tensor, sex_B: Tensor) -> Tensor:
+        """Outputs of the head's layer, in full precision: the caller has autocast switched off."""
+        if sex_B.dtype == torch.bool:
+            raise ValueError("The sex must be float codes (+1 male, -1 female, 0 unknown), got bool. Use sex_codes.")
+        return self.head(self.sex(features_BF, sex_B.to(features_BF.dtype)))
+
+    def from_maps(self, maps_BChw: Tensor, sex_B: Tensor) -> Tensor:
+        """The rest of `forward`, from what `maps` gives: ``(B, 240)`` logits."""
+        features = self._pooled(maps_BChw)
+        with torch.autocast(maps_BChw.device.type, enabled=False):
+            return self.head.logits(self._outputs(features, sex_B), self.label_scale)
+
+    def forward(self, image_BHW: Tensor, sex_B: Tensor) -> Tensor:
         """Estimate the distribution of the bone age.
 
         Args:
             image_BHW: ``(B, H, W)`` uint8, as `preprocessing.standardize` returns it.
-            is_male_B: ``(B,)`` bool, or `sex_codes` of it.
+            sex_B: ``(B,)`` float32, `sex_codes`: +1 male, -1 female, 0 unknown.
 
         Returns:
             ``(B, 240)`` float32 logits over months; their softmax is the distribution.
         """
-        features = self.features(image_BHW).float()
+        return self.from_maps(self.maps(image_BHW), sex_B)
+
+    @property
+    def label_scale(self) -> LabelScale:
+        """Mean and standard deviation of the labels it was trained on, in months."""
+        return LabelScale(self.label_mean, self.label_sd)
+
+    def training_loss(self, image_BHW: Tensor, sex_B: Tensor, months_B: Tensor, config: TrialConfig) -> Tensor:
+        """Everything that this network learns by, weighted.
+
+        That is what its head learns by (`search.heads`), what its backbone adds (`search.models.prs_r`), and guessing
+        the sex from the image, where it is known.
+
+        Args:
+            image_BHW: ``(B, H, W)`` uint8.
+            sex_B: ``(B,)`` float32 codes; while training, `sex_dropout` of them are hidden from the age's head.
+            months_B: ``(B,)`` float32 reference bone age, in months.
+            config: Of this network.
+
+        Returns:
+            Scalar, mean over the batch.
+        """
+        maps = self.maps(image_BHW)
+        shown_B = sex_B
+        if self.training and config.sex_dropout:
+            shown_B = sex_B * (torch.rand_like(sex_B) >= config.sex_dropout)
+        own: Tensor | float = 0.0
+        if config.weight_parts and hasattr(self.backbone, "features_and_loss"):
+            z_B = (months_B - self.label_mean) / self.label_sd
+            features, own = self.backbone.features_and_loss(maps, shown_B, z_B, self.label_sd / 12)
+        else:
+            features = self._pooled(maps)
         with torch.autocast(image_BHW.device.type, enabled=False):
-            code_B = is_male_B.float() * 2 - 1 if is_male_B.dtype == torch.bool else is_male_B
-            sex = self.sex(code_B.to(features.dtype).unsqueeze(1))
-            out = self.head(torch.cat([features, sex], dim=1))
-            if self.head_kind == "bins":
-                return out
-            mean = self.label_mean + self.label_sd * out[:, :1]
-            width = 4.0 + nn.functional.softplus(out[:, 1:] + 2.0) * 8.0  # months; 4 keeps a bin from taking it all
-            return -0.5 * ((self.months_M - mean) / width) ** 2
-
-
-def sex_codes(is_male_N: Iterable[bool]) -> np.ndarray:
-    """The sex as the network takes it: ``(N,)`` float32, +1 male, -1 female."""
-    return np.where(np.asarray(is_male_N, bool), 1, -1).astype(np.float32)
-
-
-def expected_months(logits_BM: Tensor) -> Tensor:
-    """Mean of the predicted distribution, ``(B,)``, in months."""
-    months = torch.arange(NUM_BINS, dtype=logits_BM.dtype, device=logits_BM.device)
-    return logits_BM.softmax(dim=1) @ months
+            out = self._outputs(features, shown_B)
+            total = self.head.loss(out, months_B, self.label_scale, config) + config.weight_parts * own
+            if self.sex_guess is not None:
+                guess_B, known_B = self.sex_guess(features).squeeze(1), sex_B != 0
+                entropy_B = functional.binary_cross_entropy_with_logits(
+                    guess_B, (sex_B > 0).to(guess_B.dtype), reduction="none"
+                )
+                total = total + config.weight_sex * (entropy_B * known_B).sum() / known_B.sum().clamp_min(1)
+            return total
 
 
 def load_model(weights: Path, config: TrialConfig, device: str | torch.device = "cpu") -> BoneAgeNet:
@@ -123,7 +164,7 @@ def load_model(weights: Path, config: TrialConfig, device: str | torch.device = 
     Raises:
         ValueError: The file does not fit the configuration.
     """
-    model = BoneAgeNet(config)
+    model = BoneAgeNet(config, fetch=False)
     try:
         model.load_state_dict(load_file(weights, device=str(device)))
     except (RuntimeError, OSError) as error:

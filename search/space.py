@@ -11,19 +11,52 @@ from typing import Any, Self
 
 import optuna
 
+CHOICES: dict[str, tuple[str, ...]] = {
+    "head": ("bins", "normal", "laplace", "ordinal", "quantiles"),
+    "sex": ("concat", "embedding", "film", "gated"),
+    "parts": ("ranked", "random"),
+    "schedule": ("cosine", "halving", "constant"),
+    "precision": ("auto", "fp32", "bf16", "fp16"),
+    "warp_on": ("host", "device", "auto"),
+}
+"""Settings that take one of a few words."""
+_ANY_SHAPE = ("weight_l1", "weight_ldl", "weight_spread", "weight_ce", "weight_z")
+HEAD_TERMS: dict[str, tuple[str, ...]] = {
+    "bins": _ANY_SHAPE,
+    "normal": _ANY_SHAPE,
+    "ordinal": (*_ANY_SHAPE, "weight_ordinal"),
+    "laplace": ("weight_l1", "weight_z"),
+    "quantiles": ("weight_l1", "weight_spread", "weight_z", "weight_pinball"),
+}
+"""Loss terms that each head can learn by: ``laplace`` has no shape to learn, and what lies outside of the outermost
+``quantiles`` has probability 0, whose logarithm teaches nothing."""
+TERMS = tuple(dict.fromkeys(name for names in HEAD_TERMS.values() for name in names))
+"""All loss terms of the age itself."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrialConfig:
     """Every setting of one trial; what a fold learns depends on nothing else but the cohort."""
 
     backbone: str
-    """Name of a timm model; it is made with one input channel and without its classifier."""
+    """Name of a timm model, our own among them; made with one input channel and without its classifier.
+    ``prs_r:NAME`` puts part relation and selection on the timm model NAME."""
+    pretrained: str = ""
+    """Where its weights come from: empty for random ones, ``hub`` for timm's, else the path of a local file."""
+    parts: str = "ranked"
+    """Of ``prs_r`` alone: the best ``ranked`` parts, or ``random`` ones, the control that must be worse."""
     view: str = "full"
     """Which of the cohort's pictures of a radiograph it sees."""
+    image_size: int = 0
+    """Side in pixels that pictures are resized to before the network; 0 leaves the cohort's."""
     head: str = "bins"
-    """``bins``: a free distribution over monthly bins; ``normal``: a mean and a width, discretised to the same bins."""
+    """What it estimates: ``bins``, ``normal``, ``laplace``, ``ordinal`` or ``quantiles``; see `search.heads`."""
+    sex: str = "concat"
+    """How the sex joins the image: ``concat``, ``embedding``, ``film`` or ``gated``; see `search.conditioning`."""
     sex_features: int = 32
     """Width of the layer that reads the sex before it joins the image features."""
+    sex_dropout: float = 0.05
+    """Share of training cases whose sex is hidden, so that an unknown sex is an input the network knows."""
     learning_rate: float = 1e-3
     """Of AdamW, at the schedule's peak."""
     weight_decay: float = 0.02
@@ -55,20 +88,27 @@ class TrialConfig:
     """Weight of the cross entropy to a normal label distribution around the reference (label distribution learning)."""
     weight_spread: float = 0.0
     """Weight of Chen's expected squared distance, sum of p_j (j - y)^2, in years squared."""
+    weight_ce: float = 0.0
+    """Weight of the cross entropy to the reference's own month; with `weight_spread` it makes Chen's L2CE."""
+    weight_z: float = 0.0
+    """Weight of the L1 distance between expected and reference bone age, in standard deviations of the labels."""
+    weight_ordinal: float = 0.0
+    """Of head ``ordinal``: weight of the binary cross entropies of "older than t", one a month."""
+    weight_pinball: float = 0.0
+    """Of head ``quantiles``: weight of the pinball loss, in years."""
+    weight_sex: float = 0.0
+    """Weight of guessing the sex from the image features beside the age; 0 makes no such output."""
+    weight_parts: float = 1.0
+    """Of ``prs_r`` alone: weight of its parts' own estimates, of their ranking and of their confidence."""
     label_sigma_months: float = 9.0
     """Standard deviation of the label distribution."""
     seed: int = 0
     """Of weights, order of images and augmentation."""
 
     def __post_init__(self) -> None:
-        if self.head not in ("bins", "normal"):
-            raise ValueError(f"head must be 'bins' or 'normal', got {self.head!r}.")
-        if self.warp_on not in ("host", "device", "auto"):
-            raise ValueError(f"warp_on must be 'host', 'device' or 'auto', got {self.warp_on!r}.")
-        if self.schedule not in ("cosine", "halving", "constant"):
-            raise ValueError(f"schedule must be 'cosine', 'halving' or 'constant', got {self.schedule!r}.")
-        if self.precision not in ("auto", "fp32", "bf16", "fp16"):
-            raise ValueError(f"precision must be 'auto', 'fp32', 'bf16' or 'fp16', got {self.precision!r}.")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}.")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must lie within 0..1, below 1, got {self.ema}. 0 turns it off.")
         if not self.frozen_epochs >= 0:
@@ -88,13 +128,23 @@ class TrialConfig:
         ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
-        for name in ("weight_decay", "weight_l1", "weight_ldl", "weight_spread"):
+        for name in ("weight_decay", "weight_sex", "weight_parts", *TERMS):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}.")
-        if self.weight_l1 + self.weight_ldl + self.weight_spread == 0:
-            raise ValueError("At least one of weight_l1, weight_ldl, weight_spread must be above 0: no loss is left.")
+        usable = HEAD_TERMS[self.head]
+        if unusable := [name for name in TERMS if getattr(self, name) and name not in usable]:
+            raise ValueError(
+                f"Head {self.head!r} learns by {', '.join(usable)}; {', '.join(unusable)} must be 0, got "
+                f"{', '.join(str(getattr(self, name)) for name in unusable)}. Set it to 0 or choose another head."
+            )
+        if not any(getattr(self, name) for name in usable):
+            raise ValueError(f"At least one of {', '.join(usable)} must be above 0: no loss is left.")
         if not 0 <= self.augmentation <= 1:
             raise ValueError(f"augmentation must lie within 0..1, got {self.augmentation}.")
+        if not 0 <= self.sex_dropout < 1:
+            raise ValueError(f"sex_dropout must lie within 0..1 and below 1, got {self.sex_dropout}.")
+        if self.image_size and self.image_size < 32:
+            raise ValueError(f"image_size must be 0 (the cohort's) or at least 32 pixels, got {self.image_size}.")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; `from_dict` is its inverse."""
@@ -102,7 +152,9 @@ class TrialConfig:
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Self:
-        """Rebuild a configuration, refusing keys this release does not know.
+        """Rebuild a stored configuration, refusing keys this release does not know.
+
+        One that says nothing of hidden sexes was trained without them.
 
         Raises:
             ValueError: An unknown key, or a value out of range.
@@ -110,7 +162,7 @@ class TrialConfig:
         known = {field.name for field in fields(cls)}
         if unknown := set(value) - known:
             raise ValueError(f"A trial has the settings {sorted(known)}; unknown: {sorted(unknown)}.")
-        return cls(**value)
+        return cls(**{"sex_dropout": 0.0, **value})
 
 
 Space = Callable[[optuna.Trial], dict[str, Any]]

@@ -12,7 +12,8 @@ from ensemble.predictor import Predictor, in_words
 from ensemble.registry import Registry
 from preprocessing.radiograph import RadiographError
 from preprocessing.standardize import Reader
-from search.model import BIN_MONTHS, load_model
+from preprocessing.storage import read_json, write_json
+from search.model import BIN_MONTHS, load_model, sex_codes
 from tests.dicom_files import dicom
 from tests.ensemble_fixtures import SIZE, make_cohort, make_study
 
@@ -70,7 +71,7 @@ def test_the_ensemble_is_the_weighted_mixture_of_averaged_fold_models(predictor,
         for file in member.files:
             with torch.inference_mode():
                 logits = load_model(file, member.config)(
-                    torch.from_numpy(pixels_BVHW[:, 0]), torch.from_numpy(is_male_B)
+                    torch.from_numpy(pixels_BVHW[:, 0]), torch.from_numpy(sex_codes(is_male_B))
                 )
             expected += member.weight / len(member.files) * logits.double().softmax(dim=1).numpy()
     found = predictor.predict(pixels_BVHW, is_male_B)
@@ -90,8 +91,9 @@ def test_the_spread_is_the_deviation_between_members(predictor, bundle):
     months = []
     for member in bundle.members:
         with torch.inference_mode():
-            image, is_male = map(torch.from_numpy, pictures(1))
-            logits = [load_model(file, member.config)(image[:, 0], is_male) for file in member.files]
+            pixels_BVHW, is_male_B = pictures(1)
+            image, sex = torch.from_numpy(pixels_BVHW), torch.from_numpy(sex_codes(is_male_B))
+            logits = [load_model(file, member.config)(image[:, 0], sex) for file in member.files]
         months.append(float(torch.stack(logits).softmax(dim=2).mean(dim=0)[0] @ torch.arange(240.0)))
     assert prediction.spread_months == pytest.approx(np.std(months), abs=1e-3)
 
@@ -124,9 +126,7 @@ def test_each_member_sees_its_own_view(tmp_path):
     for member, view in zip(two_views.bundle.members, (0, 1), strict=True):
         for file in member.files:
             with torch.inference_mode():
-                logits = load_model(file, member.config)(
-                    torch.from_numpy(pixels_BVHW[:, view]), torch.ones(1, dtype=bool)
-                )
+                logits = load_model(file, member.config)(torch.from_numpy(pixels_BVHW[:, view]), torch.ones(1))
             expected += logits.double().softmax(dim=1).numpy()[0] / 4
     np.testing.assert_allclose(two_views.predict(pixels_BVHW, is_male_B)[0].distribution, expected, atol=1e-6)
 
@@ -169,6 +169,34 @@ def test_pixels_that_the_recipe_did_not_make_are_refused(predictor, shape, dtype
 def test_a_sex_for_every_picture_is_needed(predictor):
     with pytest.raises(ValueError, match="as many sexes"):
         predictor.predict(pictures(2)[0], np.array([True]))
+
+
+def test_an_unknown_sex_is_answered(predictor, bundle):
+    pixels_BVHW, _ = pictures(2)
+    found = predictor.predict(pixels_BVHW, np.array([None, True]))
+    assert found[1].bone_age_months == pytest.approx(
+        predictor.predict(pixels_BVHW[1:], np.array([True]))[0].bone_age_months, abs=1e-3
+    )
+    expected = np.zeros(240)
+    for member in bundle.members:
+        for file in member.files:
+            with torch.inference_mode():
+                logits = load_model(file, member.config)(torch.from_numpy(pixels_BVHW[:1, 0]), torch.zeros(1))
+            expected += member.weight / len(member.files) * logits.double().softmax(dim=1).numpy()[0]
+    np.testing.assert_allclose(found[0].distribution, expected, atol=1e-6)
+
+
+def test_a_member_that_met_no_unknown_sex_answers_for_both(tmp_path):
+    study = make_study(tmp_path / "study", make_cohort(tmp_path / "cohort"), states=("complete",))
+    config = read_json(study / "trials" / "0000" / "config.json")
+    write_json(study / "trials" / "0000" / "config.json", config | {"config": config["config"] | {"sex_dropout": 0.0}})
+    combine(study, selector="equal").write(tmp_path / "bundle")
+    predictor = Predictor(Bundle.load(tmp_path / "bundle"))
+    pixels_BVHW, _ = pictures(1)
+    unknown, girl, boy = (
+        predictor.predict(pixels_BVHW, np.array([sex]))[0].distribution for sex in (None, False, True)
+    )
+    np.testing.assert_allclose(unknown, (girl + boy) / 2, atol=1e-6)
 
 
 def test_an_unknown_word_for_the_sex_is_refused(predictor):

@@ -24,7 +24,7 @@ HEADS = ["bins", "normal"]
 @pytest.mark.parametrize("head", HEADS)
 def test_backbones_and_heads_give_a_distribution_over_months(backbone: str, head: str) -> None:
     model = BoneAgeNet(TrialConfig(backbone=backbone, head=head)).eval()
-    logits = model(torch.zeros(2, 64, 64, dtype=torch.uint8), torch.tensor([True, False]))
+    logits = model(torch.zeros(2, 64, 64, dtype=torch.uint8), torch.tensor([1.0, -1.0]))
     assert logits.shape == (2, 240)
     assert logits.dtype == torch.float32
     assert torch.isfinite(logits).all()
@@ -33,7 +33,7 @@ def test_backbones_and_heads_give_a_distribution_over_months(backbone: str, head
 @pytest.mark.parametrize("head", HEADS)
 def test_an_untrained_network_starts_at_the_training_mean(head: str) -> None:
     model = BoneAgeNet(TrialConfig(backbone="test_resnet", head=head), label_mean=100.0, label_sd=30.0).eval()
-    months = expected_months(model(torch.zeros(1, 64, 64, dtype=torch.uint8), torch.tensor([True])))
+    months = expected_months(model(torch.zeros(1, 64, 64, dtype=torch.uint8), torch.ones(1)))
     assert months.item() == pytest.approx(100, abs=8)
 
 
