@@ -19,7 +19,8 @@ from preprocessing.storage import AnyPath, read_json, write_json
 from search.diversity import Diversity
 from search.journal import open_storage
 from search.limits import Limits
-from search.space import Space, TrialConfig, load_space, starting_points
+from search.space import TrialConfig
+from search.spaces import Space, load_space, starting_points
 from search.trial import trial_folder, trial_numbers
 from search.warm_start import distributions_of, read_warm_start
 

@@ -1,15 +1,7 @@
-"""One point of the search space, and the named spaces that Optuna draws points from.
+"""One point of the search space."""
 
-A space is an Optuna define-by-run function: it takes an `optuna.Trial` and returns the settings of a `TrialConfig`.
-Name a function of your own with ``--space module:function``.
-"""
-
-import importlib
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
-
-import optuna
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "head": ("bins", "normal", "laplace", "ordinal", "quantiles"),
@@ -163,68 +155,3 @@ class TrialConfig:
         if unknown := set(value) - known:
             raise ValueError(f"A trial has the settings {sorted(known)}; unknown: {sorted(unknown)}.")
         return cls(**{"sex_dropout": 0.0, **value})
-
-
-Space = Callable[[optuna.Trial], dict[str, Any]]
-
-
-def quick(trial: optuna.Trial) -> dict[str, Any]:
-    """Narrow residual networks, trained for about half a minute a fold on one core: to see the whole product work.
-
-    Run: ``python -m search run COHORT STUDY --space quick --trials 8``
-    """
-    return {
-        "backbone": trial.suggest_categorical("backbone", ["slim_resnet10", "slim_resnet18"]),
-        "head": trial.suggest_categorical("head", ["bins", "normal"]),
-        "learning_rate": trial.suggest_float("learning_rate", 1e-3, 6e-3, log=True),
-        "weight_ldl": trial.suggest_float("weight_ldl", 0.05, 1.0, log=True),
-        "weight_spread": trial.suggest_float("weight_spread", 0.0, 0.2),
-        "augmentation": trial.suggest_float("augmentation", 0.0, 0.8),
-        "batch_size": 16,
-        "epochs": 25,
-        "max_images_seen": 20_000,
-    }
-
-
-SPACES: dict[str, Space] = {"quick": quick}
-STARTING_POINTS: dict[str, list[dict[str, Any]]] = {
-    "quick": [
-        {
-            "backbone": "slim_resnet10",
-            "head": head,
-            "learning_rate": 3e-3,
-            "weight_ldl": 0.3,
-            "weight_spread": 0.0,
-            "augmentation": 0.5,
-        }
-        for head in ("bins", "normal")
-    ]
-}
-"""Known-good points of a space, tried first."""
-
-
-def starting_points(name: str) -> list[dict[str, Any]]:
-    """Points of a space that are tried first: ours, or those that a user's module lists in a `STARTING_POINTS` too."""
-    if name in SPACES:
-        return STARTING_POINTS.get(name, [])
-    module, _, function = name.partition(":")
-    return getattr(importlib.import_module(module), "STARTING_POINTS", {}).get(function, [])
-
-
-def load_space(name: str) -> Space:
-    """Return a named space, or a user's own ``module:function``.
-
-    The module may register models of its own with timm: it is imported wherever a trial runs.
-
-    Raises:
-        ValueError: No such space.
-    """
-    if name in SPACES:
-        return SPACES[name]
-    module, _, function = name.partition(":")
-    if not function:
-        raise ValueError(f"--space must be one of {sorted(SPACES)} or module:function, got {name!r}.")
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"--space {name!r} cannot be imported: {error}. Run from the folder that holds it.") from None

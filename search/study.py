@@ -30,7 +30,7 @@ from search.journal import url_without_password
 from search.limits import Limits
 from search.racing import Race, make_rules
 from search.sampler import OBJECTIVES, Sampler, settings_of
-from search.space import load_space
+from search.spaces import load_space
 from search.trial import read_study
 from search.tuning import Compute, Job, StudyError, fit
 from search.warm_start import FILE, gather

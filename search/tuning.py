@@ -25,7 +25,8 @@ from search.adapters import RaceScheduler, StudySearcher
 from search.control import StudyControl, result_of
 from search.limits import Limits, measure
 from search.progress import keep_measurement, read_measurements
-from search.space import TrialConfig, load_space
+from search.space import TrialConfig
+from search.spaces import load_space
 from search.train import TrainingError
 from search.trial import FoldReport, read_fold, run_trial, trial_folder
 

@@ -14,7 +14,8 @@ from search.journal import FILE, ObjectJournal, open_journal
 from search.progress import keep_measurement, read_measurements
 from search.racing import Race, make_rules
 from search.sampler import Outcome, Sampler
-from search.space import SPACES, TrialConfig, load_space
+from search.space import TrialConfig
+from search.spaces import SPACES, load_space
 from search.train import Measurement
 from search.trial import FoldReport, trial_folder
 

@@ -13,7 +13,8 @@ from search.diversity import greedy, value_of
 from search.journal import open_storage
 from search.limits import Limits, measure
 from search.sampler import Outcome, Sampler, settings_of
-from search.space import TrialConfig, load_space
+from search.space import TrialConfig
+from search.spaces import load_space
 from search.trial import trial_folder
 from search.warm_start import FILE, gather
 from tests.test_search_control import begin, control, play
