@@ -24,10 +24,11 @@ from preprocessing.storage import (
     write_atomic,
     write_json,
 )
-from search.board import Board
+from search.board import Board, all_of
 from search.control import StudyControl
 from search.journal import url_without_password
 from search.limits import Limits
+from search.mlflow_log import mlflow_log
 from search.racing import Race, make_rules
 from search.sampler import OBJECTIVES, Sampler, settings_of
 from search.spaces import load_space
@@ -153,8 +154,10 @@ def run(study: str | AnyPath, compute: Compute) -> bool:
         )
         if control.num_ended == record["num_trials"] == len(list((folder / "tune").glob("trial_*"))):
             return True
-        board = Board(record["num_trials"], record["num_folds"], control.num_ended, control.best_mae_months)
-        control.say = board
+        board = Board(
+            record["num_trials"], record["num_folds"], control.num_ended, control.best_mae_months, str(folder)
+        )
+        control.say = all_of(board, mlflow_log(folder))
         job = Job(
             study=str(folder),
             cohort=str(cohort),

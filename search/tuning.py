@@ -27,6 +27,7 @@ from search.limits import Limits, measure
 from search.progress import keep_measurement, read_measurements
 from search.space import TrialConfig
 from search.spaces import load_space
+from search.tensorboard import FoldCurves
 from search.train import TrainingError
 from search.trial import FoldReport, read_fold, run_trial, trial_folder
 
@@ -164,6 +165,7 @@ def _fit(job: Job, compute: Compute, control: StudyControl) -> None:
         run_config=tune.RunConfig(
             name="tune",
             **_storage(folder),
+            callbacks=[FoldCurves(as_path(job.study))],
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
             verbose=0,
         ),

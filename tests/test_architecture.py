@@ -11,6 +11,7 @@ MAY_IMPORT_RAY = {
     "preprocessing/__main__.py",
     "preprocessing/cluster.py",
     "search/adapters.py",
+    "search/tensorboard.py",
     "search/tuning.py",
     "serve/deployments.py",
     "serve/service.py",
