@@ -1,6 +1,7 @@
 """What a person watches while a study runs: a table that redraws in place on a terminal, elsewhere a line an event."""
 
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -69,9 +70,8 @@ class Board:
         before = f", {self.num_ended} of them ended before" if self.num_ended else ""
         self._print(f"search: {self.num_trials} trials x {self.num_folds} folds{before}")
         if self.study:
-            self._print(
-                f"search: curves: tensorboard --logdir {self.study}/tune; page: python -m search report {self.study}"
-            )
+            self._print(f"search: curves: tensorboard --logdir {shlex.quote(self.study)}/tune")
+            self._print(f"search: page, at any time: python -m search report {shlex.quote(self.study)}")
 
     def __call__(self, event: Event) -> None:
         """Take note of an event and show it."""
@@ -94,14 +94,16 @@ class Board:
         where = ", ".join(f"{count} in the {stage}" for stage, count in self._stops.items() if stage)
         stopped = f"{sum(self._stops.values())} stopped" + (f" ({where})" if where else "")
         spent = sum(self._images.values())
-        factor = f": {(spent + self._images_saved) / spent:.1f} times fewer than full cross-validation" if spent else ""
         lines = [
             f"  best      {best}",
             f"  trials    {self.num_ended} of {self.num_trials} ended: {self._complete} complete, {stopped}, "
             f"{self._failed} failed in this run",
-            f"  passes    {spent:,} spent, about {self._images_saved:,.0f} saved{factor}",
-            f"  time      {(time.monotonic() - self._started) / 60:.1f} min{self._time_left(', ')}",
         ]
+        if spent:
+            factor = (spent + self._images_saved) / spent
+            saved = f"about {self._images_saved:,.0f} saved: {factor:.1f} times fewer than full cross-validation"
+            lines.append(f"  passes    {spent:,} of images spent, {saved}")
+        lines.append(f"  time      {(time.monotonic() - self._started) / 60:.1f} min{self._time_left(', ')}")
         shown = sorted(self._running)[:MAX_RUNNING]
         lines += [f"  running   trial {number:<4d} {self._running[number]}" for number in shown]
         if len(self._running) > len(shown):
