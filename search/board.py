@@ -136,14 +136,14 @@ class Board:
                 self.best, self._best_trial = mae, event.number
             return
         self._folds_saved += self.num_folds - finished
-        self._images_saved += self._rest_of(event)
         if event.kind == "failed":
             self._failed += 1
         else:
+            self._images_saved += self._rest_of(event)
             self._stops[event.stopped_at] = self._stops.get(event.stopped_at, 0) + 1
 
     def _rest_of(self, event: Event) -> float:
-        """Image passes that the folds of a trial that ended early would still take, as far as finished folds tell."""
+        """Image passes that the folds of a stopped trial would still take, as far as finished folds tell."""
         finished = len(event.fold_mae_months)
         if finished and event.stopped_at in ("", "race"):
             per_fold = event.images_seen / finished

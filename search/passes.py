@@ -3,26 +3,27 @@
 An image pass is one training picture seen once: unlike seconds, it is the same on every machine.
 """
 
+from dataclasses import asdict, fields
 from typing import Any
 
 import pandas as pd
 
-from preprocessing.storage import AnyPath, as_path, read_json
+from preprocessing.storage import AnyPath, as_path
+from search.progress import read_measurements
 from search.space import TrialConfig
-from search.trial import read_fold, trial_folder
-
-CURVE_COLUMNS = ["number", "fold", "epoch", "images_seen", "train_loss", "mae_months", "final"]
+from search.train import Measurement
+from search.trial import trial_folder
 
 
 def learning_curves(study: AnyPath, outcomes: list[dict[str, Any]], num_folds: int) -> pd.DataFrame:
-    """Every measurement of every fold, finished or not: one row each, with `CURVE_COLUMNS`."""
+    """Every measurement of every fold, finished or not: one row each with number, fold and a `Measurement`."""
     rows = []
     for outcome in outcomes:
         folder = trial_folder(as_path(study), outcome["number"])
         for fold in range(num_folds):
-            for item in _history(folder, fold):
-                rows.append({"number": outcome["number"], "fold": fold, **item})
-    return pd.DataFrame(rows, columns=CURVE_COLUMNS)
+            for item in read_measurements(folder, fold):
+                rows.append({"number": outcome["number"], "fold": fold, **asdict(item)})
+    return pd.DataFrame(rows, columns=["number", "fold", *(field.name for field in fields(Measurement))])
 
 
 def account(outcomes: list[dict[str, Any]], curves: pd.DataFrame, num_folds: int) -> pd.DataFrame:
@@ -35,8 +36,8 @@ def account(outcomes: list[dict[str, Any]], curves: pd.DataFrame, num_folds: int
 
     Returns:
         number, state, spent (image passes), full (the same configuration trained on every fold; missing where nothing
-        was measured yet, so that the size of a pass is unknown), saved (full - spent of an ended trial that is not
-        complete, else 0).
+        was measured yet, so that the size of a pass is unknown), saved (full - spent of a stopped trial, else 0: a
+        failure saves nothing).
     """
     train_cases = _train_cases(curves)
     rows = []
@@ -51,8 +52,7 @@ def account(outcomes: list[dict[str, Any]], curves: pd.DataFrame, num_folds: int
             full = num_folds * planned(config, train_cases)
         else:
             full = None
-        is_over = outcome["state"] in ("stopped", "failed")
-        saved = max(0, full - spent) if is_over and full is not None else 0
+        saved = max(0, full - spent) if outcome["state"] == "stopped" and full is not None else 0
         rows.append((outcome["number"], outcome["state"], spent, full, saved))
     table = pd.DataFrame(rows, columns=["number", "state", "spent", "full", "saved"])
     return table.astype({"full": "Int64"})
@@ -67,11 +67,3 @@ def _train_cases(curves: pd.DataFrame) -> int:
     """Training cases of a fold, which an epoch passes over; 0 while nothing was measured."""
     known = curves[curves["epoch"] > 0]
     return round(float((known["images_seen"] / known["epoch"]).median())) if len(known) else 0
-
-
-def _history(folder: AnyPath, fold: int) -> list[dict[str, Any]]:
-    """Measurements of a fold: of its record when it is finished, else those kept while it runs."""
-    if done := read_fold(folder, fold):
-        return list(done["history"])
-    path = folder / f"fold_{fold}.measured.json"
-    return list(read_json(path)["history"]) if path.exists() else []

@@ -220,7 +220,7 @@ def _pictures(
 
 
 def _costs(costs: pd.DataFrame) -> dict[str, Any]:
-    """Totals in image passes; the factor compares begun and ended trials only."""
-    over = costs[costs["state"] != "running"]
+    """Totals in image passes; the factor compares complete and stopped trials only: others have no end to compare."""
+    over = costs[costs["state"].isin(["complete", "stopped"])]
     spent, full = int(over["spent"].sum()), int(over["full"].fillna(over["spent"]).sum())
     return {"spent": int(costs["spent"].sum()), "over": spent, "full": full, "factor": full / spent if spent else None}
