@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("study")
     report.add_argument("--out", help="folder to write to (default STUDY/report)")
     report.add_argument("--cohort", help="where the study's cohort is now, for pictures, when it was moved")
+    report.add_argument("--storage", help="URL of the study's database with its password, where it needs one")
     report.set_defaults(run=_report)
     return parser
 
@@ -176,7 +177,8 @@ def _report(options: argparse.Namespace) -> int:
     from search.report import report
 
     out = as_path(options.out) if options.out else as_path(options.study) / "report"
-    print(f"written: {report(options.study, cohort=options.cohort).write(out)}")
+    made = report(options.study, cohort=options.cohort, storage=options.storage or "")
+    print(f"written: {made.write(out)}")
     return 0
 
 

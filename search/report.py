@@ -55,16 +55,19 @@ class StudyReport:
         return folder / PAGE
 
 
-def report(study: str | Path | AnyPath, *, cohort: str | Path | AnyPath | None = None) -> StudyReport:
+def report(
+    study: str | Path | AnyPath, *, cohort: str | Path | AnyPath | None = None, storage: str = ""
+) -> StudyReport:
     """Describe a study as it stands.
 
     Args:
         study: Its folder; nothing in it is changed.
         cohort: Where its cohort is now, for the pictures; None: where it was. Where it cannot be opened, or is another
             one, the page says so in their place.
+        storage: URL of the study's database with its password, where it needs one.
 
     Raises:
-        StorageError: No study is there, or a complete trial's table is damaged.
+        StorageError: No study is there, its database cannot be reached, or a complete trial's table is damaged.
     """
     root = as_path(study)
     about, outcomes = read_study(root), all_outcomes(root)
@@ -74,7 +77,7 @@ def report(study: str | Path | AnyPath, *, cohort: str | Path | AnyPath | None =
     trials = {trial.number: trial for trial in finished_trials(root) if states.get(trial.number) == "complete"}
     board = leaderboard.ranked(list(trials.values()))
     best = trials[int(board["number"][0])] if len(board) else None
-    shares, num_told = importances(root, about["name"])
+    shares, num_told = importances(root, about["name"], storage or about.get("storage", ""))
     settings = leaderboard.searched_settings([outcome["config"] for outcome in outcomes])
     tables = {
         "leaderboard": _leaderboard_table(board, outcomes, costs),
