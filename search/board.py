@@ -102,7 +102,7 @@ class Board:
         if spent:
             factor = (spent + self._images_saved) / spent
             saved = f"about {self._images_saved:,.0f} saved: {factor:.1f} times fewer than full cross-validation"
-            lines.append(f"  passes    {spent:,} of images spent, {saved}")
+            lines.append(f"  images    {spent:,} passes spent, {saved}")
         lines.append(f"  time      {(time.monotonic() - self._started) / 60:.1f} min{self._time_left(', ')}")
         shown = sorted(self._running)[:MAX_RUNNING]
         lines += [f"  running   trial {number:<4d} {self._running[number]}" for number in shown]

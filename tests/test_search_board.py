@@ -67,7 +67,7 @@ def test_what_a_race_saved_is_counted_in_image_passes() -> None:
     show = board(io.StringIO())
     show(Event("stopped", 0, (30.0,), "stopped", stopped_at="race", images_seen=100))
     text = "\n".join(show.table())
-    assert "100 of images spent, about 200 saved: 3.0 times fewer" in text
+    assert "100 passes spent, about 200 saved: 3.0 times fewer" in text
     assert "1 stopped (1 in the race)" in text
 
 
@@ -75,7 +75,7 @@ def test_what_a_screen_saved_is_told_by_the_folds_of_other_trials() -> None:
     show = board(io.StringIO())
     show(Event("fold", 0, (10.0,), "fold 1/3", 1, images_seen=100))
     show(Event("stopped", 1, (), "stopped", stopped_at="screen", images_seen=20))
-    assert "120 of images spent, about 280 saved" in "\n".join(show.table())
+    assert "120 passes spent, about 280 saved" in "\n".join(show.table())
 
 
 def test_the_best_is_named_and_a_worse_one_does_not_replace_it() -> None:
