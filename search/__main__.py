@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 
 from preprocessing import environment
@@ -91,7 +90,9 @@ def _gpu_share(text: str) -> float:
 
 def _add_compute(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--storage", help="URL of a database for Optuna's record (default: a journal in the study)")
-    parser.add_argument("--hours", type=_positive(float), help="begin nothing after this time; resume continues")
+    parser.add_argument(
+        "--hours", type=_positive(float), help="begin no trial that this time would cut off; resume goes on"
+    )
     parser.add_argument("--concurrent", type=_positive(int), help="trials at a time (default: fill the GPUs or CPUs)")
     parser.add_argument("--gpus-per-trial", type=_gpu_share, help="fractions share a GPU (default 1 where one is)")
     parser.add_argument("--address", help="Ray cluster to run on (default: this machine)")
@@ -134,12 +135,10 @@ def _resume(options: argparse.Namespace) -> int:
         cohort=options.cohort,
         storage=options.storage,
     )
-    begin = time.monotonic()
-    if run(options.study, compute):
-        return 0
-    print(f"search: not finished. Go on with: python -m search resume {options.study}", file=sys.stderr)
-    time_was_up = options.hours is not None and time.monotonic() - begin > 3600 * options.hours
-    return 0 if time_was_up else 130
+    ending = run(options.study, compute)
+    if ending != "complete":
+        print(f"search: {ending}. Go on with: python -m search resume {options.study}", file=sys.stderr)
+    return 130 if ending == "interrupted" else 0
 
 
 def _dashboard(options: argparse.Namespace) -> int:

@@ -1,12 +1,12 @@
 """What happens next in a study, and what each result means. Ray's adapters only pass messages to it."""
 
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from search.board import Event
+from search.pace import Pace
 from search.progress import Progress, read_case_errors, read_progress, share_done
 from search.racing import Race
 from search.sampler import Outcome, Sampler
@@ -51,11 +51,12 @@ class StudyControl:
             sampler: The Optuna side, whose disk and journal are brought into line here.
             race: The stopping rules; what the trials' folders tell is recorded there.
             num_folds: Folds of a complete trial.
-            deadline: `time.monotonic` after which no trial begins and none goes past the fold it is in.
+            deadline: `time.monotonic` by which the study shall end: no trial begins that would not be complete by
+                then, and none goes past the fold it is in.
             say: Called with what happens.
         """
         self._sampler, self._race, self._num_folds = sampler, race, num_folds
-        self._deadline, self.say = deadline, say
+        self._pace, self.say = Pace(num_folds, deadline), say
         ended, begun = sampler.reconcile()
         self.num_ended = len(ended)
         self._replays = set(ended)
@@ -68,6 +69,8 @@ class StudyControl:
         self._failures: dict[int, str] = {}
         self.halted = ""
         """Why the study cannot go on just now: a full disk, a cohort that cannot be read. No trial is to blame."""
+        self.is_out_of_time = False
+        """Whether a trial was kept back or cut off by the deadline."""
         for number, config in self._configs.items():
             folder = trial_folder(sampler.folder, number)
             progress, self._images[number] = read_progress(
@@ -83,16 +86,19 @@ class StudyControl:
 
     def next(self) -> tuple[int, dict[str, Any]] | None:
         """Number and settings of the next trial, or None when no more shall begin."""
-        may_train = not self.halted and not self._is_late()
-        if self._queue and (may_train or self._queue[0] in self._replays):
+        may_go_on = not self.halted and not self._pace.is_late
+        may_begin = not self.halted and self._pace.allows_another
+        self.is_out_of_time |= not (self.halted or may_begin)
+        if self._queue and (may_go_on or self._queue[0] in self._replays):
             number = self._queue.popleft()
-        elif self._queue or not may_train or self._sampler.num_asked() >= self._sampler.num_trials:
+        elif self._queue or not may_begin or self._sampler.num_asked() >= self._sampler.num_trials:
             return None
         else:
             number = self._sampler.ask()
             self._configs[number] = self._sampler.config(number)
             self._images[number] = {}
             self._race.record(Progress(number))
+        self._pace.begin(number)
         return number, self._configs[number].to_dict()
 
     def on_result(self, number: int, result: dict[str, Any]) -> bool:
@@ -118,6 +124,7 @@ class StudyControl:
             return result["fold"] == 0 and not result["replayed"] and self._stop(number, after_fold=False)
         self._maes[number] = maes
         self._replayed[number] = bool(result["replayed"])
+        self._pace.end_fold(number, was_trained=not result["replayed"])
         self._sampler.report(number, len(maes) - 1, maes[-1])
         if len(maes) == self._num_folds:
             return False
@@ -125,7 +132,7 @@ class StudyControl:
         self._tell("fold", number, maes, f"fold {len(maes)}/{self._num_folds}: {verb}")
         if len(maes) >= known and self._stop(number, after_fold=True):  # what a restart replays was judged before
             return True
-        return self._is_late()
+        return self._pace.is_late
 
     def on_end(self, number: int, *, crashed: bool) -> None:
         """Close a trial that Tune runs no longer; one that was merely interrupted stays open for `resume`."""
@@ -180,6 +187,3 @@ class StudyControl:
         trained = int(ends_a_fold and not replayed)
         at, images = outcome.stopped_at if outcome else "", sum(self._images[number].values())
         self.say(Event(kind, number, maes, text, trained, int(ends_a_fold and replayed), at, images))
-
-    def _is_late(self) -> bool:
-        return self._deadline is not None and time.monotonic() > self._deadline

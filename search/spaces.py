@@ -51,7 +51,7 @@ def cpu(trial: optuna.Trial) -> dict[str, Any]:
         "augmentation": trial.suggest_float("augmentation", 0.2, 0.8),
         "ema": trial.suggest_categorical("ema", [0.0, 0.99, 0.998]),
         "batch_size": trial.suggest_categorical("batch_size", [16, 32]),
-        "epochs": 200,
+        "epochs": 50,
         "max_images_seen": 60_000,
     }
 

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from typing import Literal
 
 from preprocessing.cohort import MARKER, Cohort
 from preprocessing.recipe import SEGMENTER, Recipe
@@ -114,11 +115,14 @@ def create(
     return folder
 
 
-def run(study: str | AnyPath, compute: Compute) -> bool:
+Ending = Literal["complete", "out of time", "interrupted"]
+
+
+def run(study: str | AnyPath, compute: Compute) -> Ending:
     """Run a study until its trials have ended, from wherever it stopped.
 
     Returns:
-        Whether every trial has ended; False after an interruption or when the time was up.
+        Whether every trial has ended, or why not.
 
     Raises:
         StudyError: Another process runs it, or its cohort has changed.
@@ -153,7 +157,7 @@ def run(study: str | AnyPath, compute: Compute) -> bool:
             deadline=None if compute.hours is None else time.monotonic() + 3600 * compute.hours,
         )
         if control.num_ended == record["num_trials"] == len(list((folder / "tune").glob("trial_*"))):
-            return True
+            return "complete"
         board = Board(
             record["num_trials"], record["num_folds"], control.num_ended, control.best_mae_months, str(folder)
         )
@@ -169,7 +173,9 @@ def run(study: str | AnyPath, compute: Compute) -> bool:
         board.close(sampler.counts())
         if control.halted:
             raise StudyError(f"{control.halted} Mend that, then go on with: python -m search resume {folder}")
-        return sum(sampler.counts().values()) == record["num_trials"]
+        if sum(sampler.counts().values()) == record["num_trials"]:
+            return "complete"
+        return "out of time" if control.is_out_of_time else "interrupted"
 
 
 @contextmanager

@@ -1,0 +1,47 @@
+"""Whether there is time for another trial."""
+
+import time
+from collections.abc import Callable
+
+
+class Pace:
+    """Keeps how long folds take, so that no trial begins that the deadline would cut off half done.
+
+    Half a trial is no candidate for the ensemble: its out-of-fold predictions are incomplete.
+    """
+
+    def __init__(self, num_folds: int, deadline: float | None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start the clock.
+
+        Args:
+            num_folds: Folds of a complete trial.
+            deadline: By the clock, in seconds; None sets none.
+            clock: Seconds from any origin.
+        """
+        self._num_folds, self._deadline, self._clock = num_folds, deadline, clock
+        self._since: dict[int, float] = {}
+        self._folds: list[float] = []
+
+    def begin(self, number: int) -> None:
+        """A trial begins, or goes on."""
+        self._since[number] = self._clock()
+
+    def end_fold(self, number: int, *, was_trained: bool) -> None:
+        """A trial has finished a fold; one that was only read says nothing of the time that folds take."""
+        now = self._clock()
+        if was_trained:
+            self._folds.append(now - self._since[number])
+        self._since[number] = now
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the deadline has passed."""
+        return self._deadline is not None and self._clock() > self._deadline
+
+    @property
+    def allows_another(self) -> bool:
+        """Whether a whole trial fits before the deadline, by the mean of the folds so far; before the first, yes."""
+        if self._deadline is None or not self._folds:
+            return not self.is_late
+        expected = self._num_folds * sum(self._folds) / len(self._folds)
+        return self._clock() + expected <= self._deadline
