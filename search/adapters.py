@@ -5,8 +5,11 @@ loses results on restore (measured on Ray 2.60), and Tune drops its scheduler's 
 keep no state of their own: it lies in the study's folder.
 """
 
+import time
 from typing import Any
 
+import ray
+from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -63,3 +66,22 @@ class RaceScheduler(FIFOScheduler):
     def __getstate__(self) -> dict[str, Any]:
         """As for the searcher."""
         return {**self.__dict__, "_control": None}
+
+
+class RayWatch(Callback):
+    """Ends a run whose own Ray has died under it: Tune would wait for another machine for ever."""
+
+    SECONDS = 2.0
+    """Between two looks."""
+
+    def __init__(self, study: str) -> None:
+        self._study = study
+        self._last = time.monotonic()
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Look whether its processes live; Ray itself takes half a minute to tell, and then tells nobody."""
+        if time.monotonic() - self._last > self.SECONDS:
+            self._last = time.monotonic()
+            own = ray._private.worker._global_node
+            if {name for name, process in own.dead_processes()} & {"raylet", "gcs_server"}:
+                raise ConnectionError(f"Ray has died. Go on with: python -m search resume {self._study}")

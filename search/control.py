@@ -111,8 +111,8 @@ class StudyControl:
         if reason := result.get("halted"):
             self.halted = reason
             return True
-        if cost := result.get("cost"):
-            if reason := self._sampler.constrain(number, cost):
+        if result.get("cost_measured"):
+            if reason := self._sampler.constrain(number):
                 self._stops[number] = ("limits", reason)
             return number in self._stops
         known = len(self._race.trials[number].fold_mae_months)

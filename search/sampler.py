@@ -168,13 +168,13 @@ class Sampler:
         if trial.state == TrialState.RUNNING and fold not in trial.intermediate_values:
             optuna.trial.Trial(self._study, trial._trial_id).report(mae_months, fold)
 
-    def constrain(self, number: int, cost: dict[str, Any]) -> str | None:
-        """Tell Optuna by how much a trial passes the limits, its cost being on disk.
+    def constrain(self, number: int) -> str | None:
+        """Tell Optuna by how much a trial passes the limits, its cost lying in ``cost.json``.
 
         Returns:
             Why it is not trained, or None.
         """
-        trial = self._trials()[number]
+        trial, cost = self._trials()[number], read_json(trial_folder(self.folder, number) / "cost.json")
         if trial.state == TrialState.RUNNING:
             for name, excess in self._limits.excess(cost).items():
                 if name not in trial.constraints:
@@ -214,8 +214,8 @@ class Sampler:
     def _tell(self, number: int, outcome: dict[str, Any]) -> None:
         for fold, mae_months in enumerate(outcome["fold_mae_months"]):
             self.report(number, fold, mae_months)
-        if self._limits.any and (path := trial_folder(self.folder, number) / "cost.json").exists():
-            self.constrain(number, read_json(path))
+        if self._limits.any and (trial_folder(self.folder, number) / "cost.json").exists():
+            self.constrain(number)
         complete = outcome["state"] == "complete"
         value = outcome["mae_months"] if outcome["value"] is None else outcome["value"]
         self._study.tell(number + self._offset, value if complete else None, STATES[outcome["state"]])

@@ -21,7 +21,7 @@ from ray import tune
 from preprocessing.cluster import connection
 from preprocessing.cohort import Cohort
 from preprocessing.storage import AnyPath, StorageError, as_path, is_local, read_json, remote, write_json
-from search.adapters import RaceScheduler, StudySearcher
+from search.adapters import RaceScheduler, RayWatch, StudySearcher
 from search.control import StudyControl, result_of
 from search.limits import Limits, measure
 from search.progress import keep_measurement, read_measurements
@@ -87,9 +87,8 @@ def trainable(config: dict[str, Any], *, job: Job, num_threads: int) -> None:
             if not (folder / "cost.json").exists():
                 cost = measure(TrialConfig.from_dict(settings), opened.recipe.size, device)
                 write_json(folder / "cost.json", cost.to_dict())
-            cost_on_disk = read_json(folder / "cost.json")
-            tune.report({"cost": cost_on_disk})
-            if job.limits.verdict(cost_on_disk):
+            tune.report({"cost_measured": True})
+            if job.limits.verdict(read_json(folder / "cost.json")):
                 return
         run_trial(folder, TrialConfig.from_dict(settings), opened, device=device, report=report)
         _replay_stopped_fold(folder, opened.num_folds, report)
@@ -136,15 +135,16 @@ def fit(job: Job, compute: Compute, control: StudyControl) -> None:
 
     Raises:
         StudyError: The trials cannot be placed.
+        ConnectionError: The Ray that this process started has died.
     """
     ray.init(**connection(compute.address))
     try:
-        _fit(job, compute, control)
+        _fit(job, compute, control, [RayWatch(job.study)] if compute.address is None else [])
     finally:
         ray.shutdown()
 
 
-def _fit(job: Job, compute: Compute, control: StudyControl) -> None:
+def _fit(job: Job, compute: Compute, control: StudyControl, callbacks: list[tune.Callback]) -> None:
     folder = as_path(job.study)
     concurrent, cpus, gpus = _share(compute, job.num_trials)
     _remove(folder / "tune")
@@ -165,7 +165,7 @@ def _fit(job: Job, compute: Compute, control: StudyControl) -> None:
         run_config=tune.RunConfig(
             name="tune",
             **_storage(folder),
-            callbacks=[FoldCurves(as_path(job.study))],
+            callbacks=[FoldCurves(as_path(job.study)), *callbacks],
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
             verbose=0,
         ),

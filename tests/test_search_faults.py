@@ -1,7 +1,9 @@
 """Searches that are killed for real, and what is left of them."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,6 +51,17 @@ class Search:
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
+    def wait_for_failure(self) -> str:
+        """Wait for its end, which is none of success, and return what it said."""
+        assert self.process.wait(timeout=240) in (1, 2)
+        return self.wait(self.process.returncode)
+
+    def child(self, name: str) -> psutil.Process:
+        """A process of its own Ray, by name."""
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        (found,) = [child for child in children if child.name() == name]
+        return found
+
     def workers(self) -> list[psutil.Process]:
         """Its processes that train."""
         children = psutil.Process(self.process.pid).children(recursive=True)
@@ -59,7 +72,7 @@ class Search:
 
 def fold_files(study: Path) -> dict[str, int]:
     """Finished folds, each with the time at which its marker was written."""
-    return {str(path.relative_to(study)): path.stat().st_mtime_ns for path in study.glob("trials/*/fold_*.json")}
+    return {str(path.relative_to(study)): path.stat().st_mtime_ns for path in study.glob("trials/*/fold_?.json")}
 
 
 def assert_accounted_for_once(study: Path, num_trials: int) -> None:
@@ -104,12 +117,77 @@ def test_worker_killed_in_mid_trial_goes_on_after_its_last_finished_fold(cohort_
     assert len(finished_trials(study)) >= 2
 
 
-def test_terminated_search_stops_cleanly_and_resumes(cohort_folder: Path, tmp_path: Path) -> None:
+def test_interrupted_and_terminated_searches_stop_cleanly_and_resume(cohort_folder: Path, tmp_path: Path) -> None:
     study = tmp_path / "study"
     driver = Search("run", cohort_folder, study, "--space", SPACE, "--trials", 3, "--concurrent", 1, TINY_IMAGES="240")
     driver.wait_for_folds(study, 1)
+    driver.process.send_signal(signal.SIGINT)
+    assert "resume" in driver.wait(130)
+    driver = Search("resume", study, "--concurrent", 1, TINY_IMAGES="240")
+    driver.wait_for_folds(study, len(fold_files(study)) + 1)
     driver.process.terminate()
     assert "resume" in driver.wait(130)
+    Search("resume", study, "--concurrent", 1).wait()
+    assert_accounted_for_once(study, 3)
+
+
+def test_ray_killed_under_a_search_ends_it_and_resume_finishes(cohort_folder: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    quick = {"TINY_IMAGES": "240", "RAY_gcs_rpc_server_reconnect_timeout_s": "2"}
+    driver = Search("run", cohort_folder, study, "--space", SPACE, "--trials", 3, "--concurrent", 1, **quick)
+    driver.wait_for_folds(study, 1)
+    workers = driver.workers()
+    driver.child("gcs_server").kill()
+    assert driver.process.wait(timeout=120) != 0
+    psutil.wait_procs(workers, timeout=60)
+    before = fold_files(study)
+    driver = Search("resume", study, "--concurrent", 1, **quick)
+    driver.wait_for_folds(study, len(before) + 1)
+    workers = driver.workers()
+    driver.child("raylet").kill()
+    assert driver.process.wait(timeout=120) != 0
+    psutil.wait_procs(workers, timeout=60)
+    Search("resume", study, "--concurrent", 1).wait()
+    assert_accounted_for_once(study, 3)
+    after = fold_files(study)
+    assert {file: after[file] for file in before} == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+def test_a_full_disk_halts_the_search_and_blames_no_trial(cohort_folder: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", disk], check=True)
+    try:
+        study, ballast = disk / "study", disk / "ballast"
+        arguments = ("run", cohort_folder, study, "--space", SPACE, "--trials", 3, "--concurrent", 1)
+        driver = Search(*arguments, TINY_IMAGES="240")
+        driver.wait_for_folds(study, 1)
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        said = driver.wait_for_failure()
+        assert "No space left" in said
+        assert "resume" in said
+        assert {outcome["state"] for outcome in all_outcomes(study)} <= {"complete", "stopped", "running"}
+        ballast.unlink()
+        Search("resume", study, "--concurrent", 1).wait()
+        assert_accounted_for_once(study, 3)
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_vanished_cohort_halts_the_search_and_resume_finishes_when_it_is_back(
+    cohort_folder: Path, tmp_path: Path
+) -> None:
+    study, cohort, away = tmp_path / "study", tmp_path / "cohort", tmp_path / "away"
+    shutil.copytree(cohort_folder, cohort)
+    driver = Search("run", cohort, study, "--space", SPACE, "--trials", 3, "--concurrent", 1, TINY_IMAGES="240")
+    driver.wait_for_folds(study, 1)
+    cohort.rename(away)
+    assert "cohort.json" in driver.wait(2)
+    assert "is missing" in Search("resume", study).wait(2)
+    away.rename(cohort)
     Search("resume", study, "--concurrent", 1).wait()
     assert_accounted_for_once(study, 3)
 

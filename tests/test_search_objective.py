@@ -72,8 +72,8 @@ def test_costs_are_measured_on_the_network_that_would_serve() -> None:
 def test_what_costs_too_much_is_pruned_with_its_reason_and_optuna_knows_by_how_much(tmp_path: Path) -> None:
     referee = control(tmp_path, limits=Limits(latency_ms=10.0))
     cost = {"parameters": 5, "latency_ms": 15.0, "memory_mb": 1.0, "device": "cpu"}
-    number = begin(referee)
-    assert referee.on_result(number, {"cost": cost})
+    write_json(trial_folder(tmp_path, number := begin(referee)) / "cost.json", cost)
+    assert referee.on_result(number, {"cost_measured": True})
     referee.on_end(number, crashed=False)
     outcome = read_json(trial_folder(tmp_path, number) / "outcome.json")
     assert (outcome["state"], outcome["stopped_at"]) == ("stopped", "limits")
