@@ -20,7 +20,8 @@ class Event:
     """Something happened to a trial."""
 
     kind: str
-    """``measured`` (inside a fold), ``fold`` (one more finished), ``complete``, ``stopped`` or ``failed``."""
+    """``measured`` (inside a fold), ``noted`` (the same, with a remark), ``fold`` (one more finished), ``complete``,
+    ``stopped`` or ``failed``."""
     number: int
     fold_mae_months: tuple[float, ...]
     text: str
@@ -124,7 +125,7 @@ class Board:
         self._images[event.number] = max(event.images_seen, self._images.get(event.number, 0))
         if event.kind in ("fold", "complete") and event.images_seen:
             self._fold_images.append(event.images_seen / finished)
-        if event.kind in ("measured", "fold"):
+        if event.kind in ("measured", "noted", "fold"):
             self._running[event.number] = event.text
             return
         self._running.pop(event.number, None)

@@ -26,6 +26,7 @@ def result_of(report: FoldReport) -> dict[str, Any]:
         "images_seen": measured.images_seen,
         "train_loss": measured.train_loss,
         "replayed": report.replayed,
+        "note": measured.note,
     }
 
 
@@ -120,7 +121,8 @@ class StudyControl:
         maes = tuple(result["fold_mae_months"])
         if not result["fold_finished"]:
             text = f"fold {result['fold'] + 1}, epoch {result['epoch']:.1f}: {result['measured_mae_months']:.1f} months"
-            self.say(Event("measured", number, maes, text, images_seen=sum(self._images[number].values())))
+            kind, text = ("noted", f"{text}. {note}") if (note := result.get("note")) else ("measured", text)
+            self.say(Event(kind, number, maes, text, images_seen=sum(self._images[number].values())))
             return result["fold"] == 0 and not result["replayed"] and self._stop(number, after_fold=False)
         self._maes[number] = maes
         self._replayed[number] = bool(result["replayed"])

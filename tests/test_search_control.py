@@ -277,3 +277,12 @@ def test_a_configuration_survives_json() -> None:
 def test_a_configuration_out_of_range_cannot_exist(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         TrialConfig(backbone="resnet10t", **bad)
+
+
+def test_a_remark_of_the_training_is_told_to_who_watches(tmp_path: Path) -> None:
+    told: list[Event] = []
+    referee = control(tmp_path, say=told.append)
+    measurement = Measurement(3.2, 16, 1.0, 20.0, note="Memory ran out: batches pass in 2 parts.")
+    referee.on_result(begin(referee), result_of(FoldReport(0, measurement, (), False, False)))
+    assert told[-1].kind == "noted"
+    assert told[-1].text.endswith("Memory ran out: batches pass in 2 parts.")
