@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.progress import Progress
@@ -85,6 +85,7 @@ def test_what_is_as_good_as_a_pool_member_was_then_goes_on() -> None:
     assert Screen(POOL).verdict(trial(30, [41.0]), [*slow_starters, *fast])
 
 
+@settings(deadline=None)
 @given(st.lists(curves, max_size=12), curves, st.randoms())
 def test_the_order_of_the_others_changes_no_verdict(others: list[list[float]], curve: list[float], random) -> None:
     known = [trial(i, item, item[:1], is_complete=i % 2 == 0) for i, item in enumerate(others)]
@@ -94,6 +95,7 @@ def test_the_order_of_the_others_changes_no_verdict(others: list[list[float]], c
         assert rule.verdict(judged, known) == rule.verdict(judged, shuffled)
 
 
+@settings(deadline=None)
 @given(st.lists(curves, max_size=12), curves, st.floats(0.0, 30.0))
 def test_what_is_worse_is_stopped_wherever_the_better_is(
     others: list[list[float]], curve: list[float], more: float
@@ -105,6 +107,7 @@ def test_what_is_worse_is_stopped_wherever_the_better_is(
             assert rule.verdict(trial(99, worse, worse[:1]), known)
 
 
+@settings(deadline=None)
 @given(st.lists(curves, max_size=12), curves)
 def test_nothing_is_stopped_inside_a_fold_before_the_pool_was_seen_there(
     others: list[list[float]], curve: list[float]
@@ -116,6 +119,7 @@ def test_nothing_is_stopped_inside_a_fold_before_the_pool_was_seen_there(
             assert seen >= POOL
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(5.0, 50.0), min_size=POOL, max_size=16), st.integers(0, 2**31), st.floats(0.0, 4.0))
 def test_no_trial_is_lost_that_ends_better_than_the_pool_by_more_than_the_noise(
     finals: list[float], seed: int, noise: float
