@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 
 from preprocessing.cohort import Cohort
+from search.conditioning import sex_codes
 from search.metrics import bootstrap_ci95
-from search.model import BIN_MONTHS, load_model
+from search.model import load_model
+from search.months import BIN_MONTHS
 from search.predict import predict
 from search.trial import FinishedTrial, all_outcomes, finished_trials
 
@@ -45,12 +47,12 @@ def run(words: list[str], seconds: dict[str, float]) -> str:
 
 def locked_error(trial: FinishedTrial, cohort: Cohort) -> np.ndarray:
     """``(C,)`` absolute error in months on the locked test; a trial answers with the mean of its fold models."""
-    rows, is_male = cohort.test_rows(), cohort.cases["is_male"].to_numpy(bool)
+    rows, sex_N = cohort.test_rows(), sex_codes(cohort.cases["is_male"].to_numpy(bool))
     folds = [
         predict(
             load_model(Path(str(trial.folder)) / f"fold_{fold}.safetensors", trial.config),
             cohort.view(trial.config.view),
-            is_male,
+            sex_N,
             rows,
             "cpu",
         )
