@@ -1,0 +1,52 @@
+"""The simulation's account of time, on a case that a person can add up."""
+
+from typing import Any
+
+import pytest
+
+from benchmarks.cluster_sim import simulate
+from benchmarks.curves import FoldCurve, TrialCurves
+
+
+class TwoTrials:
+    """Hands out two trials of one fold and takes one second for every answer."""
+
+    def __init__(self) -> None:
+        self.seconds, self.left = 0.0, [0, 1]
+        self.ended: list[int] = []
+
+    def clock(self) -> float:
+        return self.seconds
+
+    def next(self) -> tuple[int, dict[str, Any]] | None:
+        self.seconds += 1
+        return (self.left.pop(0), {"backbone": "test_resnet"}) if self.left else None
+
+    def on_result(self, number: int, result: dict[str, Any]) -> bool:
+        self.seconds += 1
+        return False
+
+    def on_end(self, number: int, *, crashed: bool) -> None:
+        self.seconds += 1
+        self.ended.append(number)
+
+
+def ten_seconds(number: int, config: Any) -> TrialCurves:
+    return TrialCurves((FoldCurve((1.0,), (10.0,), 10.0),))
+
+
+def test_workers_wait_for_the_driver_one_after_the_other() -> None:
+    """First worker: waits 1, trains 10, waits 1 + 2 + 2. Second: waits 2, trains 10, waits 1 + 2 + 2."""
+    driver = TwoTrials()
+    tally = simulate(driver, ten_seconds, 2, clock=driver.clock)
+    assert driver.ended == [0, 1]
+    assert (tally.makespan, tally.training, tally.idle, tally.last_wave) == (17.0, 20.0, 13.0, 1.0)
+    assert (tally.driver, tally.decisions) == (8.0, 8)
+    assert tally.idle_share == pytest.approx(13 / 33)
+
+
+def test_a_worker_without_a_trial_is_in_the_last_wave_and_not_idle() -> None:
+    driver = TwoTrials()
+    tally = simulate(driver, ten_seconds, 3, clock=driver.clock)
+    assert tally.workers * tally.makespan == pytest.approx(tally.training + tally.idle + tally.last_wave)
+    assert tally.last_wave > 10
