@@ -1,0 +1,151 @@
+"""Fully trained configurations on disk, and what ways of searching would have made of them.
+
+OUT/seed_0/optuna.journal       every configuration as just begun
+OUT/seed_0/trials/0007/         as of a study (see search/trial.py), without an outcome; ``failed.json`` where it failed
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+
+from preprocessing.cohort import Cohort
+from preprocessing.storage import as_path, read_json, write_json
+from search.control import StudyControl, result_of
+from search.journal import FILE
+from search.progress import read_measurements
+from search.racing import Race, make_rules
+from search.sampler import Sampler
+from search.space import TrialConfig
+from search.train import MEASURE_AT, TrainingError
+from search.trial import FoldReport, all_outcomes, run_trial, trial_folder, trial_numbers
+
+POOL = 5
+"""Trials of lowest error that the ensemble chooses from; the race keeps as many."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What one way of searching spent, and the trials that it completed."""
+
+    passes: int
+    complete: dict[int, int]
+    """Trial to the image passes that had been spent in all when it was complete."""
+
+    def within(self, passes: int) -> list[int]:
+        """Trials that were complete by then."""
+        return [number for number, at in self.complete.items() if at <= passes]
+
+
+def sampler_of(study: Path, space: str, seed: int, num_trials: int, view: str) -> Sampler:
+    """The search's own sampler of a study."""
+    return Sampler(as_path(study), name="recorded", space=space, seed=seed, num_trials=num_trials, views=[view])
+
+
+def draw(study: Path, space: str, seed: int, num_trials: int, view: str, images: int) -> None:
+    """Draw the configurations, before any is trained: no result leads the sampler, so both sides share them."""
+    sampler = sampler_of(study, space, seed, num_trials, view)
+    while sampler.num_asked() < num_trials:
+        sampler.ask()
+    for number in range(num_trials):
+        path = trial_folder(study, number) / "config.json"
+        record = read_json(path)
+        write_json(path, record | {"config": record["config"] | {"max_images_seen": images}})
+
+
+def record(task: tuple[Path, Path, int]) -> None:
+    """Train one configuration on every fold, from wherever it stopped before."""
+    cohort, study, number = task
+    torch.set_num_threads(1)
+    folder = as_path(trial_folder(study, number))
+    if (folder / "oof.parquet").exists() or (folder / "failed.json").exists():
+        return
+    config = TrialConfig.from_dict(read_json(folder / "config.json")["config"])
+    try:
+        run_trial(folder, config, Cohort.load(cohort), device="cuda" if torch.cuda.is_available() else "cpu")
+    except TrainingError as error:
+        write_json(folder / "failed.json", {"reason": str(error)})
+
+
+def reports(study: Path, number: int, num_folds: int) -> Iterator[FoldReport]:
+    """What a recorded trial reported, in order; a failed one up to its last finished fold."""
+    maes: list[float] = []
+    for fold in range(num_folds):
+        points = read_measurements(as_path(trial_folder(study, number)), fold)
+        if not points or not points[-1].final:
+            return
+        for point in points:
+            maes += [point.mae_months] if point.final else []
+            yield FoldReport(fold, point, tuple(maes), point.final, False)
+
+
+def full(study: Path, num_folds: int) -> Spent:
+    """Every fold of every configuration."""
+    spent, complete = 0, {}
+    for number in trial_numbers(study):
+        finals = [report for report in reports(study, number, num_folds) if report.fold_finished]
+        spent += sum(report.measurement.images_seen for report in finals)
+        if len(finals) == num_folds:
+            complete[number] = spent
+    return Spent(spent, complete)
+
+
+def race(study: Path, space: str, seed: int, view: str, num_folds: int) -> Spent:
+    """The records as the search's control lets them go on: a study that is resumed with every trial just begun."""
+    numbers = list(trial_numbers(study))
+    with tempfile.TemporaryDirectory() as name:
+        replayed = Path(name)
+        shutil.copy(study / FILE, replayed / FILE)
+        for number in numbers:
+            trial_folder(replayed, number).mkdir(parents=True)
+            shutil.copy(trial_folder(study, number) / "config.json", trial_folder(replayed, number))
+        sampler = sampler_of(replayed, space, seed, len(numbers), view)
+        control = StudyControl(sampler, Race(make_rules("forgiving", True, POOL)), num_folds=num_folds)
+        order = []
+        while following := control.next():
+            order.append(number := following[0])
+            for report in reports(study, number, num_folds):
+                if control.on_result(number, result_of(report)):
+                    break
+            else:
+                if (failed := trial_folder(study, number) / "failed.json").exists():
+                    control.on_result(number, {"failed": read_json(failed)["reason"]})
+            control.on_end(number, crashed=False)
+        outcomes = {outcome["number"]: outcome for outcome in all_outcomes(replayed)}
+    spent, complete = 0, {}
+    for number in order:
+        spent += outcomes[number]["images_seen"]
+        if outcomes[number]["state"] == "complete":
+            complete[number] = spent
+    return Spent(spent, complete)
+
+
+def stock(study: Path, num_folds: int) -> Spent:
+    """The records as ASHA lets them go on, at its defaults, with the measurement as its time."""
+    scheduler = ASHAScheduler(time_attr="training_iteration", metric="mae", mode="min", max_t=len(MEASURE_AT))
+    spent, complete = 0, {}
+    for number in trial_numbers(study):
+        finished = 0
+        told = list(reports(study, number, num_folds))
+        for fold in range(num_folds):  # Repeater begins every fold, whatever became of the others
+            trial: Any = SimpleNamespace(trial_id=f"{number}-{fold}")
+            controller: Any = None  # ASHA asks it nothing
+            scheduler.on_trial_add(controller, trial)
+            images = 0
+            for step, report in enumerate((report for report in told if report.fold == fold), start=1):
+                images = report.measurement.images_seen
+                result = {"training_iteration": step, "mae": report.measurement.mae_months}
+                decision = scheduler.on_trial_result(controller, trial, result)
+                finished += report.fold_finished
+                if decision == TrialScheduler.STOP:
+                    break
+            spent += images
+        if finished == num_folds:
+            complete[number] = spent
+    return Spent(spent, complete)
