@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.cluster_sim import simulate
 from benchmarks.curves import FoldCurve, TrialCurves
+from benchmarks.simulation import simulate
 
 
 class TwoTrials:
