@@ -36,7 +36,7 @@ from preprocessing.recipe import Recipe, shipped_segmenter
 from preprocessing.sources import read_source
 from preprocessing.storage import read_json
 from search.metrics import bootstrap_ci95
-from search.model import BIN_MONTHS, load_model
+from search.model import BIN_MONTHS, load_model, sex_codes
 from search.predict import predict
 from search.space import TrialConfig
 from search.trial import trial_folder
@@ -61,14 +61,14 @@ def ensemble_of(study: Path, numbers: Sequence[int]) -> tuple[dict[int, float], 
 
 def locked_error(study: Path, weights: dict[int, float], cohort: Cohort) -> np.ndarray:
     """``(L,)`` absolute error in months on the locked test; a trial answers with the mean of its fold models."""
-    is_male, rows = cohort.cases["is_male"].to_numpy(bool), cohort.test_rows()
+    sex, rows = sex_codes(cohort.cases["is_male"]), cohort.test_rows()
     months = np.zeros(len(rows))
     for number, weight in weights.items():
         folder = trial_folder(study, number)
         config = TrialConfig.from_dict(read_json(folder / "config.json")["config"])
         for fold in range(cohort.num_folds):
             model = load_model(folder / f"fold_{fold}.safetensors", config)
-            probabilities = predict(model, cohort.view(config.view), is_male, rows, "cpu")
+            probabilities = predict(model, cohort.view(config.view), sex, rows, "cpu")
             months += weight / cohort.num_folds * (probabilities @ BIN_MONTHS)
     return np.abs(months - cohort.cases["bone_age_months"].to_numpy(np.float64)[rows])
 
