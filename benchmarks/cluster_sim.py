@@ -87,20 +87,20 @@ def measure(setting: Setting, workers: int) -> dict[str, Any]:
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Speed-up against workers, both on logarithmic axes, beside the ideal."""
-    figure = empty(4.8, 3.6)
+    figure = empty(6.2, 3.8)
     axes = plain(figure.add_subplot())
     workers = [row["workers"] for row in rows]
     axes.plot(workers, workers, color=GREY, linewidth=1, linestyle="--", label="ideal")
     axes.plot(workers, [row["speed_up"] for row in rows], color=ACCENT, marker="o", label="the whole study")
     kept = [row["workers"] * (1 - row["idle_share"]) for row in rows]
-    axes.plot(workers, kept, color=ACCENT, marker="^", linestyle=":", label="without the last wave")
+    axes.plot(workers, kept, color=ACCENT, marker="^", linestyle=":", label="workers not idle, last wave aside")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
     axes.set_xticks(workers, [str(count) for count in workers])
     axes.set_yticks(workers, [str(count) for count in workers])
     axes.set(xlabel="workers", ylabel="speed-up")
     legend(axes)
-    figure.savefig(path, format="svg")
+    figure.savefig(path)
 
 
 def main() -> None:
