@@ -17,7 +17,7 @@ PORT ?= 8000
 export NO_ALBUMENTATIONS_UPDATE := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help demo data published serve test check lint types install
+.PHONY: help demo data published serve test faults check lint types install
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ serve: published install ## serve what the demo published, until stopped (PORT=8
 
 test: install lint types ## lint, format, types and the whole default test suite
 	$(PY) -m pytest
+
+faults: install ## searches whose Ray, disk or cohort is taken away, three minutes
+	$(PY) -m pytest -m faults
 
 check: install lint types ## lint, format, types and the fast tests, under a minute
 	$(PY) -m pytest -m "not ray and not slow and not browser"
