@@ -30,8 +30,8 @@ demo: data install ## the whole product once, on drawn hands: search, ensemble, 
 	$(if $(DATA),,$(PY) -m preprocessing phantom $(SOURCE) --cases 400 --seed 1)
 	@echo "== 2/7 cohort: standardise, lock the test split, draw the folds"
 	$(PY) -m preprocessing prepare '$(SOURCE)' $(WORK)/cohort --size 96 --folds 3 --test 0.1
-	@echo "== 3/7 search: 8 trials x 3 folds, raced"
-	$(PY) -m search run $(WORK)/cohort $(WORK)/study --space quick --trials 8
+	@echo "== 3/7 search: 12 trials x 3 folds, the worse ones stopped early"
+	$(PY) -m search run $(WORK)/cohort $(WORK)/study --space quick --trials 12 --pool 4
 	@echo "== 4/7 ensemble: weights from out-of-fold predictions, published as champion"
 	$(PY) -m ensemble build $(WORK)/study $(WORK)/registry
 	@echo "== 5/7 locked test"

@@ -18,6 +18,11 @@ import numpy as np
 from search.progress import TOLERANCE, Progress, best_complete
 
 RACES = ("forgiving", "paired", "none")
+EARLIEST = 0.8
+"""Share of fold 0 before which the rules of a study judge nothing. While the learning rate is high a measurement says
+next to nothing of the end: over 19 folds of a search of real radiographs its rank correlation with the fold's final
+error was -0.2, -0.1 and 0.05 after 20, 40 and 60 % of the training, and 0.66 after 80 %; over 18 folds of drawn hands
+-0.1, 0.2, 0.3 and 0.7."""
 
 
 class Rule(Protocol):
@@ -187,7 +192,7 @@ def make_rules(race: str, screen: bool, pool_size: int) -> list[Rule]:
         raise ValueError(f"--race must be one of {', '.join(RACES)}, got {race!r}.")
     if pool_size < 1:
         raise ValueError(f"pool_size must be 1 or more, got {pool_size}.")
-    rules: list[Rule] = [Screen(pool_size), Halving(pool_size)] if screen else []
+    rules: list[Rule] = [Screen(pool_size, earliest=EARLIEST), Halving(pool_size, earliest=EARLIEST)] if screen else []
     if race != "none":
         rules.append(Forgiving(pool_size) if race == "forgiving" else Paired(pool_size))
     return rules

@@ -91,13 +91,13 @@ def test_every_fold_is_an_intermediate_value_the_stopping_one_too(tmp_path: Path
 def test_a_trial_stopped_inside_its_first_fold_is_pruned_and_keeps_what_it_had_seen(tmp_path: Path) -> None:
     referee = control(tmp_path, num_trials=9)
     for _ in range(3):
-        referee.on_result(number := begin(referee), measured_result(20.0, 16))
+        referee.on_result(number := begin(referee), measured_result(20.0, 64))
         play(referee, number, [10.0, 11.0, 12.0])
     number = begin(referee)
-    assert referee.on_result(number, measured_result(50.0, 16))
+    assert referee.on_result(number, measured_result(50.0, 64))
     referee.on_end(number, crashed=False)
     outcome = read_json(trial_folder(tmp_path, number) / "outcome.json")
-    assert (outcome["state"], outcome["stopped_at"], outcome["images_seen"]) == ("stopped", "screen", 16)
+    assert (outcome["state"], outcome["stopped_at"], outcome["images_seen"]) == ("stopped", "screen", 64)
     assert states(tmp_path)[number] == "PRUNED"
 
 
@@ -106,7 +106,7 @@ def test_rules_decide_after_a_restart_as_they_would_have_before(tmp_path: Path) 
     referee = control(tmp_path, num_trials=9)
     for mae in (20.0, 22.0, 24.0, 26.0):
         folder = trial_folder(tmp_path, number := begin(referee))
-        report = FoldReport(0, Measurement(16 / 5, 16, 1.0, mae), (), False, False)
+        report = FoldReport(0, Measurement(64 / 5, 64, 1.0, mae), (), False, False)
         keep_measurement(folder, report)
         referee.on_result(number, result_of(report))
         play(referee, number, [mae, mae, mae])
@@ -114,7 +114,7 @@ def test_rules_decide_after_a_restart_as_they_would_have_before(tmp_path: Path) 
     for _ in range(2):
         while (number := begin(referee)) in referee._replays:
             pass
-        verdicts.append([referee.on_result(number, measured_result(mae, 16)) for mae in (21.0, 25.0, 40.0)])
+        verdicts.append([referee.on_result(number, measured_result(mae, 64)) for mae in (21.0, 25.0, 40.0)])
         referee = control(tmp_path, num_trials=9)
     assert verdicts == [[False, True, True]] * 2  # of the five measured there, three go on
 
