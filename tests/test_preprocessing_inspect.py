@@ -18,6 +18,8 @@ from preprocessing.steps import MEASURES, follow, header_facts
 from tests.dicom_files import BIRTH, NAME, PATIENT, dicom
 from tests.hands import hand, png, reader
 
+pytestmark = pytest.mark.slow  # a second here and there: `make check` does without them
+
 
 def noise() -> bytes:
     return png(np.random.default_rng(0).integers(0, 256, (200, 160)).astype(np.uint8))

@@ -16,6 +16,8 @@ from preprocessing.cohort import Cohort
 from preprocessing.inspection import cohort_page, look_at
 from preprocessing.outliers import MIN_CASES, check_labels
 
+pytestmark = pytest.mark.slow  # a second here and there: `make check` does without them
+
 
 def with_months(cohort: Cohort, months: pd.Series) -> Cohort:
     return replace(cohort, cases=cohort.cases.assign(bone_age_months=months))

@@ -18,6 +18,8 @@ from preprocessing.views import contrast_limits
 from tests.dicom_files import JPEG_2000_LOSSLESS, JPEG_LS, LOSSLESS, RLE, dicom
 from tests.hands import hand, png, reader
 
+pytestmark = pytest.mark.slow  # a second here and there: `make check` does without them
+
 
 def saved(image: np.ndarray, kind: str) -> bytes:
     buffer = io.BytesIO()

@@ -18,6 +18,8 @@ from search.train import Measurement, TrainedFold, train_fold
 from search.trial import FoldReport, read_fold, run_trial
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow  # a second here and there: `make check` does without them
+
 TINY = TrialConfig(backbone="test_resnet", sex_features=4, batch_size=8, max_images_seen=80)
 CONFIGS = {
     "plain": {},

@@ -10,6 +10,8 @@ from search.losses import distribution_terms
 from search.months import BIN_MONTHS, expected_months
 from search.space import HEAD_TERMS, TERMS, TrialConfig
 
+pytestmark = pytest.mark.slow  # a second here and there: `make check` does without them
+
 SCALE = LabelScale(torch.tensor(120.0), torch.tensor(40.0))
 FEATURES = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
 MONTHS = torch.tensor([6.0, 60.0, 100.0, 140.0, 180.0, 220.0])

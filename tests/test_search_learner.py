@@ -24,6 +24,8 @@ from search.space import TrialConfig
 from search.train import train_fold
 from search.trial import read_fold, run_trial
 
+pytestmark = pytest.mark.slow  # a second here and there: `make check` does without them
+
 TINY = TrialConfig(backbone="test_resnet", sex_features=4, batch_size=8, max_images_seen=80)
 # timm's smallest network with layer normalisation: nothing in it looks across the batch
 # which sexes are hidden is drawn anew for each part

@@ -10,6 +10,8 @@ from search.heads import HEADS
 from search.model import BoneAgeNet, expected_months, load_model
 from search.space import HEAD_TERMS, TERMS, TrialConfig
 
+pytestmark = pytest.mark.slow  # a second here and there: `make check` does without them
+
 OWN = [
     "slim_resnet10",
     "slim_resnet18",

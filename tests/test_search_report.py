@@ -25,6 +25,8 @@ from search.space import TrialConfig
 from search.trial import all_outcomes, finished_trials, trial_folder
 from tests.ensemble_fixtures import make_cohort, make_study
 
+pytestmark = pytest.mark.slow  # a second here and there: `make check` does without them
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
