@@ -28,13 +28,13 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.replay import POOL, Spent, draw, full, race, record, stock
-from ensemble.select import greedy
 from preprocessing.cohort import MARKER, Cohort
 from preprocessing.prepare import prepare
 from preprocessing.progress import Progress
 from preprocessing.recipe import Recipe, shipped_segmenter
 from preprocessing.sources import read_source
 from preprocessing.storage import read_json
+from search.greedy import greedy
 from search.metrics import bootstrap_ci95
 from search.model import BIN_MONTHS, load_model, sex_codes
 from search.predict import predict

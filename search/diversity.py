@@ -9,36 +9,13 @@ import numpy as np
 import pandas as pd
 
 from preprocessing.storage import AnyPath
+from search.greedy import greedy
 from search.trial import trial_folder
 
 MAX_PICKS = 20
 """Of the greedy ensemble; weights are multiples of a twentieth or coarser."""
 SHARES = np.arange(0.05, 1.0, 0.05)
 """Weights that are tried for the new trial."""
-
-
-def greedy(predicted_TC: np.ndarray, actual_C: np.ndarray) -> np.ndarray:
-    """Weights by forward selection with replacement: the shortest prefix of picks with the lowest error.
-
-    Source: Caruana et al., "Ensemble selection from libraries of models", ICML 2004.
-
-    Args:
-        predicted_TC: ``(T, C)`` out-of-fold predictions, in months.
-        actual_C: ``(C,)`` reference, in months.
-
-    Returns:
-        ``(T,)`` weights that sum to 1.
-    """
-    counts, total = np.zeros(len(predicted_TC)), np.zeros_like(actual_C)
-    best, best_error = counts, np.inf
-    for picks in range(1, MAX_PICKS + 1):
-        errors = np.abs((total + predicted_TC) / picks - actual_C).mean(axis=1)
-        pick = int(np.argmin(errors))
-        counts = counts + (np.arange(len(counts)) == pick)
-        total = total + predicted_TC[pick]
-        if errors[pick] < best_error - 1e-12:
-            best, best_error = counts, errors[pick]
-    return best / best.sum()
 
 
 def value_of(predicted_C: np.ndarray, others: Mapping[int, np.ndarray], actual_C: np.ndarray) -> tuple[float, dict]:
@@ -67,7 +44,7 @@ def value_of(predicted_C: np.ndarray, others: Mapping[int, np.ndarray], actual_C
         return own, {}
     numbers = sorted(others)
     predicted_TC = np.stack([others[number] for number in numbers])
-    weights = greedy(predicted_TC, actual_C)
+    weights = greedy(predicted_TC.T, actual_C, max_picks=MAX_PICKS)
     ensemble = weights @ predicted_TC
     reached = float(np.abs(ensemble - actual_C).mean())
     mixed = [float(np.abs((1 - w) * ensemble + w * predicted_C - actual_C).mean()) for w in SHARES]

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from preprocessing.storage import read_json, write_json
-from search.diversity import greedy, value_of
+from search.diversity import value_of
+from search.greedy import greedy
 from search.journal import open_storage
 from search.limits import Limits, measure
 from search.sampler import Outcome, Sampler, settings_of
@@ -29,7 +30,7 @@ def trials_of(folder: Path) -> list[optuna.trial.FrozenTrial]:
 
 def test_greedy_picks_two_that_err_in_opposite_directions() -> None:
     predicted = np.stack([ACTUAL + 5.0, ACTUAL - 5.0, ACTUAL + 6.0])
-    assert greedy(predicted, ACTUAL) == pytest.approx([0.5, 0.5, 0.0])
+    assert greedy(predicted.T, ACTUAL) == pytest.approx([0.5, 0.5, 0.0])
 
 
 def test_a_trial_is_worth_its_error_less_what_it_adds() -> None:
