@@ -70,7 +70,7 @@ def trial_rate(config: TrialConfig, cohort: Cohort, device: str, numerics: Numer
 def bare_rate(config: TrialConfig, num_steps: int, size: int, device: str, numerics: Numerics) -> Rates:
     """Images per second of the loop with nothing around it."""
     layout = torch.channels_last if numerics.channels_last else torch.contiguous_format
-    model = BoneAgeNet(config).to(device).to(memory_format=layout).train()
+    model = BoneAgeNet(config, fetch=False).to(device).to(memory_format=layout).train()
     training_loss = torch.compile(model.training_loss) if numerics.compiled else model.training_loss
     optimizer = make_optimizer(model, config)
     scaler = torch.amp.GradScaler(torch.device(device).type, enabled=numerics.precision == "fp16")

@@ -50,7 +50,7 @@ class Compute:
     gpus_per_trial: float | None = None
     """None: one where the cluster has any, else none. Fractions share a GPU."""
     hours: float | None = None
-    """No trial begins after this time, and none goes past the fold it is in; `resume` continues."""
+    """No trial begins that this time would cut off, and none goes past the fold it is in; `resume` continues."""
     cohort: str | None = None
     """Where the study's cohort is now; None: where it was. Its content must be the same."""
     storage: str | None = None
