@@ -17,13 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.locked_test import locked_error
 from preprocessing.cohort import Cohort
-from search.conditioning import sex_codes
 from search.metrics import bootstrap_ci95
-from search.model import load_model
-from search.months import BIN_MONTHS
-from search.predict import predict
-from search.trial import FinishedTrial, all_outcomes, finished_trials
+from search.trial import all_outcomes, finished_trials
 
 RESERVE_S = 120
 """Kept back for building and evaluating the ensemble."""
@@ -45,28 +42,11 @@ def run(words: list[str], seconds: dict[str, float]) -> str:
     return done.stdout
 
 
-def locked_error(trial: FinishedTrial, cohort: Cohort) -> np.ndarray:
-    """``(C,)`` absolute error in months on the locked test; a trial answers with the mean of its fold models."""
-    rows, sex_N = cohort.test_rows(), sex_codes(cohort.cases["is_male"].to_numpy(bool))
-    folds = [
-        predict(
-            load_model(Path(str(trial.folder)) / f"fold_{fold}.safetensors", trial.config),
-            cohort.view(trial.config.view),
-            sex_N,
-            rows,
-            "cpu",
-        )
-        for fold in range(cohort.num_folds)
-    ]
-    months = cohort.cases["bone_age_months"].to_numpy(np.float64)[rows]
-    return np.abs(np.mean(folds, axis=0) @ BIN_MONTHS - months)
-
-
 def over_tuning(study: Path, cohort: Cohort) -> dict[str, Any]:
     """Best by cross-validation against the first complete trial, on the locked test."""
     trials = finished_trials(study)
     first, best = trials[0], min(trials, key=lambda trial: trial.mae_months)
-    errors = np.stack([locked_error(trial, cohort) for trial in (first, best)])
+    errors = np.stack([locked_error(study, {trial.number: 1.0}, cohort) for trial in (first, best)])
     ci = bootstrap_ci95(np.vstack([errors, errors[1] - errors[0]]))
     names = ("first", "best_by_cv")
     found = {

@@ -27,18 +27,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.locked_test import locked_error
 from benchmarks.replay import POOL, Spent, draw, full, race, record, stock
 from preprocessing.cohort import MARKER, Cohort
 from preprocessing.prepare import prepare
 from preprocessing.progress import Progress
 from preprocessing.recipe import Recipe, shipped_segmenter
 from preprocessing.sources import read_source
-from preprocessing.storage import read_json
 from search.greedy import greedy
 from search.metrics import bootstrap_ci95
-from search.model import BIN_MONTHS, load_model, sex_codes
-from search.predict import predict
-from search.space import TrialConfig
 from search.trial import trial_folder
 
 
@@ -57,20 +54,6 @@ def ensemble_of(study: Path, numbers: Sequence[int]) -> tuple[dict[int, float], 
     weights = greedy(oof_CT[:, best], actual_C)
     error_C = np.abs(oof_CT[:, best] @ weights - actual_C)
     return {numbers[i]: float(w) for i, w in zip(best, weights, strict=True) if w}, error_C
-
-
-def locked_error(study: Path, weights: dict[int, float], cohort: Cohort) -> np.ndarray:
-    """``(L,)`` absolute error in months on the locked test; a trial answers with the mean of its fold models."""
-    sex, rows = sex_codes(cohort.cases["is_male"]), cohort.test_rows()
-    months = np.zeros(len(rows))
-    for number, weight in weights.items():
-        folder = trial_folder(study, number)
-        config = TrialConfig.from_dict(read_json(folder / "config.json")["config"])
-        for fold in range(cohort.num_folds):
-            model = load_model(folder / f"fold_{fold}.safetensors", config)
-            probabilities = predict(model, cohort.view(config.view), sex, rows, "cpu")
-            months += weight / cohort.num_folds * (probabilities @ BIN_MONTHS)
-    return np.abs(months - cohort.cases["bone_age_months"].to_numpy(np.float64)[rows])
 
 
 def compared(ours_SC: np.ndarray, other_SC: np.ndarray) -> dict[str, Any]:
