@@ -6,6 +6,7 @@ Shape letters: H height, W width; h, w of the sample.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 _MAX_SAMPLES = 1 << 16
@@ -28,11 +29,20 @@ class Sample:
         return _between(self.ordered, shares)
 
 
-def sample(image_HW: np.ndarray) -> Sample:
-    """Take at most 65,536 pixels of a picture, uint8 or uint16: their percentiles are its own to a grey level."""
+def sample(image_HW: np.ndarray, *, quantum: int = 1) -> Sample:
+    """Take at most 65,536 pixels of a picture: their percentiles are its own to a grey level.
+
+    Args:
+        image_HW: uint8 or uint16.
+        quantum: Of which every level is a multiple: 257 where a picture of 8 bits was spread over 16. Such levels are
+            counted, which is three times faster than sorting them.
+    """
     step = int(np.ceil(np.sqrt(image_HW.size / _MAX_SAMPLES)))
     levels = np.ascontiguousarray(image_HW[::step, ::step])
-    return Sample(step, levels, _ordered(levels))
+    if quantum == 1:
+        return Sample(step, levels, _ordered(levels))
+    counts = cv2.calcHist([(levels >> 8).astype(np.uint8)], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+    return Sample(step, levels, np.repeat(np.arange(256, dtype=np.uint16) * np.uint16(quantum), counts))
 
 
 def percentiles(levels: np.ndarray, shares: Sequence[float]) -> tuple[float, ...]:

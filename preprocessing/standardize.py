@@ -76,6 +76,8 @@ class Look:
     """Of `image_HW`."""
 
 
+QUANTUM = 257
+"""What levels of 8 bits are multiplied by to be levels of 16: 255 becomes 65535."""
 INVERTED = np.uint16(65535)
 """Less a picture's levels, it is the picture with bright and dark exchanged."""
 
@@ -115,7 +117,9 @@ class Reader:
                 "not_a_hand", "No part of the picture looks like a hand. Send one left hand with wrist."
             )
         # Of the whole picture, whatever the views: aligned hands all look alike.
-        return Reading(self.pictures(look), look.findings, look.header, look.scores, perceptual_hash(look.image_HW))
+        return Reading(
+            self.pictures(look), look.findings, look.header, look.scores, perceptual_hash(look.sample.levels_hw)
+        )
 
     def look(self, data: bytes) -> Look:
         """Decode one file, find the hand and judge; the first half of `read`, for those who want to see it.
@@ -125,13 +129,14 @@ class Reader:
         """
         decoded = decode_with_header(data)
         image, is_deep = deepened(decoded.pixels), decoded.pixels.dtype == np.uint16
-        hand, taken = find(image, self.segment) if self.segment else None, sample(image)
-        scores = measure(image, hand, taken, quantum=1 if is_deep else 257)
+        quantum = 1 if is_deep else QUANTUM
+        hand, taken = find(image, self.segment) if self.segment else None, sample(image, quantum=quantum)
+        scores = measure(image, hand, taken, quantum=quantum)
         if self.segment is None:
             scores = {"blank": scores["blank"]}  # nobody looked for a hand
         findings = judge(scores, self.recipe)
         if self.segment and any(finding.code == "inverted" and finding.action == "repaired" for finding in findings):
-            image, taken = INVERTED - image, sample(INVERTED - image)
+            image, taken = INVERTED - image, sample(INVERTED - image, quantum=quantum)
             hand = find(image, self.segment) or hand  # dark bones are found well enough to be told, not to be cut out
         return Look(image, is_deep, hand, scores, findings, decoded.header, taken)
 
@@ -142,5 +147,5 @@ class Reader:
 
 
 def deepened(image_HW: np.ndarray) -> np.ndarray:
-    """The same picture at 16 bit, so that an 8-bit and a 16-bit copy take the same path; 255 becomes 65535."""
-    return image_HW if image_HW.dtype == np.uint16 else image_HW.astype(np.uint16) * np.uint16(257)
+    """The same picture at 16 bit, so that an 8-bit and a 16-bit copy take the same path."""
+    return image_HW if image_HW.dtype == np.uint16 else image_HW.astype(np.uint16) * np.uint16(QUANTUM)

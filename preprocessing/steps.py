@@ -20,7 +20,7 @@ from preprocessing.radiograph import RadiographError
 from preprocessing.raster import MAGIC
 from preprocessing.recipe import VIEWS, Recipe
 from preprocessing.segmenter import SIDE, Segmenter, letterbox, stretch, stretched
-from preprocessing.standardize import Look, Reader
+from preprocessing.standardize import QUANTUM, Look, Reader
 from preprocessing.storage import sha256_file
 
 SHOWN_PX = 480
@@ -157,7 +157,7 @@ def _picture_facts(look: Look) -> tuple[tuple[str, str], ...]:
     height, width = look.image_HW.shape
     levels = np.count_nonzero(np.bincount(look.image_HW.ravel(), minlength=65536))
     least, most = int(look.image_HW.min()), int(look.image_HW.max())
-    quantum = 1 if look.is_deep else 257
+    quantum = 1 if look.is_deep else QUANTUM
     return (
         ("picture", f"{width:,} × {height:,} pixels"),
         (

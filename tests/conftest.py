@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import settings
 
 from preprocessing.cohort import Cohort
 from preprocessing.prepare import prepare
@@ -22,6 +23,8 @@ from preprocessing.sources import read_rsna
 ROOT = Path(__file__).resolve().parents[1]
 
 torch.set_num_threads(1)
+settings.register_profile("carpal", deadline=None)  # a busy machine is no failure
+settings.load_profile("carpal")
 
 
 def write_source(folder: Path, num_cases: int, *, seed: int = 0) -> Path:

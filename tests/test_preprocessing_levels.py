@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from preprocessing.levels import percentiles
+from preprocessing.levels import percentiles, sample
 
 SHARES = st.lists(st.floats(0, 100), min_size=1, max_size=4)
 
@@ -31,3 +31,10 @@ def test_every_second_pixel_of_a_picture_may_be_given() -> None:
 def test_levels_of_another_type_and_none_are_refused(levels: np.ndarray) -> None:
     with pytest.raises(ValueError, match="of 8 or 16 bit"):
         percentiles(levels, (50,))
+
+
+def test_counted_levels_are_those_that_sorting_gives() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (300, 384)).astype(np.uint16) * np.uint16(257)
+    counted, ordered = sample(picture, quantum=257), sample(picture)
+    assert np.array_equal(counted.ordered, ordered.ordered)
+    assert counted.ordered.dtype == np.uint16

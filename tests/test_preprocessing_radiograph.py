@@ -120,6 +120,12 @@ def test_a_png_whose_data_end_early_is_refused() -> None:
         decode(png_that_claims(RAMP.shape[1], RAMP.shape[0], rows))
 
 
+def test_bytes_after_the_end_of_a_jpeg_change_no_pixel() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (90, 70)).astype(np.uint8)
+    data = cv2.imencode(".jpg", cv2.GaussianBlur(image, (0, 0), 3))[1].tobytes()
+    assert np.array_equal(decode(data), decode(data + b"by a scanner"))
+
+
 def test_a_jpeg_closed_too_early_is_refused() -> None:
     data = saved(Image.fromarray(RAMP), "JPEG")
     with pytest.raises(RadiographError, match="rows are missing"):
