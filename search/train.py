@@ -44,7 +44,8 @@ class Measurement:
     train_loss: float
     """Mean since the measurement before."""
     mae_months: float
-    """Of the fold's own cases, which it does not learn from; before the last measurement, of a sample of them."""
+    """Of the fold's own cases, which it does not learn from; before the last measurement, of a sample of them and by
+    the average of the weights over the last stretch."""
     final: bool = False
     """Whether training has ended; only this one counts."""
     note: str = ""
@@ -199,7 +200,8 @@ def _train(
                 measured = cohort.fold_rows(fold)
                 if step < num_steps:
                     measured = measured[:: math.ceil(len(measured) / GLANCE_CASES)]
-                probabilities = predict(learner.kept, pixels, sex, measured, device)
+                model = learner.kept if step == num_steps else learner.glance
+                probabilities = predict(model, pixels, sex, measured, device)
                 error = np.abs(probabilities @ BIN_MONTHS - months[measured])
                 if not np.isfinite(error).all():
                     raise TrainingError(
