@@ -16,7 +16,8 @@ import numpy as np
 from ensemble.bundle import copy_checked, write_manifest
 from ensemble.select import SELECTORS, bias_corrected_mae
 from preprocessing.recipe import SEGMENTER, Recipe
-from preprocessing.storage import AnyPath, as_path
+from preprocessing.storage import AnyPath, as_path, canonical_hash
+from search.space import TrialConfig
 from search.trial import FinishedTrial, all_outcomes, finished_trials, read_study
 
 BOOTSTRAP_ROUNDS = 200
@@ -52,35 +53,40 @@ class Combination:
         Raises:
             BundleError: A weight file is not what its fold recorded.
         """
-        members = []
-        for trial, weight in zip(self.trials, self.weights_T, strict=True):
-            if weight == 0:
-                continue
-            folds = []
-            for fold, sha256 in enumerate(trial.fold_hashes):
-                name = f"members/{trial.number:04d}/fold_{fold}.safetensors"
-                copy_checked(trial.folder / f"fold_{fold}.safetensors", folder / name, sha256)
-                folds.append({"file": name, "sha256": sha256})
-            members.append(
-                {
-                    "trial": trial.number,
-                    "weight": float(weight),
-                    "config": trial.config.to_dict(),
-                    "folds": folds,
-                }
-            )
+        kept = [(trial, float(weight)) for trial, weight in zip(self.trials, self.weights_T, strict=True) if weight]
+        name = self.study["name"]
+        members = [
+            {
+                "study": name,
+                "trial": trial.number,
+                "weight": weight,
+                "config": trial.config.to_dict(),
+                "fitted": "folds",
+                "files": _copy_folds(trial, folder),
+                "licence": _licence(trial.config),
+            }
+            for trial, weight in kept
+        ]
         if sha256 := Recipe.from_dict(self.study["recipe"]).segmenter:
             copy_checked(self.folder / SEGMENTER, folder / SEGMENTER, sha256)
         content = {
             "members": members,
-            "weights_note": WEIGHTS_NOTE,
+            "combination": {"rule": "mean", "trim": 0.0},
+            "profiles": {"full": {"weights": [weight for _, weight in kept]}},
+            "views": ["identity"],
             "recipe": self.study["recipe"],
             "recipe_hash": self.study["recipe_hash"],
+            "calibration": None,
             "training_median_months": self.training_median_months,
-            "evidence": self.evidence,
+            "evidence": {**self.evidence, "weights_note": WEIGHTS_NOTE},
+            "files": {},
+            "licences": {
+                trial.config.pretrained: _licence(trial.config) for trial, _ in kept if trial.config.pretrained
+            },
             "provenance": {
-                "study": self.study["name"],
+                "studies": [{"name": name, "study_hash": canonical_hash(self.study)}],
                 "cohort_hash": self.study["cohort_hash"],
+                "trials": [{"study": name, **_origin(trial)} for trial, _ in kept],
                 "packages": _packages(),
             },
         }
@@ -138,6 +144,31 @@ def combine(study: str | Path | AnyPath, *, max_members: int = 6, selector: str 
         **_evidence(oof_CT, actual_C, weights_T, trials, selector, max_members),
     }
     return Combination(root, about, trials, weights_T, evidence, float(np.median(actual_C)))
+
+
+def _copy_folds(trial: FinishedTrial, folder: Path) -> list[dict[str, str]]:
+    files = []
+    for fold, sha256 in enumerate(trial.fold_hashes):
+        name = f"members/0-{trial.number:04d}/fold_{fold}.safetensors"
+        copy_checked(trial.folder / f"fold_{fold}.safetensors", folder / name, sha256)
+        files.append({"file": name, "sha256": sha256})
+    return files
+
+
+def _licence(config: TrialConfig) -> str:
+    if not config.pretrained:
+        return "none: trained from random weights"
+    return f"not known: ask whoever published {config.pretrained}"
+
+
+def _origin(trial: FinishedTrial) -> dict[str, Any]:
+    """What a trial's weights can be traced by."""
+    return {
+        "trial": trial.number,
+        "seed": trial.config.seed,
+        "config_hash": canonical_hash(trial.config.to_dict()),
+        "folds": list(trial.fold_hashes),
+    }
 
 
 def _no_trial(study: AnyPath) -> str:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from ensemble.bundle import Bundle, BundleError, version_of
+from ensemble.bundle import Bundle, BundleError
 from ensemble.combine import combine
+from ensemble.manifest import version_of
 from tests.ensemble_fixtures import make_cohort, make_study
 
 
@@ -46,7 +47,7 @@ def test_a_written_bundle_loads_with_its_members(bundle):
 
 
 def test_the_manifest_says_how_weights_and_service_differ(bundle):
-    note = Bundle.load(bundle).manifest["weights_note"]
+    note = Bundle.load(bundle).manifest["evidence"]["weights_note"]
     assert "out-of-fold" in note
     assert "average of its fold models" in note
 
@@ -64,7 +65,7 @@ def test_a_flipped_bit_in_any_file_is_found(bundle):
 
 def test_another_schema_is_refused_by_name(bundle):
     rewrite(bundle, lambda manifest: manifest.update(schema="carpal-bundle-99"))
-    with pytest.raises(BundleError, match="must have the schema carpal-bundle-2, got 'carpal-bundle-99'"):
+    with pytest.raises(BundleError, match="must have the schema carpal-bundle-3, got 'carpal-bundle-99'"):
         Bundle.load(bundle)
 
 
@@ -80,16 +81,17 @@ def test_a_missing_member_file_is_refused(bundle):
         "../outside/fold_0.safetensors",
         "members/../../outside.safetensors",
         "/etc/passwd",
-        "members/0001/../0001/fold_0.safetensors",
-        "members/0001/fold_0.pt",
-        "members/0001/fold_0.safetensors\n",
-        "members\\0001\\fold_0.safetensors",
+        "members/0-0000/../0-0000/fold_0.safetensors",
+        "members/0-0000/fold_0.pt",
+        "members/0-0000/fold_0.safetensors\n",
+        "members\\0-0000\\fold_0.safetensors",
+        "members/0-0000/refit.safetensors",
         "",
     ],
 )
 def test_a_file_that_is_not_a_member_inside_is_refused(bundle, name):
-    rewrite(bundle, lambda manifest: manifest["members"][0]["folds"][0].update(file=name))
-    with pytest.raises(BundleError, match="must be named members/TRIAL/fold_K"):
+    rewrite(bundle, lambda manifest: manifest["members"][0]["files"][0].update(file=name))
+    with pytest.raises(BundleError, match="must be named members/STUDY-"):
         Bundle.load(bundle)
 
 
@@ -102,9 +104,9 @@ def test_a_pickle_under_a_safetensors_name_is_refused(bundle):
 
     def forge(manifest):
         for member in manifest["members"]:
-            for fold in member["folds"]:
-                if fold["file"] == name:
-                    fold["sha256"] = digest
+            for file in member["files"]:
+                if file["file"] == name:
+                    file["sha256"] = digest
 
     rewrite(bundle, forge)
     with pytest.raises(BundleError, match="no safetensors file"):
@@ -117,11 +119,66 @@ def test_a_file_that_the_manifest_does_not_name_is_refused(bundle):
         Bundle.load(bundle)
 
 
-@pytest.mark.parametrize("weight", [0.0, -0.5, 2.0, float("nan")])
+@pytest.mark.parametrize("weight", [0.0, -0.5, 2.0, "1", True])
 def test_weights_that_are_no_shares_are_refused(bundle, weight):
     rewrite(bundle, lambda manifest: manifest["members"][0].update(weight=weight))
     with pytest.raises(BundleError, match="weights must be above 0 and sum to 1"):
         Bundle.load(bundle)
+
+
+def test_what_is_no_number_is_refused(bundle):
+    text = (bundle / "manifest.json").read_text()
+    (bundle / "manifest.json").write_text(text.replace('"trim": 0.0', '"trim": NaN'))
+    with pytest.raises(BundleError, match="NaN is no number"):
+        Bundle.load(bundle)
+
+
+UNKNOWN = {
+    "a new entry": lambda manifest: manifest.update(temperature=1.3),
+    "a member's new entry": lambda manifest: manifest["members"][0].update(quantized=True),
+    "a combination": lambda manifest: manifest["combination"].update(rule="product"),
+    "a trim that leaves no member": lambda manifest: manifest["combination"].update(trim=0.5),
+    "a profile": lambda manifest: manifest["profiles"].update(turbo=manifest["profiles"]["full"]),
+    "a view": lambda manifest: manifest["views"].append("upside down"),
+    "a calibration": lambda manifest: manifest.update(calibration={"magic": 1}),
+    "a way of fitting": lambda manifest: manifest["members"][0].update(fitted="distilled"),
+    "a provenance": lambda manifest: manifest["provenance"].update(blessed=True),
+    "a further file": lambda manifest: manifest["files"].update({"evidence/../x.json": "0" * 64}),
+    "a further pickle": lambda manifest: manifest["files"].update({"evidence/x.pkl": "0" * 64}),
+}
+
+
+@pytest.mark.parametrize("what", UNKNOWN)
+def test_what_this_release_does_not_know_is_refused_with_a_sentence(bundle, what):
+    rewrite(bundle, UNKNOWN[what])
+    with pytest.raises(BundleError, match=r"manifest\.json: .{20}"):
+        Bundle.load(bundle)
+
+
+def test_a_further_file_is_found_by_name_and_answered_for(pristine, tmp_path):
+    import hashlib
+
+    shutil.copytree(pristine, tmp_path / "bundle")
+    (tmp_path / "bundle" / "evidence").mkdir()
+    (tmp_path / "bundle" / "evidence" / "oof.parquet").write_bytes(b"figures")
+    digest = hashlib.sha256(b"figures").hexdigest()
+    rewrite(tmp_path / "bundle", lambda manifest: manifest["files"].update({"evidence/oof.parquet": digest}))
+    loaded = Bundle.load(tmp_path / "bundle")
+    assert loaded.file("evidence/oof.parquet").read_bytes() == b"figures"
+    with pytest.raises(BundleError, match=r"holds no card\.md"):
+        loaded.file("card.md")
+    loaded.file("evidence/oof.parquet").write_bytes(b"Figures")
+    with pytest.raises(BundleError, match="was changed"):
+        Bundle.load(tmp_path / "bundle")
+
+
+def test_every_member_is_traced_to_its_trial_seed_and_folds(bundle):
+    manifest = Bundle.load(bundle).manifest
+    traced = {(trial["study"], trial["trial"]): trial for trial in manifest["provenance"]["trials"]}
+    for member in manifest["members"]:
+        trial = traced[member["study"], member["trial"]]
+        assert trial["folds"] == [file["sha256"] for file in member["files"]]
+        assert trial["seed"] == member["config"]["seed"]
 
 
 def test_the_segmenter_travels_from_the_cohort_into_the_bundle(tmp_path):
@@ -147,7 +204,7 @@ def test_a_folder_without_manifest_is_no_bundle(tmp_path):
         Bundle.load(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["[]", "null", "7", '{"schema": "carpal-bundle-2"}', "{", "\xff"])
+@pytest.mark.parametrize("content", ["[]", "null", "7", '{"schema": "carpal-bundle-3"}', "{", "\xff"])
 def test_a_manifest_that_is_none_is_refused_with_a_sentence(tmp_path, content):
     (tmp_path / "manifest.json").write_text(content, encoding="latin-1")
     with pytest.raises(BundleError):
