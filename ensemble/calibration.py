@@ -1,25 +1,141 @@
-"""What a bundle learnt about its own errors out of fold: its entry in the manifest."""
+"""What turns the mixture of the members into a calibrated answer: corrections of the months, then intervals.
 
+The bundle's manifest holds it under ``calibration``::
+
+    intervals   `ensemble.conformal.Intervals`, and how often they held out of fold
+    bias        `ensemble.correction.Correction` fitted on the out-of-fold predictions, or null: nested validation
+                showed no gain
+    site        the same for one site, fitted on its own labelled radiographs (`ensemble.site`), or null
+    sex         how far a picture tells the sex (`ensemble.sex`)
+
+Shape letters: C cases, B batch, M monthly bins, L levels.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-_ENTRIES = {"intervals", "bias", "site", "sex"}
+import numpy as np
+
+from ensemble import conformal, correction
+from ensemble.conformal import LEVELS, Intervals
+from ensemble.correction import Correction
+from ensemble.coverage import coverage
+from ensemble.sex import SexReading
+from search.months import BIN_MONTHS
 
 
 class CalibrationError(ValueError):
     """The calibration says something that this release does not know."""
 
 
-def parse(content: Any) -> dict[str, Any] | None:
-    """Check a manifest's ``calibration``.
+KEYS = {"intervals", "bias", "site", "sex"}
+_SITE_KEYS = {"correction", "name", "parent", "evidence"}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The parsed form."""
+
+    intervals: Intervals
+    corrections: tuple[Correction, ...]
+    """In the order in which they apply: bias, then site."""
+    sex: SexReading
+
+    def corrected(
+        self, distribution_BM: np.ndarray, months_B: np.ndarray, is_male_B: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Distributions ``(B, 240)`` and months ``(B,)`` after all corrections."""
+        for step in self.corrections:
+            moved_BM = np.empty_like(distribution_BM)
+            for is_male in (False, True):
+                of_sex_B = is_male_B == is_male
+                moved_BM[of_sex_B] = step.distribution(distribution_BM[of_sex_B], is_male)
+            distribution_BM, months_B = moved_BM, step.months(months_B, is_male_B)
+        return distribution_BM, months_B
+
+    def intervals_of(self, distribution_BM: np.ndarray, months_B: np.ndarray, is_male_B: np.ndarray) -> np.ndarray:
+        """``(B, 3, 2)`` months, low and high for each of `LEVELS`, of corrected answers."""
+        return self.intervals.of(months_B, spread_of(distribution_BM), is_male_B)
+
+
+def spread_of(distribution_BM: np.ndarray) -> np.ndarray:
+    """Standard deviation of each distribution, ``(B,)``, in months."""
+    grid_M = BIN_MONTHS.astype(np.float64)
+    mean_B = distribution_BM @ grid_M
+    return np.sqrt(np.maximum(distribution_BM @ grid_M**2 - mean_B**2, 0))
+
+
+def fit(oof: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Calibrate what the served ensemble says out of fold.
 
     Args:
-        content: An object with intervals, bias, site and sex, or None where none was fitted.
+        oof: ``case_id`` (C,), ``actual_C`` and ``months_C`` in months, ``is_male_C`` bool, ``fold_C`` int and
+            ``distribution_CM`` (C, 240), the mixture; and ``male_probability_C`` where a member guesses the sex, NaN
+            where it cannot.
+
+    Returns:
+        JSON values, as the manifest holds them; `parse` reads them.
 
     Raises:
-        CalibrationError: It is neither.
+        ValueError: No case, shapes that do not fit, or a number that is not finite.
     """
-    if content is None:
+    actual_C, months_C = np.asarray(oof["actual_C"], float), np.asarray(oof["months_C"], float)
+    is_male_C, fold_C = np.asarray(oof["is_male_C"], bool), np.asarray(oof["fold_C"], int)
+    distribution_CM = np.asarray(oof["distribution_CM"], float)
+    if {len(actual_C)} != {len(values) for values in (months_C, is_male_C, fold_C, distribution_CM)}:
+        raise ValueError("Every column of the out-of-fold predictions needs one row a case.")
+    trial = correction.nested(actual_C, months_C, is_male_C, fold_C)
+    if trial.helps:
+        months_C = trial.corrected_C  # a line barely changes the spread, and the intervals are fitted around this one
+    rule, crossed_CL2 = conformal.fit(actual_C, months_C, spread_of(distribution_CM), is_male_C, fold_C)
+    return {
+        "intervals": rule.to_dict() | {"out_of_fold": coverage(actual_C, crossed_CL2, is_male_C)},
+        "bias": {"correction": trial.correction.to_dict() if trial.helps else None, "evidence": trial.evidence()},
+        "site": None,
+        "sex": SexReading.fit(is_male_C, oof.get("male_probability_C")).to_dict(),
+    }
+
+
+def parse(value: Any) -> Calibration | None:
+    """Check and read what a manifest holds; None where nothing was fitted.
+
+    Raises:
+        CalibrationError: A key is unknown or missing, or a value cannot be used.
+    """
+    if value is None:
         return None
-    if not isinstance(content, dict) or set(content) != _ENTRIES:
-        raise CalibrationError(f"calibration must be null or have exactly {', '.join(sorted(_ENTRIES))}.")
-    return content
+    if not isinstance(value, dict) or set(value) != KEYS:
+        found = sorted(value) if isinstance(value, dict) else value
+        raise CalibrationError(f"A calibration is null or has exactly the keys {sorted(KEYS)}, got {found}.")
+    try:
+        return _parse(value)
+    except ValueError as error:
+        raise CalibrationError(f"The calibration cannot be used: {error}") from None
+
+
+def _parse(value: dict[str, Any]) -> Calibration:
+    corrections = []
+    bias, site = value["bias"], value["site"]
+    if bias is not None:
+        _check_keys("bias", bias, {"correction", "evidence"})
+        if bias["correction"] is not None:
+            corrections.append(Correction.from_dict(bias["correction"]))
+    if site is not None:
+        _check_keys("site", site, _SITE_KEYS)
+        corrections.append(Correction.from_dict(site["correction"]))
+    intervals = value["intervals"]
+    if not isinstance(intervals, dict):
+        raise ValueError(f"The intervals of a calibration must be an object, got {intervals!r}.")
+    rule = Intervals.from_dict({name: item for name, item in intervals.items() if name != "out_of_fold"})
+    return Calibration(rule, tuple(corrections), SexReading.from_dict(value["sex"]))
+
+
+def levels_by_name(intervals_L2: np.ndarray) -> dict[int, tuple[float, float]]:
+    """One case's ``(3, 2)`` intervals by their level in percent."""
+    return {level: (float(low), float(high)) for level, (low, high) in zip(LEVELS, intervals_L2, strict=True)}
+
+
+def _check_keys(name: str, value: Any, keys: set[str]) -> None:
+    if not isinstance(value, dict) or set(value) != keys:
+        raise ValueError(f"The {name} of a calibration has exactly the keys {sorted(keys)}, got {value!r:.200}.")

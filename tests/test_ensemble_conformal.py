@@ -1,0 +1,125 @@
+"""Intervals: they hold the bone age as often as they say, and are never narrower than the cases support."""
+
+import math
+
+import numpy as np
+import pytest
+
+from ensemble.conformal import LEVELS, MIN_CASES, Intervals, fit, reach_of
+from ensemble.coverage import coverage
+
+
+def cases(count: int, *, seed: int = 0) -> dict[str, np.ndarray]:
+    """Predictions whose error grows with a spread that they state, too small by half."""
+    rng = np.random.default_rng(seed)
+    actual = rng.uniform(10, 220, count)
+    noise = rng.uniform(4, 16, count)
+    months = np.clip(actual + noise * rng.standard_normal(count), 0, 239)
+    return {
+        "actual_C": actual,
+        "months_C": months,
+        "sd_C": noise / 2,
+        "is_male_C": rng.random(count) < 0.5,
+        "fold_C": np.arange(count) % 4,
+    }
+
+
+def held(rule: Intervals, new: dict[str, np.ndarray]) -> dict:
+    ends = rule.of(new["months_C"], new["sd_C"], new["is_male_C"])
+    return coverage(new["actual_C"], ends, new["is_male_C"])
+
+
+@pytest.mark.parametrize(("level", "rank"), [(80, 81), (90, 91), (95, 96)])
+def test_the_reach_is_the_conformal_quantile(level, rank):
+    scores = np.random.default_rng(0).permutation(np.arange(1, 101))
+    assert reach_of(scores, level) == rank  # ceil(101 * level / 100)
+
+
+def test_too_few_cases_support_no_reach():
+    assert reach_of(np.arange(18), 95) == math.inf
+    assert reach_of(np.arange(19), 95) == 18
+
+
+def test_new_cases_are_held_as_often_as_the_level_says():
+    rule, _ = fit(**cases(4000))
+    for level, found in zip(LEVELS, held(rule, cases(4000, seed=1))["levels"], strict=True):
+        assert 100 * found["share"] == pytest.approx(level, abs=2)
+
+
+def test_every_sex_and_band_is_held_as_often():
+    rule, _ = fit(**cases(6000))
+    for group in held(rule, cases(6000, seed=1))["groups"]:
+        assert group["levels"][1]["share"] == pytest.approx(0.9, abs=0.05)
+
+
+def test_what_is_measured_out_of_fold_is_no_better_than_on_new_cases():
+    known = cases(3000)
+    rule, crossed_CL2 = fit(**known)
+    out_of_fold = coverage(known["actual_C"], crossed_CL2, known["is_male_C"])["levels"][1]["share"]
+    assert out_of_fold == pytest.approx(held(rule, cases(3000, seed=1))["levels"][1]["share"], abs=0.02)
+
+
+def test_residuals_are_scaled_by_the_case_where_that_is_narrower():
+    known = cases(2000)
+    rule, _ = fit(**known)
+    assert rule.scale == "distribution"
+    rule, _ = fit(**(known | {"sd_C": np.random.default_rng(9).permutation(known["sd_C"])}))
+    assert rule.scale == "constant"
+
+
+def test_a_small_category_takes_the_wider_of_its_parents():
+    known = cases(2000)
+    rare = known["is_male_C"] & (known["months_C"] < 60)
+    keep = ~rare | (np.cumsum(rare) < MIN_CASES)
+    wide = known["is_male_C"] & (known["months_C"] >= 60)
+    known["months_C"] = np.where(wide, known["months_C"] + 15, known["months_C"])  # boys fare worse
+    rule, _ = fit(**{name: values[keep] for name, values in known.items()})
+    boys = rule.to_dict()["groups"][4]
+    assert (boys["sex"], boys["residuals_of"], boys["n"]) == ("male", "band or sex", MIN_CASES - 1)
+    girls = rule.reach_GL[0]
+    assert (rule.reach_GL[4] > girls).all()
+
+
+def test_a_few_cases_give_the_whole_range():
+    rule, _ = fit(**cases(8))
+    ends = rule.of(np.array([100.0]), np.array([5.0]), np.array([True]))
+    np.testing.assert_array_equal(ends[0, 1:], [[0, 239], [0, 239]])
+
+
+def test_a_higher_level_holds_the_lower_one():
+    known = cases(500)
+    rule, _ = fit(**known)
+    ends = rule.of(known["months_C"], known["sd_C"], known["is_male_C"])
+    assert (np.diff(ends[..., 0], axis=1) <= 0).all()
+    assert (np.diff(ends[..., 1], axis=1) >= 0).all()
+    assert ends.min() >= 0
+    assert ends.max() <= 239
+
+
+def test_the_json_form_comes_back():
+    rule, _ = fit(**cases(30))
+    again = Intervals.from_dict(rule.to_dict())
+    assert again.to_dict() == rule.to_dict()
+    assert np.isinf(again.reach_GL).tolist() == np.isinf(rule.reach_GL).tolist()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"levels": [80, 90]},
+        {"scale": "magic"},
+        {"groups": []},
+        {"more": 1},
+    ],
+)
+def test_intervals_that_this_release_does_not_know_are_refused(change):
+    rule, _ = fit(**cases(200))
+    with pytest.raises(ValueError, match=r"[Ii]nterval"):
+        Intervals.from_dict(rule.to_dict() | change)
+
+
+def test_a_reach_that_shrinks_with_the_level_is_refused():
+    value = fit(**cases(200))[0].to_dict()
+    value["groups"][0]["reach"] = [2.0, 1.0, 3.0]
+    with pytest.raises(ValueError, match="grow with its level"):
+        Intervals.from_dict(value)
