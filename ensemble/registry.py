@@ -1,33 +1,35 @@
 """The registry: published bundles, and the names such as ``champion`` that point to them.
 
     registry/bundles/ens-0123456789ab/   an immutable bundle
-    registry/aliases.json                {"champion": "ens-0123456789ab"}
-    registry/history.jsonl               one line a change: who was what, and when
+    registry/changes/000000001.json      who was published, what points where, and since when (`ensemble.changes`)
 
-On a local disk a bundle appears by one rename and the two files change under a lock. An object store has neither:
-there the manifest is uploaded last, and of two people who move an alias at the same moment the later one wins.
+A bundle appears whole or not at all: on a local disk by one rename, in an object store by its manifest, which is
+uploaded last. What a killed publisher left is hidden, and swept away by the next one.
 """
 
-import contextlib
-import json
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ensemble.bundle import MARKER, VERSION_PATTERN, Bundle, BundleError
-from preprocessing.storage import AnyPath, as_path, is_local, read_json, write_atomic, write_json
+from ensemble.changes import Change, Changes, State
+from ensemble.staging import move_in, staging_folder, take_away
+from preprocessing.storage import AnyPath, as_path, is_local, read_json, remote
 
 CHAMPION = "champion"
 _ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+ANYTHING = "anything"
+"""Where an alias may point before it is moved, unless the caller knows better."""
 
 
 class RegistryError(ValueError):
-    """The registry has no such bundle or name."""
+    """The registry has no such bundle or name, or may not be changed like that."""
+
+
+class AliasMoved(RegistryError):
+    """Somebody else moved the alias in the meantime."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Registry:
 
     def __init__(self, path: str | Path | AnyPath) -> None:
         self.path = as_path(path)
+        self._changes = Changes(self.path / "changes")
 
     def publish(self, build: Callable[[Path], str]) -> Published:
         """Publish a bundle atomically; content that is there already is left alone.
@@ -55,19 +58,20 @@ class Registry:
         Raises:
             BundleError: What was built, or what the registry holds under its version, does not pass its own check.
         """
-        staging = self._staging_folder()
-        try:
+        with staging_folder(self.path / "bundles") as staging:
             version = build(staging)
             Bundle.load(staging)  # nothing is published that could not be loaded
             target = self._folder(version)
-            is_new = not (target / MARKER).exists() and _move(staging, target)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-        if is_new:
-            with self._lock():
-                self._note({"event": "publish", "version": version})
-        else:
+            is_new = not (target / MARKER).exists() and move_in(staging, target)
+        if not is_new:
             Bundle.load(target)
+
+        def decide(state: State) -> tuple[Change, State] | None:
+            is_known = not is_new and version not in state["removed"] and self._published(version)
+            removed = [name for name in state["removed"] if name != version]
+            return None if is_known else ({"event": "publish", "version": version}, {**state, "removed": removed})
+
+        self._changes.make(decide)
         return Published(version, target, is_new)
 
     def resolve(self, name: str = CHAMPION) -> Bundle:
@@ -77,42 +81,118 @@ class Registry:
             RegistryError: There is no such alias or version.
             BundleError: The bundle does not pass its check.
         """
-        version = name if VERSION_PATTERN.fullmatch(name) else self.aliases().get(name)
-        if version is None or not (self._folder(version) / MARKER).exists():
-            known = sorted(self.aliases()) + self._names()
-            have = (
-                f"It has {', '.join(known)}." if known else "It is empty: run python -m ensemble build STUDY REGISTRY."
-            )
-            raise RegistryError(f"{self.path} has no bundle {name!r}. {have}")
+        version = self.version_of(name)
         bundle = Bundle.load(self._folder(version))
         if bundle.version != version:
             raise BundleError(f"{self._folder(version)} holds {bundle.version}. Publish it again from its study.")
         return bundle
 
+    def version_of(self, name: str) -> str:
+        """The version that an alias or a version names.
+
+        Raises:
+            RegistryError: There is no such alias or version.
+        """
+        names, aliases = self._names(), self.aliases()
+        version = name if VERSION_PATTERN.fullmatch(name) else aliases.get(name)
+        if version is None or version not in names:
+            known = sorted(aliases) + names
+            have = (
+                f"It has {', '.join(known)}." if known else "It is empty: run python -m ensemble build STUDY REGISTRY."
+            )
+            raise RegistryError(f"{self.path} has no bundle {name!r}. {have}")
+        return version
+
     def aliases(self) -> dict[str, str]:
         """Alias to version."""
-        path = self.path / "aliases.json"
-        return dict(read_json(path)) if path.exists() else {}
+        return dict(self._changes.state()["aliases"])
 
-    def set_alias(self, alias: str, version: str) -> str | None:
+    def set_alias(
+        self, alias: str, version: str, *, expected: str | None = ANYTHING, note: dict[str, Any] | None = None
+    ) -> str | None:
         """Let an alias point to a published version.
+
+        Args:
+            alias: A plain word.
+            version: Where to.
+            expected: The version it must point to until now, None for a new alias; left out, any will do.
+            note: What else to remember of the change, as JSON values.
 
         Returns:
             The version it pointed to before, or None.
 
         Raises:
             RegistryError: The alias is no plain word, or there is no such version.
+            AliasMoved: It does not point to what was `expected`.
         """
         check_alias(alias)
-        if version not in self._names():
-            raise RegistryError(f"{self.path} has no bundle {version!r}, so {alias!r} cannot point to it.")
-        with self._lock():
-            aliases = self.aliases()
-            previous = aliases.get(alias)
-            if previous != version:
-                write_json(self.path / "aliases.json", {**aliases, alias: version})
-                self._note({"event": "alias", "alias": alias, "version": version, "previous": previous})
-        return previous
+        before: list[str | None] = []
+
+        def decide(state: State) -> tuple[Change, State] | None:
+            if version not in self._names(state):
+                raise RegistryError(f"{self.path} has no bundle {version!r}, so {alias!r} cannot point to it.")
+            previous = state["aliases"].get(alias)
+            before[:] = [previous]
+            if expected not in (ANYTHING, previous):
+                raise AliasMoved(
+                    f"{alias!r} must point to {expected or 'nothing yet'} to be moved, and points to {previous}: "
+                    "somebody was faster. Look at it again with: python -m ensemble list"
+                )
+            if previous == version:
+                return None
+            change = {"event": "alias", "alias": alias, "version": version, "previous": previous, **(note or {})}
+            return change, {**state, "aliases": {**state["aliases"], alias: version}}
+
+        self._changes.make(decide)
+        return before[0]
+
+    def rollback(self, alias: str) -> tuple[str, str]:
+        """Let an alias point again to where it pointed before the last time it was moved forward.
+
+        Rolling back twice goes back two steps, not forth again.
+
+        Returns:
+            The version it points to now, and the one before.
+
+        Raises:
+            RegistryError: There is no such alias, or nothing that it pointed to before and that is still there.
+        """
+        check_alias(alias)
+        trail: list[str] = []
+        for change in self.history():
+            if change["event"] == "alias" and change["alias"] == alias:
+                if change.get("rollback"):
+                    del trail[trail.index(change["version"]) :]
+                trail.append(change["version"])
+        names, current = self._names(), self.aliases().get(alias)
+        earlier = [version for version in trail[:-1] if version in names and version != current]
+        if current is None or not earlier:
+            raise RegistryError(f"{self.path}: {alias!r} has nothing to go back to. See: python -m ensemble list")
+        self.set_alias(alias, earlier[-1], expected=current, note={"rollback": True})
+        return earlier[-1], current
+
+    def remove(self, version: str) -> None:
+        """Take a bundle away; never one that an alias points to.
+
+        Raises:
+            RegistryError: There is no such bundle, or an alias points to it.
+        """
+
+        def decide(state: State) -> tuple[Change, State] | None:
+            if pointing := sorted(alias for alias, target in state["aliases"].items() if target == version):
+                raise RegistryError(f"{version} is {', '.join(pointing)}: move that alias first, then remove it.")
+            if version in state["removed"] and (self._folder(version) / MARKER).exists():
+                return None  # somebody was killed between the record and the files
+            if version not in self._names(state):
+                raise RegistryError(f"{self.path} has no bundle {version!r}. See: python -m ensemble list")
+            return {"event": "remove", "version": version}, {**state, "removed": [*state["removed"], version]}
+
+        self._changes.make(decide)
+        take_away(self._folder(version))
+
+    def note(self, change: Change) -> None:
+        """Record something about a bundle that changes no alias, such as the verdict of a stress test."""
+        self._changes.make(lambda state: (change, state))
 
     def versions(self) -> list[dict[str, Any]]:
         """One dict a bundle, as its manifest has it, oldest first: version, aliases, published, members, evidence."""
@@ -133,44 +213,24 @@ class Registry:
             )
         return sorted(rows, key=lambda row: (row["published"] or "", row["version"]))
 
-    def history(self) -> list[dict[str, Any]]:
+    def history(self) -> list[Change]:
         """Every change, oldest first."""
-        path = self.path / "history.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return self._changes.all()
+
+    def _published(self, version: str) -> bool:
+        return any(line["event"] == "publish" and line["version"] == version for line in self.history())
 
     def _folder(self, version: str) -> AnyPath:
         return self.path / "bundles" / version
 
-    def _names(self) -> list[str]:
-        bundles = self.path / "bundles"
+    def _names(self, state: State | None = None) -> list[str]:
+        bundles, removed = self.path / "bundles", (state or self._changes.state())["removed"]
         if not bundles.exists():
             return []
+        if not is_local(self.path):
+            remote(self.path).fs.invalidate_cache()
         names = (path.name for path in bundles.iterdir() if VERSION_PATTERN.fullmatch(path.name))
-        return sorted(name for name in names if (bundles / name / MARKER).exists())
-
-    def _staging_folder(self) -> Path:
-        if not is_local(self.path):
-            return Path(tempfile.mkdtemp(prefix="carpal-bundle-"))
-        bundles = Path(str(self.path)) / "bundles"
-        bundles.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=".staging-", dir=bundles))
-
-    def _note(self, change: dict[str, Any]) -> None:
-        line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds"), **change}) + "\n"
-        path = self.path / "history.jsonl"
-        before = path.read_text() if path.exists() else ""
-        write_atomic(path, (before + line).encode())
-
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        if not is_local(self.path):
-            yield
-            return
-        import fcntl  # POSIX only, and needed only here
-
-        with (Path(str(self.path)) / ".lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # released when the file closes, also by a kill
-            yield
+        return sorted(name for name in names if name not in removed and (bundles / name / MARKER).exists())
 
 
 def check_alias(alias: str) -> None:
@@ -196,21 +256,3 @@ def registry_or_bundle(path: str | Path | AnyPath, name: str = CHAMPION) -> Bund
     if not folder.exists():
         raise RegistryError(f"{folder} does not exist. Name a registry, or one of its bundles.")
     return Registry(folder).resolve(name)
-
-
-def _move(staging: Path, target: AnyPath) -> bool:
-    """Make a finished bundle visible; False when another publisher was faster with the same content."""
-    if isinstance(target, Path):  # as_path makes every local path one
-        staging.chmod(0o755)  # mkdtemp makes it private; a registry has several readers
-        try:
-            staging.rename(target)
-        except OSError:
-            if not (target / MARKER).exists():
-                raise
-            return False
-        return True
-    files = sorted(path for path in staging.rglob("*") if path.is_file())
-    for path in sorted(files, key=lambda path: path.name == MARKER):
-        remote = target / path.relative_to(staging).as_posix()
-        remote.fs.put_file(str(path), remote.path)
-    return True

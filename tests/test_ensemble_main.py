@@ -91,3 +91,22 @@ def test_wrong_input_is_one_line_and_status_2(folders, tmp_path, capsys, argumen
 def test_nothing_is_published_when_the_alias_is_refused(folders, tmp_path):
     main(["build", str(folders / "study"), str(tmp_path / "registry"), "--alias", "NO"])
     assert not (tmp_path / "registry").exists()
+
+
+def test_list_show_and_remove_speak_of_the_same_bundle(folders, tmp_path, capsys):
+    registry = str(tmp_path / "registry")
+    main(["build", str(folders / "study"), registry])
+    main(["build", str(folders / "study"), registry, "--max-members", "1", "--alias", "small"])
+    capsys.readouterr()
+    assert main(["list", registry]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    versions = [line.split()[0] for line in lines]
+    assert [line.split()[-1] for line in lines] == ["champion", "small"]
+    assert main(["show", registry, "--version", "small"]) == 0
+    assert capsys.readouterr().out.startswith(f"{versions[1]}: every file is what its manifest says")
+    assert main(["remove", registry, versions[0]]) == 2
+    assert "is champion: move that alias first" in capsys.readouterr().err
+    main(["build", str(folders / "study"), registry, "--max-members", "1"])
+    assert main(["remove", registry, versions[0]]) == 0
+    assert main(["rollback", registry]) == 2
+    assert "nothing to go back to" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import itertools
 import json
 import multiprocessing
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from ensemble.bundle import BundleError
 from ensemble.combine import Combination, combine
-from ensemble.registry import Registry, RegistryError, registry_or_bundle
+from ensemble.registry import AliasMoved, Registry, RegistryError, registry_or_bundle
 from tests.ensemble_fixtures import make_cohort, make_study
 
 
@@ -179,3 +180,114 @@ def test_publishers_at_the_same_time_tear_nothing(combinations, tmp_path):
     for earlier, later in itertools.pairwise(moves):
         assert later["previous"] == earlier["version"]
     assert not list((tmp_path / "registry" / "bundles").glob(".staging*"))
+
+
+def test_an_alias_moves_only_from_where_it_was_thought_to_be(combinations, tmp_path):
+    registry = Registry(tmp_path)
+    first, second = [registry.publish(combination.write).version for combination in combinations]
+    assert registry.set_alias("champion", first, expected=None) is None
+    with pytest.raises(AliasMoved, match=f"points to {first}: somebody was faster"):
+        registry.set_alias("champion", second, expected=None)
+    assert registry.set_alias("champion", second, expected=first) == first
+
+
+def move_if_unset(path: Path, version: str, won) -> None:
+    try:
+        Registry(path).set_alias("champion", version, expected=None)
+        won.put(version)
+    except AliasMoved:
+        won.put(None)
+
+
+def test_of_several_who_move_an_alias_at_once_one_wins(combinations, tmp_path):
+    registry = Registry(tmp_path)
+    versions = [registry.publish(combination.write).version for combination in combinations]
+    context = multiprocessing.get_context("fork")
+    won = context.Queue()
+    workers = [context.Process(target=move_if_unset, args=(tmp_path, versions[i % 2], won)) for i in range(6)]
+    for worker in workers:
+        worker.start()
+    results = [won.get(timeout=60) for _ in workers]
+    for worker in workers:
+        worker.join()
+    winners = [version for version in results if version]
+    assert len(winners) == 1
+    assert registry.aliases() == {"champion": winners[0]}
+    assert len([change for change in registry.history() if change["event"] == "alias"]) == 1
+
+
+def test_rolling_back_goes_back_one_step_each_time(combinations, tmp_path):
+    registry = Registry(tmp_path)
+    first, second = [registry.publish(combination.write).version for combination in combinations]
+    for version in (first, second, first):
+        registry.set_alias("champion", version)
+    assert registry.rollback("champion") == (second, first)
+    assert registry.rollback("champion") == (first, second)
+    with pytest.raises(RegistryError, match="nothing to go back to"):
+        registry.rollback("champion")
+
+
+def test_what_an_alias_points_to_is_not_removed(combinations, tmp_path):
+    registry = Registry(tmp_path)
+    first, second = [registry.publish(combination.write).version for combination in combinations]
+    registry.set_alias("champion", first)
+    with pytest.raises(RegistryError, match="is champion: move that alias first"):
+        registry.remove(first)
+    registry.remove(second)
+    assert [row["version"] for row in registry.versions()] == [first]
+    with pytest.raises(RegistryError, match="no bundle"):
+        registry.resolve(second)
+    assert registry.publish(combinations[1].write).is_new
+    assert registry.resolve(second).version == second
+
+
+def test_a_removal_that_was_killed_half_way_is_finished_by_the_next(combinations, tmp_path, monkeypatch):
+    registry = Registry(tmp_path)
+    version = registry.publish(combinations[0].write).version
+    with monkeypatch.context() as patch:
+        patch.setattr("ensemble.registry.take_away", lambda folder: None)
+        registry.remove(version)
+    assert registry.versions() == []
+    registry.remove(version)
+    assert not (tmp_path / "bundles" / version).exists()
+
+
+def publish_and_stall(path: Path, source: Path, ready) -> None:
+    def build(staging: Path) -> str:
+        import shutil
+
+        shutil.copytree(source / "members", staging / "members")
+        ready.set()
+        time.sleep(60)
+        return ""
+
+    Registry(path).publish(build)
+
+
+def test_a_publisher_that_is_killed_leaves_nothing_to_see_and_is_swept_away(combinations, tmp_path, monkeypatch):
+    combinations[0].write(tmp_path / "source")
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    worker = context.Process(target=publish_and_stall, args=(tmp_path / "registry", tmp_path / "source", ready))
+    worker.start()
+    assert ready.wait(30)
+    registry = Registry(tmp_path / "registry")
+    monkeypatch.setattr("ensemble.staging._SWEEP_AFTER_S", 0.0)
+    published = registry.publish(combinations[1].write)
+    assert len(list((tmp_path / "registry" / "bundles").glob(".staging-*"))) == 1  # it is alive: hands off
+    worker.kill()
+    worker.join()
+    assert [row["version"] for row in registry.versions()] == [published.version]
+    registry.publish(combinations[0].write)
+    assert not list((tmp_path / "registry" / "bundles").glob(".staging-*"))
+
+
+def test_two_at_a_uri_cannot_both_move_an_alias(combinations):
+    registry = Registry("memory://carpal-registry-swap")
+    first, second = [registry.publish(combination.write).version for combination in combinations]
+    registry.set_alias("champion", first, expected=None)
+    with pytest.raises(AliasMoved):
+        registry.set_alias("champion", second, expected=None)
+    assert registry._changes._create(1, {"event": "forged"}) is False
+    registry.remove(second)
+    assert [row["version"] for row in registry.versions()] == [first]

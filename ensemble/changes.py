@@ -1,0 +1,127 @@
+"""The changes of a registry: numbered records, each of which only one writer can have made.
+
+    changes/000000001.json   {"number": 1, "time": ..., "event": "publish", "version": ..., "state": {...}}
+
+A record is created under the next number, and creating fails when the number is taken. That is a compare-and-swap on
+the whole registry: whoever was slower reads what has changed and decides again. A local disk has it as a link to a
+finished file, object stores as a conditional put; no lock is held, so none is left behind by a killed process. Each
+record carries the state after it, so that one is read to know what points where.
+"""
+
+import contextlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ensemble.staging import sync_folder
+from preprocessing.storage import AnyPath, StorageError, is_local, read_json, remote
+
+Change = dict[str, Any]
+State = dict[str, Any]
+"""``aliases``: alias to version; ``removed``: versions that were taken away."""
+_RECORD = re.compile(r"([0-9]{9})\.json")
+_TRIES = 100
+
+
+class ChangeError(ValueError):
+    """The change cannot be made."""
+
+
+class Changes:
+    """All changes below one folder, oldest first; local or at any fsspec URI."""
+
+    def __init__(self, folder: AnyPath) -> None:
+        self._folder = folder
+
+    def state(self) -> State:
+        """What holds after the last change."""
+        last = self._last()
+        return dict(self._read(last)["state"]) if last else {"aliases": {}, "removed": []}
+
+    def all(self) -> list[Change]:
+        """Every change, without the state that it led to."""
+        records = [self._read(number) for number in range(1, self._last() + 1)]
+        return [{key: value for key, value in record.items() if key != "state"} for record in records]
+
+    def make(self, decide: Callable[[State], tuple[Change, State] | None]) -> Change | None:
+        """Make one change on top of whatever holds when it is made.
+
+        Args:
+            decide: From the state to the change and the state after it, or None when nothing is to be done; it
+                raises where the change must not be made. Called again when somebody else was faster.
+
+        Returns:
+            The change as it was recorded, or None.
+
+        Raises:
+            ChangeError: Others keep changing the registry, or the store cannot refuse a second writer.
+        """
+        for _ in range(_TRIES):
+            last = self._last()
+            decided = decide(dict(self._read(last)["state"]) if last else {"aliases": {}, "removed": []})
+            if decided is None:
+                return None
+            change, state = decided
+            time = datetime.now(UTC).isoformat(timespec="seconds")
+            record = {"number": last + 1, "time": time, **change}
+            if self._create(last + 1, {**record, "state": state}):
+                return record
+        raise ChangeError(f"{self._folder} was changed by others {_TRIES} times in a row. Try again.")
+
+    def _last(self) -> int:
+        if not self._folder.exists():
+            return 0
+        if not is_local(self._folder):
+            remote(self._folder).fs.invalidate_cache()  # a listing may be remembered from before the other's change
+        found = (_RECORD.fullmatch(path.name) for path in self._folder.iterdir())
+        return max((int(match[1]) for match in found if match), default=0)
+
+    def _read(self, number: int) -> Change:
+        return dict(read_json(self._place(number)))
+
+    def _place(self, number: int) -> AnyPath:
+        return self._folder / f"{number:09d}.json"
+
+    def _create(self, number: int, record: Change) -> bool:
+        """Write a record that was not there; False when it is there by now."""
+        data = (json.dumps(record, indent=1) + "\n").encode()
+        if is_local(self._folder):
+            return _create_file(Path(str(self._place(number))), data)
+        place = remote(self._place(number))
+        try:
+            place.fs.pipe_file(place.path, data, mode="create")
+        except FileExistsError:
+            return False
+        except (NotImplementedError, TypeError) as error:
+            raise ChangeError(
+                f"{self._folder}: this store cannot refuse to overwrite ({error}), so two people could move an alias "
+                "at once. Keep the registry on a local or shared disk, on S3 or on Google Cloud Storage."
+            ) from None
+        return True
+
+
+def _create_file(path: Path, data: bytes) -> bool:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)  # mkstemp makes it private; a registry has several readers
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            return False
+        except OSError as error:  # a disk without links, such as some network shares
+            raise StorageError(f"{path.parent} must be on a disk that knows hard links: {error}.") from None
+        sync_folder(path.parent)
+        return True
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            Path(temporary).unlink()

@@ -1,0 +1,88 @@
+"""Commands that look at a registry and change it: list, show, rollback, remove."""
+
+import argparse
+import json
+from typing import Any
+
+from preprocessing.storage import as_path
+
+
+def add(commands: Any) -> None:
+    """Add them to a parser's commands."""
+    listing = commands.add_parser("list", help="the bundles of a registry, and what points to them")
+    _add_registry(listing)
+    listing.add_argument("--json", action="store_true", help="print one JSON array and nothing else")
+    listing.set_defaults(run=_list)
+
+    show = commands.add_parser("show", help="check one bundle and say what it is")
+    show.add_argument("bundle_or_registry", help="folder of a bundle, or a registry, local or an fsspec URI")
+    show.add_argument("--version", default="champion", help="version or alias in the registry (default champion)")
+    show.add_argument("--json", action="store_true", help="print its manifest and nothing else")
+    show.set_defaults(run=_show)
+
+    rollback = commands.add_parser("rollback", help="let an alias point again to where it pointed before")
+    _add_registry(rollback)
+    rollback.add_argument("--alias", default="champion", help="(default champion)")
+    rollback.set_defaults(run=_rollback)
+
+    remove = commands.add_parser("remove", help="take a bundle away that no alias points to")
+    _add_registry(remove)
+    remove.add_argument("version", help="such as ens-0123456789ab")
+    remove.set_defaults(run=_remove)
+
+
+def _add_registry(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("registry", help="folder with published bundles, local or an fsspec URI")
+
+
+def _list(options: argparse.Namespace) -> None:
+    from ensemble.registry import Registry, RegistryError
+
+    if not as_path(options.registry).exists():
+        raise RegistryError(f"{options.registry} does not exist. Name a registry, or build one.")
+    rows = Registry(options.registry).versions()
+    if options.json:
+        print(json.dumps(rows, indent=1))
+        return
+    print("version           published                  members  aliases")
+    for row in rows:
+        aliases = ", ".join(row["aliases"]) or "-"
+        print(f"{row['version']:<17} {row['published'] or 'not recorded':<26} {row['members']:>7}  {aliases}")
+
+
+def _show(options: argparse.Namespace) -> None:
+    from ensemble.registry import registry_or_bundle
+
+    bundle = registry_or_bundle(options.bundle_or_registry, options.version)
+    if options.json:
+        print(json.dumps(bundle.manifest, indent=1))
+        return
+    manifest = bundle.manifest
+    print(f"{bundle.version}: every file is what its manifest says")
+    print(f"  cohort       {manifest['provenance']['cohort_hash']}")
+    for study in manifest["provenance"]["studies"]:
+        print(f"  study        {study['name']} ({study['study_hash'][:12]})")
+    print(f"  recipe       {bundle.recipe.hash[:12]}, {bundle.recipe.size} pixels, {', '.join(bundle.recipe.views)}")
+    print(f"  combination  {manifest['combination']['rule']}, test-time views: {', '.join(manifest['views'])}")
+    print(f"  calibration  {'fitted' if manifest['calibration'] else 'none'}")
+    print("  member        weight  models           licence of the weights it started from")
+    for member in bundle.members:
+        models = f"{len(member.files)} folds" if member.fitted == "folds" else "one, on all folds"
+        name = f"{member.study} {member.trial}" if len(manifest["provenance"]["studies"]) > 1 else str(member.trial)
+        print(f"    {name:<10} {member.weight:>7.3f}  {models:<16} {member.config.backbone}: {member.licence}")
+    for name in manifest["files"]:
+        print(f"  file         {name}")
+
+
+def _rollback(options: argparse.Namespace) -> None:
+    from ensemble.registry import Registry
+
+    now, before = Registry(options.registry).rollback(options.alias)
+    print(f"{options.alias} is now {now}, was {before}")
+
+
+def _remove(options: argparse.Namespace) -> None:
+    from ensemble.registry import Registry
+
+    Registry(options.registry).remove(options.version)
+    print(f"removed {options.version}")
