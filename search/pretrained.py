@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from timm.models import adapt_input_conv, load_state_dict
 from torch import Tensor, nn
 
-import search.models  # noqa: F401  (makes timm know our own networks)
+from search.models import OWN, import_own  # makes timm know our own networks
 from search.space import TrialConfig
 
 CLASSIFIERS = ("fc.", "head.fc.", "head.weight", "head.bias", "head_dist.", "classifier.", "last_linear.")
@@ -40,7 +40,12 @@ def make_backbone(config: TrialConfig, *, fetch: bool = True) -> Any:
         options |= {"parts": config.parts, "of": of or "slim_resnet18"}
     network = options.get("of", name)
     if ":" not in network and not timm.is_model(network.partition(".")[0]):
-        raise ValueError(f"backbone must be the name of a timm model, got {config.backbone!r}: it knows none like it.")
+        import_own()
+        if not timm.is_model(network.partition(".")[0]):
+            raise ValueError(
+                f"backbone must be the name of a timm model, got {config.backbone!r}: it knows none like it. "
+                f"Where a module of your own registers it, name that module in the environment variable {OWN}."
+            )
     from_hub = fetch and config.pretrained == "hub"
     try:
         if _has_fixed_size(network):

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torchvision.models import googlenet, vgg16, vgg16_bn
 
 from search.model import BoneAgeNet
+from search.pretrained import make_backbone
 from search.space import TrialConfig
 
 
@@ -121,3 +122,24 @@ def test_without_network_the_local_file_is_named(name: str, monkeypatch: pytest.
 
 def test_loading_a_trained_fold_fetches_nothing() -> None:
     assert BoneAgeNet(TrialConfig(backbone="test_resnet", pretrained="hub"), fetch=False).grey_sd > 0
+
+
+def test_a_model_of_a_users_own_module_is_found_by_whoever_loads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ward_seven.py").write_text(
+        "from timm.models import register_model\n"
+        "from timm.models.resnet import BasicBlock, ResNet\n\n"
+        "@register_model\n"
+        "def ward_seven_net(pretrained=False, **ignored):\n"
+        "    return ResNet(BasicBlock, (1, 1, 1, 1), num_classes=0, in_chans=1, channels=(8, 8, 16, 16))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = TrialConfig(backbone="ward_seven_net")
+    with pytest.raises(ValueError, match="CARPAL_MODELS"):
+        make_backbone(config)
+    monkeypatch.setenv("CARPAL_MODELS", "no_such_module")
+    with pytest.raises(ValueError, match="no_such_module"):
+        make_backbone(config)
+    monkeypatch.setenv("CARPAL_MODELS", "ward_seven")
+    assert make_backbone(config).num_features == 16
