@@ -22,6 +22,7 @@ from search.journal import FILE
 from search.progress import read_measurements
 from search.racing import Race, make_rules
 from search.sampler import Sampler
+from search.screen import read_screen
 from search.space import TrialConfig
 from search.train import MEASURE_AT, TrainingError
 from search.trial import FoldReport, all_outcomes, run_trial, trial_folder, trial_numbers
@@ -67,8 +68,9 @@ def record(task: tuple[Path, Path, int]) -> None:
     if (folder / "oof.parquet").exists() or (folder / "failed.json").exists():
         return
     config = TrialConfig.from_dict(read_json(folder / "config.json")["config"])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        run_trial(folder, config, Cohort.load(cohort), device="cuda" if torch.cuda.is_available() else "cpu")
+        run_trial(folder, config, Cohort.load(cohort), device=device, screen=True)
     except TrainingError as error:
         write_json(folder / "failed.json", {"reason": str(error)})
 
@@ -76,6 +78,8 @@ def record(task: tuple[Path, Path, int]) -> None:
 def reports(study: Path, number: int, num_folds: int) -> Iterator[FoldReport]:
     """What a recorded trial reported, in order; a failed one up to its last finished fold."""
     maes: list[float] = []
+    if screen := read_screen(as_path(trial_folder(study, number))):
+        yield FoldReport(0, screen, (), False, False, is_screen=True)
     for fold in range(num_folds):
         points = read_measurements(as_path(trial_folder(study, number)), fold)
         if not points or not points[-1].final:
@@ -138,7 +142,8 @@ def stock(study: Path, num_folds: int) -> Spent:
             controller: Any = None  # ASHA asks it nothing
             scheduler.on_trial_add(controller, trial)
             images = 0
-            for step, report in enumerate((report for report in told if report.fold == fold), start=1):
+            of_fold = [report for report in told if report.fold == fold and not report.is_screen]
+            for step, report in enumerate(of_fold, start=1):
                 images = report.measurement.images_seen
                 result = {"training_iteration": step, "mae": report.measurement.mae_months}
                 decision = scheduler.on_trial_result(controller, trial, result)

@@ -7,8 +7,8 @@ from typing import Any
 
 from search.board import Event
 from search.pace import Pace
-from search.progress import Progress, read_case_errors, read_progress, share_done
-from search.racing import Race
+from search.progress import SCREEN, Progress, read_case_errors, read_progress, share_done
+from search.racing import Moment, Race
 from search.sampler import Outcome, Sampler
 from search.trial import FoldReport, trial_folder
 
@@ -19,6 +19,7 @@ def result_of(report: FoldReport) -> dict[str, Any]:
     return {
         "fold": report.fold,
         "fold_finished": report.fold_finished,
+        "is_screen": report.is_screen,
         "fold_mae_months": maes,
         "measured_mae_months": measured.mae_months,
         "mae_months": sum(maes) / len(maes) if maes else measured.mae_months,
@@ -116,6 +117,8 @@ class StudyControl:
             if reason := self._sampler.constrain(number):
                 self._stops[number] = ("limits", reason)
             return number in self._stops
+        if result["is_screen"]:
+            return self._on_screen(number, result)
         known = len(self._race.trials[number].fold_mae_months)
         self._record(number, result)
         maes = tuple(result["fold_mae_months"])
@@ -123,7 +126,7 @@ class StudyControl:
             text = f"fold {result['fold'] + 1}, epoch {result['epoch']:.1f}: {result['measured_mae_months']:.1f} months"
             kind, text = ("noted", f"{text}. {note}") if (note := result.get("note")) else ("measured", text)
             self.say(Event(kind, number, maes, text, images_seen=sum(self._images[number].values())))
-            return result["fold"] == 0 and not result["replayed"] and self._stop(number, after_fold=False)
+            return result["fold"] == 0 and not result["replayed"] and self._stop(number, "measurement")
         self._maes[number] = maes
         self._replayed[number] = bool(result["replayed"])
         self._pace.end_fold(number, was_trained=not result["replayed"])
@@ -132,7 +135,7 @@ class StudyControl:
             return False
         verb = "was finished before" if result["replayed"] else f"{maes[-1]:.1f} months"
         self._tell("fold", number, maes, f"fold {len(maes)}/{self._num_folds}: {verb}")
-        if len(maes) >= known and self._stop(number, after_fold=True):  # what a restart replays was judged before
+        if len(maes) >= known and self._stop(number, "fold"):  # what a restart replays was judged before
             return True
         return self._pace.is_late
 
@@ -160,6 +163,14 @@ class StudyControl:
         text = outcome.reason or f"MAE {outcome.to_dict()['mae_months']:.2f} months over {len(maes)} folds"
         self._tell(outcome.state, number, maes, f"{outcome.state}: {text}", outcome)
 
+    def _on_screen(self, number: int, result: dict[str, Any]) -> bool:
+        """Take what the short training measured; one that is replayed was judged before."""
+        mae, images = result["measured_mae_months"], self._images[number]
+        images[SCREEN] = result["images_seen"]
+        self._race.record(replace(self._race.trials[number], screen_months=mae))
+        self.say(Event("measured", number, (), f"short training: {mae:.1f} months", images_seen=sum(images.values())))
+        return not result["replayed"] and self._stop(number, "screen")
+
     def _record(self, number: int, result: dict[str, Any]) -> None:
         """Bring what the rules see of a trial up to date."""
         fold, trial = result["fold"], self._race.trials[number]
@@ -177,8 +188,8 @@ class StudyControl:
             trial = replace(trial, fold_mae_months=tuple(result["fold_mae_months"]), case_errors=errors)
         self._race.record(trial)
 
-    def _stop(self, number: int, *, after_fold: bool) -> bool:
-        verdict = self._race.verdict(number, after_fold=after_fold)
+    def _stop(self, number: int, after: Moment) -> bool:
+        verdict = self._race.verdict(number, after=after)
         if verdict:
             self._stops[number] = verdict
         return verdict is not None

@@ -12,10 +12,13 @@ import numpy as np
 import pandas as pd
 
 from preprocessing.storage import AnyPath, read_json, write_json
+from search.screen import read_screen
 from search.space import TrialConfig
 from search.train import Measurement
 from search.trial import FoldReport, read_fold
 
+SCREEN = -1
+"""Stands for the short training where image passes are counted by fold."""
 TOLERANCE = 0.02
 """Shares of a training that differ by no more count as the same: measurements fall on whole batches."""
 
@@ -33,6 +36,8 @@ class Progress:
     """Whether it has ended with all its folds."""
     case_errors: tuple[np.ndarray, ...] = ()
     """For each finished fold ``(N,)`` float64 absolute errors, in months, in the cohort's order; where rules ask."""
+    screen_months: float | None = None
+    """Error that its short training ended with, in months; None where there was none yet."""
 
     @property
     def mae_months(self) -> float:
@@ -63,7 +68,7 @@ def keep_measurement(folder: AnyPath, report: FoldReport) -> None:
     fold has its measurements in ``fold_k.json`` alone.
     """
     path = folder / f"fold_{report.fold}.measured.json"
-    if report.replayed:
+    if report.replayed or report.is_screen:
         return
     if report.fold_finished:
         with contextlib.suppress(FileNotFoundError):
@@ -92,13 +97,16 @@ def read_progress(
         with_cases: Whether to read the errors of single cases too.
 
     Returns:
-        Its progress, and the images that each fold has seen, by fold.
+        Its progress, and the images that each fold has seen, by fold; those of the short training as fold `SCREEN`.
     """
     folds = [read_fold(folder, fold) for fold in range(num_folds)]
     maes = tuple(fold["mae_months"] for fold in folds if fold)  # they are finished in order
     images = {
         fold: history[-1].images_seen for fold in range(num_folds) if (history := read_measurements(folder, fold))
     }
+    screen = read_screen(folder)
+    if screen:
+        images[SCREEN] = screen.images_seen
     is_complete = False
     if (folder / "outcome.json").exists():
         outcome = read_json(folder / "outcome.json")
@@ -106,7 +114,7 @@ def read_progress(
     first = read_measurements(folder, 0)
     curve = tuple((share_done(config, item.epoch, item.images_seen), item.mae_months) for item in first)
     errors = tuple(read_case_errors(folder, fold) for fold in range(len(maes))) if with_cases else ()
-    return Progress(number, curve, maes, is_complete, errors), images
+    return Progress(number, curve, maes, is_complete, errors, screen.mae_months if screen else None), images
 
 
 def read_case_errors(folder: AnyPath, fold: int) -> np.ndarray:

@@ -9,14 +9,16 @@ a restart changes no decision, and neither does the order in which the others ca
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
 from search.progress import TOLERANCE, Progress, best_complete
 
+Moment = Literal["screen", "measurement", "fold"]
+"""What has just been measured: the short training, the first fold in the middle, or a whole fold."""
 RACES = ("forgiving", "paired", "none")
 EARLIEST = 0.8
 """Share of fold 0 before which the rules of a study judge nothing. While the learning rate is high a measurement says
@@ -26,11 +28,12 @@ error was -0.2, -0.1 and 0.05 after 20, 40 and 60 % of the training, and 0.66 af
 
 
 class Rule(Protocol):
-    """Judges one trial, after each measurement and after each fold but the last."""
+    """Judges one trial, at its stage's moments."""
 
     @property
     def stage(self) -> str:
-        """``screen`` or ``halving`` (asked after each measurement of fold 0), or ``race`` (asked after each fold)."""
+        """``screen`` (asked after the short training), ``halving`` (after each measurement of fold 0, its last one too)
+        or ``race`` (after each fold but the last)."""
 
     @property
     def needs_cases(self) -> bool:
@@ -47,53 +50,55 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class Screen:
-    """Drops the worse half early in fold 0.
+    """Drops the worse half after the short training that comes before fold 0.
 
-    A trial is stopped at its first measurement past `earliest`, when more than a share `keep` of the trials measured
-    there, and at least M of them, were better, and when it is also no better than the worst of the M best complete
-    trials was there. Source: discarding after one epoch finds what successive halving finds (Egele et al.,
-    "The unreasonable effectiveness of early discarding after one epoch", 2023); the floor of M is ours.
+    A trial is stopped when more than a share `keep` of the trials that had theirs, and at least M of them, were better
+    there, and when it is also no better than the worst of the M best complete trials was. Source: discarding after one
+    epoch finds what successive halving finds (Egele et al., "The unreasonable effectiveness of early discarding after
+    one epoch", 2023); the schedule of its own (see search/screen.py) and the floor of M are ours.
     """
 
     pool_size: int
     """M: how many good trials the ensemble shall be able to choose from."""
     keep: float = 0.5
     """Share of the trials that go on."""
-    earliest: float = 0.1
-    """Share of the training before which nothing is judged: the learning rate is still rising."""
     stage: str = "screen"
     needs_cases: bool = False
 
     def verdict(self, trial: Progress, others: Sequence[Progress]) -> str | None:
         """As `Rule.verdict`."""
-        shares = _judged_shares(trial, self.earliest)
-        if len(shares) != 1:
-            return None
-        return _outranked(trial, others, shares[0], self.keep, self.pool_size)
+        return _outranked(
+            trial, others, lambda one: one.screen_months, "in the short training", self.keep, self.pool_size
+        )
 
 
 @dataclass(frozen=True)
 class Halving:
-    """Successive halving over the measurements of fold 0, from the second to its end.
+    """Successive halving over the late measurements of fold 0.
 
-    Like `Screen`, with the share of survivors that gives each stretch of the training the same number of image
-    passes: measured at twice the passes, half go on. Source: Li et al., "A system for massively parallel
-    hyperparameter tuning" (ASHA), MLSys 2020, whose trials also never wait for others; the floor of M is ours.
+    Like `Screen`, on the long training: first with its `keep`, then with the share of survivors that gives each stretch
+    of the training the same number of image passes: measured at twice the passes, half go on. Source: Li et al., "A
+    system for massively parallel hyperparameter tuning" (ASHA), MLSys 2020, whose trials also never wait for others;
+    the floor of M is ours.
     """
 
     pool_size: int
     """M, as in `Screen`."""
-    earliest: float = 0.1
-    """As in `Screen`."""
+    earliest: float = EARLIEST
+    """Share of the training before which nothing is judged."""
+    keep: float = 0.5
+    """Share of the trials that pass the first measurement judged."""
     stage: str = "halving"
     needs_cases: bool = False
 
     def verdict(self, trial: Progress, others: Sequence[Progress]) -> str | None:
         """As `Rule.verdict`."""
-        shares = _judged_shares(trial, self.earliest)
-        if len(shares) < 2:
+        shares = [share for share, _ in trial.curve if share >= self.earliest - TOLERANCE]
+        if not shares:
             return None
-        return _outranked(trial, others, shares[-1], shares[-2] / shares[-1], self.pool_size)
+        keep = self.keep if len(shares) == 1 else shares[-2] / shares[-1]
+        where, at = f"after {shares[-1]:.0%} of fold 1", shares[-1]
+        return _outranked(trial, others, lambda one: one.measured_at(at), where, keep, self.pool_size)
 
 
 @dataclass(frozen=True)
@@ -182,7 +187,7 @@ def make_rules(race: str, screen: bool, pool_size: int) -> list[Rule]:
 
     Args:
         race: One of `RACES`: the rule over the folds.
-        screen: Whether fold 0 is stopped in the middle too.
+        screen: Whether trials are stopped before the end of fold 0 too.
         pool_size: M.
 
     Raises:
@@ -192,7 +197,7 @@ def make_rules(race: str, screen: bool, pool_size: int) -> list[Rule]:
         raise ValueError(f"--race must be one of {', '.join(RACES)}, got {race!r}.")
     if pool_size < 1:
         raise ValueError(f"pool_size must be 1 or more, got {pool_size}.")
-    rules: list[Rule] = [Screen(pool_size, earliest=EARLIEST), Halving(pool_size, earliest=EARLIEST)] if screen else []
+    rules: list[Rule] = [Screen(pool_size), Halving(pool_size)] if screen else []
     if race != "none":
         rules.append(Forgiving(pool_size) if race == "forgiving" else Paired(pool_size))
     return rules
@@ -214,39 +219,44 @@ class Race:
         """Take note of how far a trial has come."""
         self.trials[trial.number] = trial
 
-    def verdict(self, number: int, *, after_fold: bool) -> tuple[str, str] | None:
+    def verdict(self, number: int, *, after: Moment) -> tuple[str, str] | None:
         """Whether a trial is stopped: the stage and the reason, or None.
 
         Args:
             number: The trial, whose last state was recorded.
-            after_fold: Whether a fold has just ended; else a measurement inside fold 0 was made.
+            after: What was measured.
         """
         trial = self.trials[number]
         others = [other for other in self.trials.values() if other.number != number]
         for rule in self.rules:
-            asked = after_fold if rule.stage == "race" else not after_fold or len(trial.fold_mae_months) == 1
+            is_first = after == "measurement" or (after == "fold" and len(trial.fold_mae_months) == 1)
+            asked = {"screen": after == "screen", "halving": is_first, "race": after == "fold"}[rule.stage]
             if asked and (reason := rule.verdict(trial, others)):
                 return rule.stage, reason
         return None
 
 
-def _judged_shares(trial: Progress, earliest: float) -> list[float]:
-    return [share for share, _ in trial.curve if share >= earliest - TOLERANCE]
-
-
-def _outranked(trial: Progress, others: Iterable[Progress], share: float, keep: float, pool_size: int) -> str | None:
-    others = list(others)
-    mae = trial.curve[-1][1]
-    seen = [value for other in others if (value := other.measured_at(share)) is not None]
+def _outranked(
+    trial: Progress,
+    others: Iterable[Progress],
+    error: Callable[[Progress], float | None],
+    where: str,
+    keep: float,
+    pool_size: int,
+) -> str | None:
+    """Why a trial is not among the `keep` best of those with an error there; None where it is, or has none itself."""
+    others, mae = list(others), error(trial)
+    if mae is None:
+        return None
+    seen = [value for other in others if (value := error(other)) is not None]
     go_on = max(pool_size, math.ceil(1 / keep - 1e-9), math.ceil(keep * (len(seen) + 1) - 1e-9))
     better = sum(value < mae for value in seen)
     if better < go_on:
         return None
     best = best_complete(others, pool_size)
-    then = [value for other in best if (value := other.measured_at(share)) is not None]
+    then = [value for other in best if (value := error(other)) is not None]
     if len(best) == pool_size and then and mae < max(then):
         return None
     return (
-        f"{mae:.2f} months after {share:.0%} of fold 1: {better} of {len(seen)} other trials were better there, "
-        f"and the best {go_on} go on"
+        f"{mae:.2f} months {where}: {better} of {len(seen)} other trials were better there, and the best {go_on} go on"
     )

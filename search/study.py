@@ -168,6 +168,7 @@ def run(study: str | AnyPath, compute: Compute) -> Ending:
             space=record["space"],
             num_trials=record["num_trials"],
             limits=limits,
+            screen=record["screen"],
         )
         fit(job, compute, control)
         board.close(sampler.counts())

@@ -48,7 +48,8 @@ class FoldCurves(TBXLoggerCallback):
 
 def scalars(result: dict[str, Any]) -> dict[str, tuple[float, int]]:
     """Tags of a report, each with its value and step: image passes of the fold, or the number of finished folds."""
-    name, images = f"fold_{result['fold'] + 1}", int(result["images_seen"])
+    name = "short_training" if result["is_screen"] else f"fold_{result['fold'] + 1}"
+    images = int(result["images_seen"])
     found = {
         f"mae_months/{name}": (float(result["measured_mae_months"]), images),
         f"train_loss/{name}": (float(result["train_loss"]), images),

@@ -111,6 +111,7 @@ def train_fold(
     replay: Callable[[Measurement], None] = lambda measurement: None,
     numerics: Numerics | None = None,
     parts: int = 1,
+    measure_at: tuple[float, ...] = MEASURE_AT,
 ) -> TrainedFold:
     """Train on the other folds, predict this one.
 
@@ -124,12 +125,13 @@ def train_fold(
         cohort: The locked test split is not touched.
         fold: Which fold is left out and predicted.
         device: ``cpu`` or a CUDA device.
-        report: Called with each measurement, at the shares `MEASURE_AT` of the training.
+        report: Called with each measurement, at the shares `measure_at` of the training.
         checkpoint: File that the training state is kept in, written before the reports and every minute. A training
             that finds one of its own goes on from it. It is left in place: it goes when the fold is stored.
         replay: Called with the measurements that a checkpoint brings along.
         numerics: Precision; None: the configuration's, and float32 for ``auto``.
         parts: Least number of parts in which a batch passes, as other folds of the trial came to need.
+        measure_at: Shares of the training after which it is measured, ascending, the last one 1.
 
     Raises:
         TrainingError: The loss is not finite, or not even one image fits into memory.
@@ -140,7 +142,7 @@ def train_fold(
     if numerics is None:
         numerics = Numerics() if config.precision == "auto" else fixed(config.precision, device)
     try:
-        return _train(config, cohort, fold, device, report, replay, saved, numerics, parts)
+        return _train(config, cohort, fold, device, report, replay, saved, numerics, parts, measure_at)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -163,6 +165,7 @@ def _train(
     saved: FoldCheckpoint | None,
     numerics: Numerics,
     parts: int,
+    measure_at: tuple[float, ...],
 ) -> TrainedFold:
     rows, pixels = cohort.train_rows(fold), cohort.view(config.view)
     months = cohort.cases["bone_age_months"].to_numpy(np.float32)
@@ -179,7 +182,7 @@ def _train(
     progress = _begin(learner, saved, device, batch_size)
     for measurement in progress.history:
         replay(measurement)
-    measure_steps = {math.ceil(num_steps * share) for share in MEASURE_AT}
+    measure_steps = {math.ceil(num_steps * share) for share in measure_at}
     probabilities = np.empty(0, np.float32)
     pending: list[torch.Tensor] = []
     threads = 0 if torch.device(device).type == "cpu" else max(2, torch.get_num_threads())

@@ -1,6 +1,7 @@
 """One trial: the k folds of one configuration, and its folder.
 
 trials/0007/config.json          the configuration, written before anything runs
+trials/0007/screen.json          what a short training measured first (see search/screen.py)
 trials/0007/fold_0.safetensors   weights of the model that never saw fold 0
 trials/0007/fold_0.parquet       its predictions of fold 0
 trials/0007/fold_0.json          measurements and hashes of both, and how it was computed; written last
@@ -32,7 +33,9 @@ from preprocessing.storage import (
 )
 from search.checkpoint import FoldCheckpoint
 from search.model import BIN_MONTHS
+from search.numerics import Numerics
 from search.precision import trial_numerics
+from search.screen import read_screen, run_screen
 from search.space import TrialConfig
 from search.train import Measurement, TrainedFold, steps_of, train_fold
 
@@ -49,6 +52,8 @@ class FoldReport:
     """Whether this measurement was the fold's last."""
     replayed: bool
     """Whether it was read from the folder instead of trained."""
+    is_screen: bool = False
+    """Whether the short training before fold 0 made it; then `fold` is 0, and no fold is finished by it."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ def run_trial(
     *,
     device: str = "cpu",
     report: Callable[[FoldReport], None] = lambda report: None,
+    screen: bool = False,
 ) -> None:
     """Run the folds of a trial in order, from wherever it stopped before.
 
@@ -90,6 +96,7 @@ def run_trial(
         cohort: What to train on.
         device: Where.
         report: Called after each measurement; it may not return, when the trial is stopped.
+        screen: Whether a short training comes first (see search/screen.py).
 
     Raises:
         TrainingError: The configuration cannot be trained.
@@ -97,6 +104,15 @@ def run_trial(
     maes: list[float] = []
     ended = (folder / "outcome.json").exists()
     parts = 1
+
+    def numerics() -> Numerics:
+        steps = steps_of(config, len(cohort.train_rows(0)))
+        return trial_numerics(folder, config, cohort.recipe.size, device, num_steps=steps, num_folds=cohort.num_folds)
+
+    is_new = screen and not ended and read_fold(folder, 0) is None
+    if is_new or read_screen(folder):
+        measured, is_known = run_screen(folder, config, cohort, device=device, numerics=numerics)
+        report(FoldReport(0, measured, (), False, is_known, is_screen=True))
     for fold in range(cohort.num_folds):
         done = read_fold(folder, fold)
         if ended and not done:
@@ -111,10 +127,6 @@ def run_trial(
             for measurement in history[:-1]:
                 say(measurement, False, True)
         else:
-            num_steps = steps_of(config, len(cohort.train_rows(fold)))
-            numerics = trial_numerics(
-                folder, config, cohort.recipe.size, device, num_steps=num_steps, num_folds=cohort.num_folds
-            )
             trained = train_fold(
                 config,
                 cohort,
@@ -123,7 +135,7 @@ def run_trial(
                 report=lambda m: None if m.final else say(m, False, False),
                 checkpoint=checkpoint_file(folder, fold),
                 replay=lambda m: say(m, False, True),
-                numerics=numerics,
+                numerics=numerics(),
                 parts=parts,
             )
             write_fold(folder, fold, trained, cohort)
@@ -142,7 +154,7 @@ def checkpoint_file(folder: AnyPath, fold: int) -> AnyPath:
 
 def clear_checkpoints(folder: AnyPath) -> None:
     """Remove what folds in training have left: a trial that has ended never goes on with them."""
-    for path in [*folder.glob("fold_*.checkpoint"), *folder.glob("fold_*.attempt.json")]:
+    for path in [*folder.glob("*.checkpoint"), *folder.glob("*.attempt.json")]:
         path.unlink(missing_ok=True)
 
 

@@ -67,6 +67,8 @@ class Job:
     space: str
     num_trials: int
     limits: Limits
+    screen: bool
+    """Whether each trial begins with a short training."""
 
 
 def trainable(config: dict[str, Any], *, job: Job, num_threads: int) -> None:
@@ -90,7 +92,7 @@ def trainable(config: dict[str, Any], *, job: Job, num_threads: int) -> None:
             tune.report({"cost_measured": True})
             if job.limits.verdict(read_json(folder / "cost.json")):
                 return
-        run_trial(folder, TrialConfig.from_dict(settings), opened, device=device, report=report)
+        run_trial(folder, TrialConfig.from_dict(settings), opened, device=device, report=report, screen=job.screen)
         _replay_stopped_fold(folder, opened.num_folds, report)
     except (StorageError, OSError) as error:  # a full disk, a cohort out of reach: no fault of this trial
         tune.report({"halted": f"{type(error).__name__}: {error}."})

@@ -97,8 +97,20 @@ def test_a_trial_stopped_inside_its_first_fold_is_pruned_and_keeps_what_it_had_s
     assert referee.on_result(number, measured_result(50.0, 64))
     referee.on_end(number, crashed=False)
     outcome = read_json(trial_folder(tmp_path, number) / "outcome.json")
-    assert (outcome["state"], outcome["stopped_at"], outcome["images_seen"]) == ("stopped", "screen", 64)
+    assert (outcome["state"], outcome["stopped_at"], outcome["images_seen"]) == ("stopped", "halving", 64)
     assert states(tmp_path)[number] == "PRUNED"
+
+
+def test_a_trial_that_the_screen_stops_has_spent_its_short_training_and_no_fold(tmp_path: Path) -> None:
+    referee = control(tmp_path, num_trials=9)
+    for mae in (20.0, 20.0, 20.0, 50.0):
+        number = begin(referee)
+        report = FoldReport(0, Measurement(16 / 5, 16, 1.0, mae, True), (), False, False, is_screen=True)
+        is_stopped = referee.on_result(number, result_of(report))
+        assert is_stopped == (mae == 50.0)
+    referee.on_end(number, crashed=False)
+    outcome = read_json(trial_folder(tmp_path, number) / "outcome.json")
+    assert (outcome["stopped_at"], outcome["images_seen"], outcome["fold_mae_months"]) == ("screen", 16, [])
 
 
 def test_rules_decide_after_a_restart_as_they_would_have_before(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Stopping rules: what they promise for any trials, and what they did on recorded curves."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,14 +10,16 @@ from hypothesis import strategies as st
 from search.progress import Progress
 from search.racing import Forgiving, Halving, Paired, Race, Rule, Screen, make_rules, seed_variance
 
-SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
+SHARES = (0.8, 0.9, 0.95, 1.0)
 POOL = 3
 errors = st.floats(1.0, 100.0)
-curves = st.lists(errors, min_size=1, max_size=len(SHARES))
+curves = st.lists(errors, min_size=1, max_size=1 + len(SHARES))
 
 
 def trial(number: int, curve: list[float], folds: list[float] | None = None, *, is_complete: bool = False) -> Progress:
-    return Progress(number, tuple(zip(SHARES, curve, strict=False)), tuple(folds or ()), is_complete)
+    """The first number is the short training's, the others were measured late in fold 0."""
+    points = tuple(zip(SHARES, curve[1:], strict=False))
+    return Progress(number, points, tuple(folds or ()), is_complete, (), curve[0] if curve else None)
 
 
 def complete(number: int, *folds: float) -> Progress:
@@ -27,21 +31,23 @@ def replay(rules: list[Rule], full: list[Progress]) -> tuple[set[int], int]:
     race, done, folds_run = Race(rules), set(), 0
     for whole in full:
         stopped = False
+        race.record(Progress(whole.number, screen_months=whole.screen_months))
+        stopped = race.verdict(whole.number, after="screen") is not None
         for count in range(1, len(whole.curve) + 1):
-            folds = whole.fold_mae_months[:1] if count == len(whole.curve) else ()
-            race.record(Progress(whole.number, whole.curve[:count], folds))
-            stopped = stopped or race.verdict(whole.number, after_fold=bool(folds)) is not None
             if stopped:
                 break
+            folds = whole.fold_mae_months[:1] if count == len(whole.curve) else ()
+            race.record(replace(whole, curve=whole.curve[:count], fold_mae_months=folds))
+            stopped = race.verdict(whole.number, after="fold" if folds else "measurement") is not None
         folds_run += not stopped
         for count in range(2, len(whole.fold_mae_months) + 1):
             if stopped:
                 break
             folds_run += 1
-            race.record(Progress(whole.number, whole.curve, whole.fold_mae_months[:count]))
-            stopped = count < len(whole.fold_mae_months) and bool(race.verdict(whole.number, after_fold=True))
+            race.record(replace(whole, fold_mae_months=whole.fold_mae_months[:count]))
+            stopped = count < len(whole.fold_mae_months) and bool(race.verdict(whole.number, after="fold"))
         if not stopped:
-            race.record(Progress(whole.number, whole.curve, whole.fold_mae_months, True))
+            race.record(replace(whole, is_complete=True))
             done.add(whole.number)
     return done, folds_run
 
@@ -57,18 +63,21 @@ def test_the_race_stops_what_is_no_better_than_the_worst_fold_of_the_second_best
     assert Forgiving(2).verdict(trial(9, [], [15.0, 12.0]), others) is None  # the mean counts, not the last fold
 
 
-def test_the_screen_judges_the_first_measurement_and_halving_the_later_ones() -> None:
+def test_the_screen_judges_the_short_training_and_halving_the_long_one() -> None:
     others = [trial(number, [10.0, 10.0]) for number in range(8)]
-    first, second = trial(9, [20.0]), trial(9, [20.0, 20.0])
-    assert "10% of fold 1: 8 of 8" in (Screen(POOL).verdict(first, others) or "")
-    assert Halving(POOL).verdict(first, others) is None
-    assert Halving(POOL).verdict(second, others)
-    assert Screen(POOL).verdict(second, others) is None
+    assert "short training: 8 of 8" in (Screen(POOL).verdict(trial(9, [20.0]), others) or "")
+    assert Halving(POOL).verdict(trial(9, [20.0]), others) is None
+    assert "80% of fold 1: 8 of 8" in (Halving(POOL).verdict(trial(9, [10.0, 20.0]), others) or "")
+    assert Screen(POOL).verdict(trial(9, [10.0, 20.0]), others) is None
 
 
-def test_a_measurement_during_the_warm_up_is_not_judged() -> None:
-    early = Progress(9, ((0.02, 90.0),))
-    assert Screen(POOL).verdict(early, [Progress(i, ((0.02, 10.0),)) for i in range(8)]) is None
+def test_a_measurement_while_the_rate_is_high_is_not_judged() -> None:
+    early = Progress(9, ((0.6, 90.0),))
+    assert Halving(POOL).verdict(early, [Progress(i, ((0.6, 10.0),)) for i in range(8)]) is None
+
+
+def test_trials_without_a_short_training_are_no_measure_of_one() -> None:
+    assert Screen(POOL).verdict(trial(9, [20.0]), [Progress(i, ((0.8, 1.0),)) for i in range(8)]) is None
 
 
 def test_trials_measured_at_other_shares_are_compared_by_interpolation() -> None:
@@ -79,7 +88,7 @@ def test_trials_measured_at_other_shares_are_compared_by_interpolation() -> None
 
 
 def test_what_is_as_good_as_a_pool_member_was_then_goes_on() -> None:
-    slow_starters = [Progress(i, ((0.1, 40.0), (1.0, 5.0)), (5.0, 5.0), True) for i in range(POOL)]
+    slow_starters = [trial(i, [40.0, 5.0], [5.0, 5.0], is_complete=True) for i in range(POOL)]
     fast = [trial(10 + i, [20.0]) for i in range(8)]
     assert Screen(POOL).verdict(trial(30, [39.0]), [*slow_starters, *fast]) is None
     assert Screen(POOL).verdict(trial(30, [41.0]), [*slow_starters, *fast])
@@ -109,14 +118,12 @@ def test_what_is_worse_is_stopped_wherever_the_better_is(
 
 @settings(deadline=None)
 @given(st.lists(curves, max_size=12), curves)
-def test_nothing_is_stopped_inside_a_fold_before_the_pool_was_seen_there(
-    others: list[list[float]], curve: list[float]
-) -> None:
+def test_nothing_is_stopped_early_before_the_pool_was_seen_there(others: list[list[float]], curve: list[float]) -> None:
     known = [trial(i, item) for i, item in enumerate(others)]
-    seen = sum(len(item) >= len(curve) for item in others)
+    reached = {"screen": 1, "halving": len(curve)}
     for rule in (Screen(POOL), Halving(POOL)):
         if rule.verdict(trial(99, curve), known):
-            assert seen >= POOL
+            assert sum(len(item) >= reached[rule.stage] for item in others) >= POOL
 
 
 @settings(deadline=None)
@@ -126,10 +133,10 @@ def test_no_trial_is_lost_that_ends_better_than_the_pool_by_more_than_the_noise(
 ) -> None:
     """Every measurement and fold strays by at most `noise`: no place of the pool is then worse by over 4 times that."""
     rng = np.random.default_rng(seed)
-    offsets = np.array([30.0, 20.0, 10.0, 4.0, 0.0])
+    offsets = np.array([30.0, 10.0, 7.0, 4.0, 0.0])
     full = []
     for number, final in enumerate(finals):
-        curve = list(final + offsets + rng.uniform(-noise, noise, len(SHARES)))
+        curve = list(final + offsets + rng.uniform(-noise, noise, 1 + len(SHARES)))
         folds = [curve[-1], *(final + rng.uniform(-noise, noise, 2))]
         full.append(trial(number, curve, folds))
     done, _ = replay(make_rules("forgiving", True, POOL), full)

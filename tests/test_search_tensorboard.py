@@ -12,6 +12,7 @@ def result(fold: int, images_seen: int, *, finished: bool = False) -> dict[str, 
     return {
         "fold": fold,
         "fold_finished": finished,
+        "is_screen": False,
         "fold_mae_months": [12.0] * (fold + finished),
         "measured_mae_months": 20.0,
         "train_loss": 1.5,

@@ -1,6 +1,7 @@
 """One trial's folder: what is trained, what is only read, and what is refused."""
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from preprocessing.cohort import Cohort
 from preprocessing.storage import StorageError, write_json
 from search.sampler import Outcome
+from search.screen import SHARE
 from search.space import TrialConfig
 from search.trial import FoldReport, read_fold, run_trial, write_oof
 
@@ -57,3 +59,28 @@ def test_an_out_of_fold_table_with_a_case_missing_is_refused(cohort: Cohort, tmp
     (tmp_path / "fold_1.parquet").write_bytes((tmp_path / "fold_0.parquet").read_bytes())
     with pytest.raises(StorageError, match="each case exactly once"):
         write_oof(tmp_path, cohort)
+
+
+def test_a_short_training_comes_first_once_and_is_read_again(tmp_path: Path, cohort: Cohort) -> None:
+    said: list[FoldReport] = []
+    config = replace(TINY, max_images_seen=320)
+    run_trial(tmp_path, config, cohort, report=said.append, screen=True)
+    assert [item.is_screen for item in said[:2]] == [True, False]
+    short, first = said[0].measurement, next(item for item in said if item.fold_finished).measurement
+    assert short.images_seen / first.images_seen == pytest.approx(SHARE)
+    assert not list(tmp_path.glob("*.checkpoint"))
+    again: list[FoldReport] = []
+    run_trial(tmp_path, config, cohort, report=again.append, screen=True)
+    assert again[0].is_screen
+    assert again[0].replayed
+    assert again[0].measurement == short
+
+
+def test_a_short_training_changes_no_weight_of_the_folds(tmp_path: Path, cohort: Cohort) -> None:
+    for name, screen in (("with", True), ("without", False)):
+        (tmp_path / name).mkdir()
+        run_trial(tmp_path / name, TINY, cohort, screen=screen)
+    first, second = (read_fold(tmp_path / name, 0) for name in ("with", "without"))
+    assert first is not None
+    assert second is not None
+    assert first["weights_sha256"] == second["weights_sha256"]

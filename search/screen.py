@@ -1,0 +1,76 @@
+"""The first fidelity: fold 0 in a quarter of its passes, as a short training with a schedule of its own.
+
+trials/0007/screen.json         what it measured at its end; nothing else of it is kept
+trials/0007/screen.checkpoint   while it trains
+
+A measurement in the middle of the long training cannot take its place: while the learning rate is high it says next to
+nothing of the end. Over 16 configurations of the space `quick` on real radiographs (96 pixels, fold 0, 6,000 image
+passes) the Spearman correlation with the final error was 0.1 after a fifth and after two fifths of the training, 0.7
+after three fifths, and 0.7 for the short training.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, replace
+
+from preprocessing.cohort import Cohort
+from preprocessing.storage import AnyPath, read_json, write_json
+from search.checkpoint import FoldCheckpoint
+from search.numerics import Numerics
+from search.space import TrialConfig
+from search.train import MEASURE_AT, Measurement, train_fold
+
+SHARE = 0.25
+"""Of the image passes of a fold."""
+CHECKPOINT = "screen.checkpoint"
+_FILE = "screen.json"
+
+
+def shortened(config: TrialConfig, num_rows: int) -> TrialConfig:
+    """The configuration of the short training on so many cases: everything that counts in passes shrinks alike."""
+    images = min(config.epochs * num_rows, config.max_images_seen)
+    least = len(MEASURE_AT) * config.batch_size
+    return replace(
+        config, max_images_seen=max(least, math.ceil(SHARE * images)), frozen_epochs=SHARE * config.frozen_epochs
+    )
+
+
+def read_screen(folder: AnyPath) -> Measurement | None:
+    """What a trial's short training measured at its end, or None where there was none."""
+    path = folder / _FILE
+    return Measurement(**read_json(path)) if path.exists() else None
+
+
+def run_screen(
+    folder: AnyPath, config: TrialConfig, cohort: Cohort, *, device: str, numerics: Callable[[], Numerics]
+) -> tuple[Measurement, bool]:
+    """Run the short training of a trial, or read what it measured.
+
+    Args:
+        folder: The trial's folder.
+        config: Of the whole training.
+        cohort: What to train on; fold 0 is measured.
+        device: Where.
+        numerics: Called for the precision where it is trained.
+
+    Returns:
+        The measurement at its end, and whether it was read.
+
+    Raises:
+        TrainingError: The configuration cannot be trained.
+    """
+    if known := read_screen(folder):
+        return known, True
+    checkpoint = folder / CHECKPOINT
+    trained = train_fold(
+        shortened(config, len(cohort.train_rows(0))),
+        cohort,
+        0,
+        device=device,
+        checkpoint=checkpoint,
+        numerics=numerics(),
+        measure_at=(1.0,),
+    )
+    write_json(folder / _FILE, asdict(trained.history[-1]))
+    FoldCheckpoint(checkpoint).remove()
+    return trained.history[-1], False
