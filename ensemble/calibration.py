@@ -54,16 +54,15 @@ class Calibration:
             distribution_BM, months_B = moved_BM, step.months(months_B, is_male_B)
         return distribution_BM, months_B
 
-    def intervals_of(self, distribution_BM: np.ndarray, months_B: np.ndarray, is_male_B: np.ndarray) -> np.ndarray:
-        """``(B, 3, 2)`` months, low and high for each of `LEVELS`, of corrected answers."""
-        return self.intervals.of(months_B, spread_of(distribution_BM), is_male_B)
+    def intervals_of(self, months_B: np.ndarray, sd_B: np.ndarray, is_male_B: np.ndarray) -> np.ndarray:
+        """``(B, 3, 2)`` months, low and high for each of `LEVELS`, of corrected answers; `sd_B` as out of fold."""
+        return self.intervals.of(months_B, sd_B, is_male_B)
 
 
-def spread_of(distribution_BM: np.ndarray) -> np.ndarray:
-    """Standard deviation of each distribution, ``(B,)``, in months."""
+def variance(distribution_BM: np.ndarray) -> np.ndarray:
+    """Of each distribution, ``(..., 240)`` to ``(...)``, in months squared."""
     grid_M = BIN_MONTHS.astype(np.float64)
-    mean_B = distribution_BM @ grid_M
-    return np.sqrt(np.maximum(distribution_BM @ grid_M**2 - mean_B**2, 0))
+    return np.maximum(distribution_BM @ grid_M**2 - (distribution_BM @ grid_M) ** 2, 0)
 
 
 def fit(oof: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -87,8 +86,9 @@ def fit(oof: Mapping[str, np.ndarray]) -> dict[str, Any]:
         raise ValueError("Every column of the out-of-fold predictions needs one row a case.")
     trial = correction.nested(actual_C, months_C, is_male_C, fold_C)
     if trial.helps:
-        months_C = trial.corrected_C  # a line barely changes the spread, and the intervals are fitted around this one
-    rule, crossed_CL2 = conformal.fit(actual_C, months_C, spread_of(distribution_CM), is_male_C, fold_C)
+        months_C = trial.corrected_C
+    sd_C = np.sqrt(variance(distribution_CM))  # before any correction, as the predictor gives it
+    rule, crossed_CL2 = conformal.fit(actual_C, months_C, sd_C, is_male_C, fold_C)
     return {
         "intervals": rule.to_dict() | {"out_of_fold": coverage(actual_C, crossed_CL2, is_male_C)},
         "bias": {"correction": trial.correction.to_dict() if trial.helps else None, "evidence": trial.evidence()},

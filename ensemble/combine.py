@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from ensemble import calibration
 from ensemble.bundle import copy_checked, write_manifest
 from ensemble.select import SELECTORS, bias_corrected_mae
 from preprocessing.recipe import SEGMENTER, Recipe
 from preprocessing.storage import AnyPath, as_path, canonical_hash
+from search.months import BIN_MONTHS, NUM_BINS
 from search.space import TrialConfig
 from search.trial import FinishedTrial, all_outcomes, finished_trials, read_study
 
@@ -46,6 +48,8 @@ class Combination:
     """``(T,)`` one weight a candidate; 0 where it did not get in."""
     evidence: dict[str, Any]
     training_median_months: float
+    calibration: dict[str, Any]
+    """As `ensemble.calibration` fits it."""
 
     def write(self, folder: Path) -> str:
         """Write the bundle into an empty folder and return its version.
@@ -76,7 +80,7 @@ class Combination:
             "views": ["identity"],
             "recipe": self.study["recipe"],
             "recipe_hash": self.study["recipe_hash"],
-            "calibration": None,
+            "calibration": self.calibration,
             "training_median_months": self.training_median_months,
             "evidence": {**self.evidence, "weights_note": WEIGHTS_NOTE},
             "files": {},
@@ -143,7 +147,25 @@ def combine(study: str | Path | AnyPath, *, max_members: int = 6, selector: str 
         "max_members": max_members,
         **_evidence(oof_CT, actual_C, weights_T, trials, selector, max_members),
     }
-    return Combination(root, about, trials, weights_T, evidence, float(np.median(actual_C)))
+    fitted = calibration.fit(_served(trials, weights_T))
+    return Combination(root, about, trials, weights_T, evidence, float(np.median(actual_C)), fitted)
+
+
+def _served(trials: list[FinishedTrial], weights_T: np.ndarray) -> dict[str, np.ndarray]:
+    """What the ensemble says of each case that its members did not see."""
+    distribution_CM = np.zeros((len(trials[0].oof), NUM_BINS))
+    for trial, weight in zip(trials, weights_T, strict=True):
+        if weight:
+            distribution_CM += weight * np.stack(trial.oof["distribution"].to_list()).astype(np.float64)
+    cases = trials[0].oof
+    return {
+        "case_id": cases["case_id"].to_numpy(),
+        "actual_C": cases["bone_age_months"].to_numpy(np.float64),
+        "is_male_C": cases["is_male"].to_numpy(bool),
+        "fold_C": cases["fold"].to_numpy(int),
+        "distribution_CM": distribution_CM,
+        "months_C": distribution_CM @ BIN_MONTHS.astype(np.float64),
+    }
 
 
 def _copy_folds(trial: FinishedTrial, folder: Path) -> list[dict[str, str]]:

@@ -1,63 +1,41 @@
 """The predictor: from pixels, or a file, and a sex to a bone age, with every member of a bundle.
 
-Shape letters: B batch, V views, H height, W width, M monthly bins, E members.
+Shape letters: B batch, V views, H height, W width, M monthly bins, E members, S sexes assumed, L levels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
+from ensemble import calibration
 from ensemble.bundle import Bundle
+from ensemble.calibration import levels_by_name
+from ensemble.prediction import Prediction as Prediction
+from ensemble.prediction import SexAnswer
+from ensemble.prediction import in_words as in_words
+from ensemble.robust import DISAGREEMENT_MONTHS, combine_members
+from ensemble.sex import SexReading
 from preprocessing.quality import Finding
 from preprocessing.standardize import Reader
-from search.model import BIN_MONTHS, BoneAgeNet, load_model, sex_codes
+from search.model import BoneAgeNet, load_model, sex_codes
 
 MAX_BATCH = 32
 """Larger inputs are cut into batches of this size: on a CPU more is not faster, and memory stays bounded."""
-DISAGREEMENT_MONTHS = 12.0
-"""Members whose estimates spread more than this have probably not seen a picture of this kind."""
-
-
-def in_words(months: float) -> str:
-    """Bone age as people say it, rounded once to whole months: ``10 years 6 months``, ``9 months``, ``1 year``."""
-    years, rest = divmod(max(0, round(float(months))), 12)
-    parts = [
-        f"{count} {unit}{'' if count == 1 else 's'}" for count, unit in ((years, "year"), (rest, "month")) if count
-    ]
-    return " ".join(parts) or "0 months"
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a bundle says about one radiograph."""
-
-    bone_age_months: float
-    """Mean of the distribution."""
-    spread_months: float
-    """Weighted standard deviation between the members' estimates; 0 with one member."""
-    distribution: np.ndarray
-    """``(240,)`` float32 probabilities of 0, 1, ..., 239 months, summing to 1."""
-    version: str
-    """Of the bundle."""
-    recipe: str
-    """Hash of the recipe that standardised the picture."""
-    warnings: tuple[Finding, ...] = ()
-    """What the reader of the number should know: of the picture, of its header, and of the members."""
-
-    @property
-    def bone_age(self) -> str:
-        """Such as ``10 years 6 months``."""
-        return in_words(self.bone_age_months)
+_SEXES = ("female", "male")
 
 
 class Predictor:
     """All members of a bundle, ready to predict in full precision.
 
-    A member is the average of its fold models' distributions; the ensemble is the weighted mixture of its members.
-    On a CPU the fold models run side by side, one thread each, on as many threads as torch was given when this was
+    A member is the average of its models' distributions, the ensemble what `ensemble.robust.combine_members` makes of
+    its members, and the answer what the bundle's calibration makes of that. Where the sex is unknown, both sexes'
+    answers are computed, and mixed by how probable each is.
+
+    On a CPU the models run side by side, one thread each, on as many threads as torch was given when this was
     made: at these sizes that is faster than splitting one convolution, and it does not stall on a busy machine.
     """
 
@@ -78,17 +56,16 @@ class Predictor:
         if self._device.type == "cuda":  # CUDA convolutions round to TF32 by default, which moves the answer
             torch.backends.cudnn.allow_tf32 = False
         self._models = [
-            load_model(file, member.config, self._device) for member in bundle.members for file in member.files
+            _Model(index, bundle.recipe.views.index(member.config.view), load_model(file, member.config, self._device))
+            for index, member in enumerate(bundle.members)
+            for file in member.files
         ]
         self._reader: Reader | None = None
-        self._view_of_model = [
-            bundle.recipe.views.index(member.config.view) for member in bundle.members for _ in member.files
-        ]
-        self._knows_unknown = [member.config.sex_dropout > 0 for member in bundle.members for _ in member.files]
-        self._member_of_model = np.repeat(
-            np.arange(len(bundle.members)), [len(member.files) for member in bundle.members]
-        )
-        self._weights_E = np.array([member.weight for member in bundle.members])
+        self._calibration = calibration.parse(bundle.manifest["calibration"])
+        self._sex = self._calibration.sex if self._calibration else SexReading(0.5)
+        self._weights = {
+            name: np.array(profile["weights"], float) for name, profile in bundle.manifest["profiles"].items()
+        }
         threads = torch.get_num_threads() if self._device.type == "cpu" else 1
         self._pool = _pool(min(threads, len(self._models)))
 
@@ -99,11 +76,18 @@ class Predictor:
             self._reader = Reader(self.bundle.recipe, self.bundle.segmenter)
         return self._reader
 
+    @property
+    def profiles(self) -> tuple[str, ...]:
+        """Names that `predict` takes."""
+        return tuple(self._weights)
+
     def predict(
         self,
         pixels_BVHW: np.ndarray,
         is_male_B: np.ndarray,
         warnings_B: Sequence[tuple[Finding, ...]] | None = None,
+        *,
+        profile: str = "full",
     ) -> list[Prediction]:
         """Predict standardised radiographs; a case's answer does not depend on its neighbours in the batch.
 
@@ -112,12 +96,13 @@ class Predictor:
                 its own view.
             is_male_B: ``(B,)`` bool, or with None where the sex is unknown.
             warnings_B: What was noticed about each picture; it comes first among the prediction's warnings.
+            profile: Which members answer: one of `profiles`.
 
         Returns:
             One prediction a case, in order.
 
         Raises:
-            ValueError: Wrong shape or type, or a sex that is neither male, female nor missing.
+            ValueError: Wrong shape or type, a sex that is neither male, female nor missing, or no such profile.
         """
         recipe = self.bundle.recipe
         shape = (len(recipe.views), recipe.size, recipe.size)
@@ -128,6 +113,8 @@ class Predictor:
             )
         if np.shape(is_male_B) != pixels_BVHW.shape[:1]:
             raise ValueError(f"{len(pixels_BVHW)} pictures need as many sexes, got shape {np.shape(is_male_B)}.")
+        if profile not in self._weights:
+            raise ValueError(f"{self.bundle.version} has the profiles {', '.join(self._weights)}, got {profile!r}.")
         sex_B = sex_codes(is_male_B)
         noticed_B = warnings_B or [()] * len(pixels_BVHW)
         if len(noticed_B) != len(pixels_BVHW):
@@ -135,66 +122,155 @@ class Predictor:
         predictions: list[Prediction] = []
         for start in range(0, len(pixels_BVHW), MAX_BATCH):
             batch = slice(start, start + MAX_BATCH)
-            members_EBM = self._members(pixels_BVHW[batch], sex_B[batch])
-            predictions += self._mix(members_EBM, noticed_B[batch])
+            predictions += self._batch(pixels_BVHW[batch], sex_B[batch], noticed_B[batch], profile)
         return predictions
 
-    def score(self, data: bytes, sex: str | None) -> Prediction:
+    def score(
+        self, data: bytes, sex: str | None, *, chronological_age_months: float | None = None, profile: str = "full"
+    ) -> Prediction:
         """Predict one file.
 
         Args:
             data: The whole file.
             sex: ``male`` or ``female``, or None where it is unknown.
+            chronological_age_months: Of the child, where known; the answer is judged by it, never changed.
+            profile: As in `predict`.
 
         Raises:
             RadiographError: The bytes hold no usable picture.
-            ValueError: Another word for the sex.
+            ValueError: Another word for the sex, or an age that is none of a child.
         """
-        if sex not in ("male", "female", None):
+        if sex not in (*_SEXES, None):
             raise ValueError(f"sex must be None where it is unknown, else male or female, got {sex!r}.")
         reading = self.reader.read(data)
         is_male = np.array([None if sex is None else sex == "male"])
-        return self.predict(reading.pixels[None], is_male, [reading.warnings(sex=sex)])[0]
+        noticed = reading.warnings(sex=sex, chronological_age_months=chronological_age_months)
+        (prediction,) = self.predict(reading.pixels[None], is_male, [noticed], profile=profile)
+        return prediction if chronological_age_months is None else prediction.beside(chronological_age_months, sex)
 
-    def _members(self, pixels_BVHW: np.ndarray, sex_B: np.ndarray) -> np.ndarray:
-        """Distributions of all members, ``(E, B, 240)`` float64."""
-        images = torch.from_numpy(np.array(pixels_BVHW)).to(self._device)
-        sexes = torch.from_numpy(sex_B).to(self._device)
-        run: Callable[[BoneAgeNet, int, bool], np.ndarray] = lambda model, view, knows: _probabilities(  # noqa: E731
-            model, images[:, view], sexes, knows
-        )
-        mapped = self._pool.map if self._pool else map
-        outputs = list(mapped(run, self._models, self._view_of_model, self._knows_unknown))
-        members = [np.flatnonzero(self._member_of_model == index) for index in range(len(self._weights_E))]
-        return np.stack([np.mean([outputs[i] for i in models], axis=0) for models in members])
-
-    def _mix(self, members_EBM: np.ndarray, noticed_B: Sequence[tuple[Finding, ...]]) -> list[Prediction]:
-        mixture_BM = np.tensordot(self._weights_E, members_EBM, axes=1)
-        months_EB = members_EBM @ BIN_MONTHS.astype(np.float64)
-        months_B = self._weights_E @ months_EB
-        spread_B = np.sqrt(self._weights_E @ np.square(months_EB - months_B))
-        return [
-            Prediction(
-                float(months),
-                float(spread),
-                distribution.astype(np.float32),
-                self.bundle.version,
-                self.bundle.recipe.hash,
-                (*noticed, *_warnings(float(spread))),
+    def _batch(
+        self, pixels_BVHW: np.ndarray, sex_B: np.ndarray, noticed_B: Sequence[tuple[Finding, ...]], profile: str
+    ) -> list[Prediction]:
+        weights_E = self._weights[profile]
+        unknown_B = sex_B == 0
+        # what each case is taken for: its sex, and where that is unknown, once a girl and once a boy
+        assumed_SB = np.stack([np.where(unknown_B, s, sex_B) for s in (-1.0, 1.0)] if unknown_B.any() else [sex_B])
+        members_SEBM, variance_SEB, guess_B = self._members(pixels_BVHW, assumed_SB.astype(np.float32), weights_E)
+        male_B = self._sex.share_male if guess_B is None or self._sex.doubt_below is None else guess_B
+        male_B = np.where(unknown_B, male_B, sex_B > 0)
+        each = zip(members_SEBM, variance_SEB, assumed_SB > 0, strict=True)
+        answers = [self._answer(*of_sex, weights_E) for of_sex in each]
+        spread_B = answers[0].spread_B
+        if unknown_B.any():
+            marginal_EBM = members_SEBM[0] * (1 - male_B)[:, None] + members_SEBM[1] * male_B[:, None]
+            spread_B = combine_members(marginal_EBM, weights_E, self._combination)[2]
+        predictions = []
+        for row in range(len(sex_B)):
+            by_sex = {
+                sex: SexAnswer(float(answer.months_B[row]), answer.intervals(row), float(probability))
+                for sex, answer, probability in zip(_SEXES, answers, (1 - male_B[row], male_B[row]), strict=False)
+                if unknown_B[row]
+            }
+            first = answers[0]
+            distribution_M, months, intervals = first.distribution_BM[row], first.months_B[row], first.intervals(row)
+            if by_sex:
+                girl, boy = answers
+                distribution_M = (1 - male_B[row]) * distribution_M + male_B[row] * boy.distribution_BM[row]
+                months = (1 - male_B[row]) * girl.months_B[row] + male_B[row] * boy.months_B[row]
+                intervals = _hull(intervals, boy.intervals(row))
+            guess = None if guess_B is None or self._sex.doubt_below is None else float(guess_B[row])
+            warnings = _disagreement(float(spread_B[row]))
+            warnings += _of_sex(by_sex) if by_sex else self._sex.doubts(bool(sex_B[row] > 0), guess)
+            predictions.append(
+                Prediction(
+                    float(months),
+                    float(spread_B[row]),
+                    distribution_M.astype(np.float32),
+                    self.bundle.version,
+                    self.bundle.recipe.hash,
+                    (*noticed_B[row], *warnings),
+                    intervals,
+                    by_sex,
+                    guess,
+                    profile,
+                )
             )
-            for months, spread, distribution, noticed in zip(months_B, spread_B, mixture_BM, noticed_B, strict=True)
-        ]
+        return predictions
+
+    @property
+    def _combination(self) -> dict[str, Any]:
+        combination: dict[str, Any] = self.bundle.manifest["combination"]
+        return combination
+
+    def _members(
+        self, pixels_BVHW: np.ndarray, sex_SB: np.ndarray, weights_E: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Distributions of the members, ``(S, E, B, 240)`` float64, 0 of those without weight; the mean variance of
+        their models, ``(S, E, B)``; and the guessed probability of male, ``(B,)``, None where no member guesses."""
+        images = torch.from_numpy(np.array(pixels_BVHW)).to(self._device)
+        sexes = torch.from_numpy(sex_SB).to(self._device)
+        models = [model for model in self._models if weights_E[model.member] > 0]
+        mapped = self._pool.map if self._pool else map
+        outputs = list(mapped(lambda model: _probabilities(model.net, images[:, model.view], sexes), models))
+        members_SEBM = np.zeros((len(sex_SB), len(weights_E), *outputs[0][0].shape[1:]))
+        variance_SEB = np.zeros(members_SEBM.shape[:-1])
+        guesses, shares = [], []
+        for index in np.flatnonzero(weights_E):
+            own = [output for model, output in zip(models, outputs, strict=True) if model.member == index]
+            members_SEBM[:, index] = np.mean([distribution for distribution, _ in own], axis=0)
+            variance_SEB[:, index] = np.mean([calibration.variance(distribution) for distribution, _ in own], axis=0)
+            if guessed := [guess for _, guess in own if guess is not None]:
+                guesses.append(np.mean(guessed, axis=0))
+                shares.append(weights_E[index])
+        return members_SEBM, variance_SEB, np.average(guesses, axis=0, weights=shares) if guesses else None
+
+    def _answer(
+        self, members_EBM: np.ndarray, variance_EB: np.ndarray, is_male_B: np.ndarray, weights_E: np.ndarray
+    ) -> "_Answer":
+        mixture_BM, months_B, spread_B = combine_members(members_EBM, weights_E, self._combination)
+        if self._calibration is None:
+            return _Answer(mixture_BM, months_B, spread_B, None)
+        # Out of fold a member is one model, here it is k: what its models differ by must not widen the intervals.
+        sd_B = np.sqrt(weights_E @ variance_EB + spread_B**2)
+        mixture_BM, months_B = self._calibration.corrected(mixture_BM, months_B, is_male_B)
+        return _Answer(mixture_BM, months_B, spread_B, self._calibration.intervals_of(months_B, sd_B, is_male_B))
+
+
+@dataclass(frozen=True)
+class _Model:
+    """One network of a member."""
+
+    member: int
+    view: int
+    """Which of the recipe's views it sees."""
+    net: BoneAgeNet
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """Calibrated, of a batch whose sexes are all assumed."""
+
+    distribution_BM: np.ndarray
+    months_B: np.ndarray
+    spread_B: np.ndarray
+    intervals_BL2: np.ndarray | None
+
+    def intervals(self, row: int) -> dict[int, tuple[float, float]]:
+        return {} if self.intervals_BL2 is None else levels_by_name(self.intervals_BL2[row])
 
 
 @torch.inference_mode()
-def _probabilities(model: BoneAgeNet, images: torch.Tensor, sexes: torch.Tensor, knows_unknown: bool) -> np.ndarray:
-    """Distributions, ``(B, 240)`` float64; a model that met no unknown sex in training answers for both, half each."""
-    unknown = sexes == 0
-    if knows_unknown or not unknown.any():
-        return model(images, sexes).softmax(dim=1).double().cpu().numpy()
-    maps = model.maps(images)
-    as_either = [model.from_maps(maps, torch.where(unknown, sex, sexes)).softmax(dim=1) for sex in (-1.0, 1.0)]
-    return torch.stack(as_either).mean(dim=0).double().cpu().numpy()
+def _probabilities(net: BoneAgeNet, images: torch.Tensor, sex_SB: torch.Tensor) -> tuple[np.ndarray, np.ndarray | None]:
+    """Distributions ``(S, B, 240)`` float64 of one pass over the pictures, and ``(B,)`` the probability of male."""
+    maps = net.maps(images)
+    shapes = [net.from_maps(maps, sex_B).softmax(dim=1).double().cpu().numpy() for sex_B in sex_SB]
+    guess = net.male_probability(maps)
+    return np.stack(shapes), None if guess is None else guess.double().cpu().numpy()
+
+
+def _hull(one: dict[int, tuple[float, float]], other: dict[int, tuple[float, float]]) -> dict[int, tuple[float, float]]:
+    """Holds both: whichever sex it is, its own interval is inside."""
+    return {level: (min(low, other[level][0]), max(high, other[level][1])) for level, (low, high) in one.items()}
 
 
 def _pool(num_threads: int) -> ThreadPoolExecutor | None:
@@ -203,8 +279,17 @@ def _pool(num_threads: int) -> ThreadPoolExecutor | None:
     return ThreadPoolExecutor(num_threads, "members", initializer=torch.set_num_threads, initargs=(1,))
 
 
-def _warnings(spread_months: float) -> tuple[Finding, ...]:
+def _disagreement(spread_months: float) -> tuple[Finding, ...]:
     if spread_months <= DISAGREEMENT_MONTHS:
         return ()
     sentence = f"The members disagree (spread {spread_months:.0f} months): read the number with caution."
     return (Finding("members_disagree", "warned", spread_months, DISAGREEMENT_MONTHS, sentence),)
+
+
+def _of_sex(by_sex: dict[str, SexAnswer]) -> tuple[Finding, ...]:
+    girl, boy = by_sex["female"].bone_age_months, by_sex["male"].bone_age_months
+    sentence = (
+        f"The sex was not stated: {in_words(girl)} if the child is a girl, {in_words(boy)} if a boy; the number is "
+        "their mean, weighted by how probable each is, and the intervals hold both."
+    )
+    return (Finding("sex_unknown", "warned", abs(boy - girl), 0.0, sentence),)

@@ -99,6 +99,14 @@ class BoneAgeNet(nn.Module):
         with torch.autocast(maps_BChw.device.type, enabled=False):
             return self.head.logits(self._outputs(features, sex_B), self.label_scale)
 
+    def male_probability(self, maps_BChw: Tensor) -> Tensor | None:
+        """Probability of male that the picture shows, ``(B,)``, from what `maps` gives; None without `weight_sex`."""
+        if self.sex_guess is None:
+            return None
+        features = self._pooled(maps_BChw)
+        with torch.autocast(maps_BChw.device.type, enabled=False):
+            return self.sex_guess(features).squeeze(1).sigmoid()
+
     def forward(self, image_BHW: Tensor, sex_B: Tensor) -> Tensor:
         """Estimate the distribution of the bone age.
 

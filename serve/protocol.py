@@ -156,11 +156,28 @@ def answer(prediction: "Prediction") -> dict[str, Any]:
         "bone_age_months": round(float(prediction.bone_age_months), 4),
         "bone_age": prediction.bone_age,
         "spread_months": round(float(prediction.spread_months), 4),
+        "intervals": _intervals(prediction.intervals),
+        "by_sex": {
+            sex: {
+                "bone_age_months": round(answer.bone_age_months, 4),
+                "intervals": _intervals(answer.intervals),
+                "probability": round(answer.probability, 4),
+            }
+            for sex, answer in prediction.by_sex.items()
+        },
+        "male_probability": None if prediction.male_probability is None else round(prediction.male_probability, 4),
+        "chronology": prediction.chronology.to_dict() if prediction.chronology else None,
+        "profile": prediction.profile,
         "distribution": [round(float(share), 7) for share in prediction.distribution],
         "warnings": [{"code": finding.code, "message": finding.message} for finding in prediction.warnings],
         "version": prediction.version,
         "recipe": prediction.recipe,
     }
+
+
+def _intervals(intervals: Mapping[int, tuple[float, float]]) -> dict[str, list[float]]:
+    """Low and high ends in months, by percent of cases held; JSON's keys are words."""
+    return {str(level): [round(low, 4), round(high, 4)] for level, (low, high) in intervals.items()}
 
 
 def describe(bundle: "Bundle", aliases: Mapping[str, str]) -> dict[str, Any]:

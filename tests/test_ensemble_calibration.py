@@ -30,8 +30,9 @@ def oof(count: int = 800, *, seed: int = 0, bias: float = 0.0, error: float = 10
 
 def answers(fitted: dict, new: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     found = calibration.parse(fitted)
-    distribution, months = found.corrected(new["distribution_CM"], new["months_C"], new["is_male_C"])
-    return months, found.intervals_of(distribution, months, new["is_male_C"])
+    _, months = found.corrected(new["distribution_CM"], new["months_C"], new["is_male_C"])
+    sd = np.sqrt(calibration.variance(new["distribution_CM"]))
+    return months, found.intervals_of(months, sd, new["is_male_C"])
 
 
 def test_it_survives_json_to_the_bit():

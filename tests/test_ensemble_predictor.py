@@ -1,5 +1,8 @@
 """The predictor: one answer for one picture, whoever asks and however many at once."""
 
+import copy
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -12,7 +15,6 @@ from ensemble.predictor import Predictor, in_words
 from ensemble.registry import Registry
 from preprocessing.radiograph import RadiographError
 from preprocessing.standardize import Reader
-from preprocessing.storage import read_json, write_json
 from search.model import BIN_MONTHS, load_model, sex_codes
 from tests.dicom_files import dicom
 from tests.ensemble_fixtures import SIZE, make_cohort, make_study
@@ -171,32 +173,85 @@ def test_a_sex_for_every_picture_is_needed(predictor):
         predictor.predict(pictures(2)[0], np.array([True]))
 
 
-def test_an_unknown_sex_is_answered(predictor, bundle):
+def test_an_unknown_sex_is_answered_for_both_and_by_their_mixture(predictor, bundle):
     pixels_BVHW, _ = pictures(2)
-    found = predictor.predict(pixels_BVHW, np.array([None, True]))
-    assert found[1].bone_age_months == pytest.approx(
+    found, known = predictor.predict(pixels_BVHW, np.array([None, True]))
+    assert known.bone_age_months == pytest.approx(
         predictor.predict(pixels_BVHW[1:], np.array([True]))[0].bone_age_months, abs=1e-3
     )
-    expected = np.zeros(240)
-    for member in bundle.members:
-        for file in member.files:
-            with torch.inference_mode():
-                logits = load_model(file, member.config)(torch.from_numpy(pixels_BVHW[:1, 0]), torch.zeros(1))
-            expected += member.weight / len(member.files) * logits.double().softmax(dim=1).numpy()[0]
-    np.testing.assert_allclose(found[0].distribution, expected, atol=1e-6)
-
-
-def test_a_member_that_met_no_unknown_sex_answers_for_both(tmp_path):
-    study = make_study(tmp_path / "study", make_cohort(tmp_path / "cohort"), states=("complete",))
-    config = read_json(study / "trials" / "0000" / "config.json")
-    write_json(study / "trials" / "0000" / "config.json", config | {"config": config["config"] | {"sex_dropout": 0.0}})
-    combine(study, selector="equal").write(tmp_path / "bundle")
-    predictor = Predictor(Bundle.load(tmp_path / "bundle"))
-    pixels_BVHW, _ = pictures(1)
-    unknown, girl, boy = (
-        predictor.predict(pixels_BVHW, np.array([sex]))[0].distribution for sex in (None, False, True)
+    assert known.by_sex == {}
+    girl, boy = (predictor.predict(pixels_BVHW[:1], np.array([sex]))[0] for sex in (False, True))
+    share = bundle.manifest["calibration"]["sex"]["share_male"]
+    np.testing.assert_allclose(
+        found.distribution, (1 - share) * girl.distribution + share * boy.distribution, atol=1e-6
     )
-    np.testing.assert_allclose(unknown, (girl + boy) / 2, atol=1e-6)
+    assert found.by_sex["female"].bone_age_months == pytest.approx(girl.bone_age_months, abs=1e-3)
+    assert found.by_sex["male"].bone_age_months == pytest.approx(boy.bone_age_months, abs=1e-3)
+    assert found.by_sex["male"].probability == pytest.approx(share)
+    assert "sex_unknown" in [warning.code for warning in found.warnings]
+
+
+def test_the_interval_of_an_unknown_sex_holds_both_sexes_intervals(predictor):
+    pixels_BVHW, _ = pictures(1)
+    (found,) = predictor.predict(pixels_BVHW, np.array([None]))
+    for sex in (False, True):
+        (known,) = predictor.predict(pixels_BVHW, np.array([sex]))
+        for level, (low, high) in known.intervals.items():
+            assert found.intervals[level][0] <= low + 1e-3
+            assert found.intervals[level][1] >= high - 1e-3
+
+
+def test_intervals_hold_the_bone_age_and_grow_with_their_level(predictor):
+    for prediction in predictor.predict(*pictures(5)):
+        assert list(prediction.intervals) == [80, 90, 95]
+        ends = np.array(list(prediction.intervals.values()))
+        assert (np.diff(ends[:, 0]) <= 0).all()
+        assert (np.diff(ends[:, 1]) >= 0).all()
+        assert ends[0, 0] <= prediction.bone_age_months <= ends[0, 1]
+
+
+def test_a_bias_that_the_bundle_corrects_moves_answer_and_distribution(bundle, predictor):
+    manifest = copy.deepcopy(bundle.manifest)
+    bias = {"female": {"offset_months": 0, "slope": 0}, "male": {"offset_months": -4.5, "slope": 0}}
+    manifest["calibration"]["bias"]["correction"] = bias
+    pixels_BVHW, _ = pictures(2)
+    before = predictor.predict(pixels_BVHW, np.array([False, True]))
+    after = Predictor(replace(bundle, manifest=manifest)).predict(pixels_BVHW, np.array([False, True]))
+    moved = [b.bone_age_months - a.bone_age_months for a, b in zip(before, after, strict=True)]
+    assert moved == pytest.approx([0, -4.5], abs=1e-3)
+    assert after[1].distribution @ BIN_MONTHS == pytest.approx(after[1].bone_age_months, abs=0.05)
+
+
+def test_a_bundle_without_calibration_gives_no_interval(bundle):
+    bare = Predictor(replace(bundle, manifest=bundle.manifest | {"calibration": None}))
+    assert bare.predict(*pictures(1))[0].intervals == {}
+
+
+def test_a_profile_runs_its_members_alone(bundle):
+    profiles = {**bundle.manifest["profiles"], "fast": {"weights": [0.0, 1.0, 0.0]}}
+    predictor = Predictor(replace(bundle, manifest=bundle.manifest | {"profiles": profiles}))
+    assert predictor.profiles == ("full", "fast")
+    pixels_BVHW, is_male_B = pictures(1)
+    (fast,) = predictor.predict(pixels_BVHW, is_male_B, profile="fast")
+    alone = np.zeros(240)
+    for file in bundle.members[1].files:
+        with torch.inference_mode():
+            net = load_model(file, bundle.members[1].config)
+            logits = net(torch.from_numpy(pixels_BVHW[:, 0]), torch.from_numpy(sex_codes(is_male_B)))
+        alone += logits.double().softmax(dim=1).numpy()[0] / len(bundle.members[1].files)
+    np.testing.assert_allclose(fast.distribution, alone, atol=1e-6)
+    assert (fast.profile, fast.spread_months) == ("fast", pytest.approx(0, abs=1e-6))
+    with pytest.raises(ValueError, match="has the profiles full, fast, got 'slow'"):
+        predictor.predict(pixels_BVHW, is_male_B, profile="slow")
+
+
+def test_the_chronological_age_is_told_beside_the_answer_and_changes_nothing(predictor):
+    data = cv2.imencode(".png", np.random.default_rng(1).integers(0, 256, (90, 70)).astype(np.uint8))[1].tobytes()
+    young, old = (predictor.score(data, "male", chronological_age_months=months) for months in (40.0, 200.0))
+    without = predictor.score(data, "male")
+    assert young.bone_age_months == old.bone_age_months == without.bone_age_months
+    assert without.chronology is None
+    assert (young.chronology.status, old.chronology.status) == ("advanced", "delayed")
 
 
 def test_an_unknown_word_for_the_sex_is_refused(predictor):
