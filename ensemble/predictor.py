@@ -55,8 +55,8 @@ class Predictor:
         self._device = torch.device(device)
         if self._device.type == "cuda":  # CUDA convolutions round to TF32 by default, which moves the answer
             torch.backends.cudnn.allow_tf32 = False
-        self._models = [
-            _Model(index, bundle.recipe.views.index(member.config.view), load_model(file, member.config, self._device))
+        self.networks = [
+            Network(index, bundle.recipe.views.index(member.config.view), load_model(file, member.config, self._device))
             for index, member in enumerate(bundle.members)
             for file in member.files
         ]
@@ -67,7 +67,7 @@ class Predictor:
             name: np.array(profile["weights"], float) for name, profile in bundle.manifest["profiles"].items()
         }
         threads = torch.get_num_threads() if self._device.type == "cpu" else 1
-        self._pool = _pool(min(threads, len(self._models)))
+        self._pool = _pool(min(threads, len(self.networks)))
 
     @property
     def reader(self) -> Reader:
@@ -209,7 +209,7 @@ class Predictor:
         their models, ``(S, E, B)``; and the guessed probability of male, ``(B,)``, None where no member guesses."""
         images = torch.from_numpy(np.array(pixels_BVHW)).to(self._device)
         sexes = torch.from_numpy(sex_SB).to(self._device)
-        models = [model for model in self._models if weights_E[model.member] > 0]
+        models = [model for model in self.networks if weights_E[model.member] > 0]
         mapped = self._pool.map if self._pool else map
         outputs = list(mapped(lambda model: _probabilities(model.net, images[:, model.view], sexes), models))
         members_SEBM = np.zeros((len(sex_SB), len(weights_E), *outputs[0][0].shape[1:]))
@@ -237,7 +237,7 @@ class Predictor:
 
 
 @dataclass(frozen=True)
-class _Model:
+class Network:
     """One network of a member."""
 
     member: int

@@ -60,6 +60,15 @@ def make_view(image_HW: np.ndarray, name: str, recipe: Recipe, hand: Hand | None
     return np.rint(np.clip(levels_SS, 0, 255)).astype(np.uint8)
 
 
+def hand_in_view(image_HW: np.ndarray, name: str, recipe: Recipe, hand: Hand) -> np.ndarray:
+    """Pixels of a view that show the hand, skin and forearm included, ``(S, S)`` bool; arguments as in `make_view`."""
+    side = recipe.size
+    if name == "full" and not recipe.align:
+        mask, _ = _fitted(hand.mask(image_HW.shape).astype(np.float32), side, 0.0)
+        return mask > 0.5
+    return _mask(hand, _whole(image_HW, hand, side) if name == "full" else _crop(hand, side, recipe), side)
+
+
 def contrast_limits(sample: Sample, recipe: Recipe, hand: Hand | None) -> tuple[float, float]:
     """Grey levels between which the picture is shown: percentiles of the hand where one is known, else of all of it.
 

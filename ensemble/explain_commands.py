@@ -1,0 +1,116 @@
+"""The command ``explain``: maps of one radiograph, or of some of a labelled folder, as pictures and figures."""
+
+import argparse
+from typing import Any
+
+import numpy as np
+
+from preprocessing.sources import add_options, options_of
+from preprocessing.storage import AnyPath, as_path, write_atomic, write_json
+
+
+def add(commands: Any) -> None:
+    """Add it to a parser's commands."""
+    parser = commands.add_parser("explain", help="show where in a radiograph the answer comes from")
+    parser.add_argument("bundle_or_registry", help="folder of a bundle, or a registry, local or an fsspec URI")
+    parser.add_argument("source", help="one radiograph (then --sex is needed), or labelled pictures")
+    parser.add_argument("out", help="folder for a PNG and a JSON file a case, and a summary")
+    parser.add_argument("--version", default="champion", help="version or alias in the registry (default champion)")
+    parser.add_argument("--sex", choices=("male", "female"), help="of the one radiograph")
+    parser.add_argument(
+        "--limit", type=int, default=12, help="cases of a folder, spread evenly by bone age (default 12)"
+    )
+    parser.add_argument("--no-checks", action="store_true", help="draw the maps only: a tenth of the time")
+    add_options(parser)
+    parser.set_defaults(run=_explain)
+
+
+def _explain(options: argparse.Namespace) -> None:
+    from ensemble.explain import explain
+    from ensemble.faithful import check
+    from ensemble.overlay import draw
+    from ensemble.predictor import Predictor
+    from ensemble.registry import registry_or_bundle
+    from preprocessing.charts import png
+    from preprocessing.radiograph import RadiographError
+
+    cases = _cases(options)
+    predictor, out = Predictor(registry_or_bundle(options.bundle_or_registry, options.version)), as_path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for name, path, sex, reference in cases:
+        try:
+            explanation = explain(predictor, path.read_bytes(), sex)
+        except RadiographError as error:
+            print(f"{name}: refused, {error}")
+            rows.append({"case_id": name, "refused": error.code, "detail": str(error)})
+            continue
+        checks = None if options.no_checks else check(predictor, explanation)
+        write_atomic(out / f"{name}.png", png(draw(explanation, checks, reference_months=reference)))
+        row = {
+            "case_id": name,
+            "sex": sex,
+            "bone_age_months": round(explanation.prediction.bone_age_months, 4),
+            "reference_months": reference,
+            "version": explanation.prediction.version,
+            "checks": checks.to_dict() if checks else None,
+        }
+        write_json(out / f"{name}.json", row)
+        rows.append(row)
+        print(f"{name}: {explanation.prediction.bone_age}, {out / name}.png")
+    found = _summary([row["checks"] for row in rows if row.get("checks")])
+    write_json(out / "summary.json", {"cases": rows, "mean": found})
+    if found:
+        print("\n".join(_lines(found)))
+
+
+def _cases(options: argparse.Namespace) -> list[tuple[str, AnyPath, str, float | None]]:
+    """Name, file, sex and reference of each radiograph to explain."""
+    path = as_path(options.source)
+    if path.is_file() and options.sex:
+        return [(path.stem, path, options.sex, None)]
+    if path.is_file() and path.suffix.lower() not in (".csv", ".parquet"):
+        raise ValueError(f"{path} is one radiograph: say its sex, with --sex male or --sex female.")
+    from preprocessing.sources import read_source
+
+    if options.limit < 1:
+        raise ValueError(f"--limit must be 1 or more, got {options.limit}.")
+    source = read_source(path, options_of(options))
+    order = source.cases["bone_age_months"].to_numpy().argsort(kind="stable")
+    chosen = np.unique(np.linspace(0, len(order) - 1, min(options.limit, len(order))).round().astype(int))
+    rows = order[chosen]
+    cases, paths = source.cases.to_dict("records"), source.paths
+    return [
+        (case["case_id"], source.folder / paths[row], case["sex"], float(case["bone_age_months"]))
+        for row, case in ((int(row), cases[row]) for row in rows)
+    ]
+
+
+def _summary(checks: list[dict[str, Any]]) -> dict[str, Any]:
+    """Each figure's mean over the cases that have it."""
+    if not checks:
+        return {}
+    hands = [found["hand_share"] for found in checks if found["hand_share"] is not None]
+    mean: dict[str, Any] = {"n": len(checks), "hand_share": round(float(np.mean(hands)), 4) if hands else None}
+    for figure in ("inside", "deletion_months", "insertion_months", "shuffled", "agreement"):
+        names = list(dict.fromkeys(name for found in checks for name in found[figure]))
+        mean[figure] = {
+            name: round(float(np.mean([found[figure][name] for found in checks if name in found[figure]])), 4)
+            for name in names
+        }
+    return mean
+
+
+def _lines(mean: dict[str, Any]) -> list[str]:
+    hand = "" if mean["hand_share"] is None else f"; the hand covers {100 * mean['hand_share']:.0f} % of the picture"
+    lines = [f"mean of {mean['n']} cases{hand}", "map        on the hand  deletion  insertion  shuffled  agreement"]
+    for name in mean["deletion_months"]:
+        figures = [
+            f"{100 * mean['inside'][name]:9.0f} %" if name in mean["inside"] else " " * 11,
+            f"{mean['deletion_months'][name]:8.1f}",
+            f"{mean['insertion_months'][name]:9.1f}",
+            f"{mean['shuffled'][name]:8.2f}" if name in mean["shuffled"] else " " * 8,
+            f"{mean['agreement'][name]:9.2f}" if name in mean["agreement"] else "",
+        ]
+        lines.append(f"{name:<10} " + "  ".join(figures).rstrip())
+    return lines

@@ -1,0 +1,140 @@
+"""Explanations: what an ensemble points at, and whether the checks tell a true map from a false one."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from ensemble.__main__ import main
+from ensemble.combine import combine
+from ensemble.explain import average, explain
+from ensemble.faithful import agreement, check, correlation, follow, inside, shuffle
+from ensemble.overlay import draw
+from ensemble.predictor import Predictor
+from ensemble.registry import Registry
+from preprocessing.charts import png
+from preprocessing.views import hand_in_view
+from tests import hands
+from tests.conftest import write_source
+from tests.ensemble_fixtures import SIZE, make_cohort, make_study
+
+pytestmark = pytest.mark.slow  # a second here and there: `make check` does without them
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("explain")
+    study = make_study(root / "study", make_cohort(root / "cohort"), states=("complete",) * 2)
+    registry = Registry(root / "registry")
+    registry.set_alias("champion", registry.publish(combine(study).write).version)
+    return registry
+
+
+@pytest.fixture(scope="module")
+def predictor(registry):
+    return Predictor(registry.resolve("champion"))
+
+
+@pytest.fixture(scope="module")
+def explanation(predictor):
+    return explain(predictor, PICTURE, "male", methods=("relevance", "cam"))
+
+
+PICTURE = cv2.imencode(".png", np.random.default_rng(1).integers(0, 256, (90, 70)).astype(np.uint8))[1].tobytes()
+
+
+def test_an_explanation_is_that_of_the_answer(predictor, explanation):
+    assert explanation.prediction.bone_age_months == predictor.score(PICTURE, "male").bone_age_months
+    assert sum(view.weight for view in explanation.views) == pytest.approx(1)
+    assert explanation.views[0].maps["cam"].shape == (SIZE, SIZE)
+
+
+def test_the_ensemble_s_map_is_the_weighted_mean_of_its_members(predictor, explanation):
+    weights = np.array([member.weight for member in predictor.bundle.members])
+    view = explanation.views[0]
+    each = average(predictor, predictor.networks, view.picture_SS, "male", "relevance")
+    assert len(each) == len(weights)
+    np.testing.assert_allclose(view.maps["relevance"], np.tensordot(weights, each, axes=1), atol=1e-6)
+
+
+@pytest.mark.parametrize(("sex", "methods"), [("unknown", ("cam",)), ("male", ("guess",))])
+def test_what_cannot_be_explained_is_refused(predictor, sex, methods):
+    with pytest.raises(ValueError, match=r"male or female|methods are"):
+        explain(predictor, PICTURE, sex, methods=methods)
+
+
+def test_the_checks_cover_every_map(predictor, explanation):
+    found = check(predictor, explanation).to_dict()
+    assert set(found["deletion_months"]) == {"relevance", "cam", "chance"}
+    assert set(found["shuffled"]) == set(found["agreement"]) == {"relevance", "cam"}
+    assert found["hand_share"] is None  # this recipe looks for no hand
+    assert found["inside"] == {}
+
+
+def test_a_true_map_moves_the_answer_before_a_false_one_does():
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
+
+    def months(pictures_NSS: np.ndarray) -> np.ndarray:
+        return pictures_NSS[:, 16:32, 16:32].astype(float).std(axis=(1, 2))  # detail at one place alone
+
+    true = np.zeros((64, 64))
+    true[16:32, 16:32] = 1
+    one, other = follow(months, picture, true), follow(months, picture, true[::-1])
+    assert one.deletion_months > 1.5 * other.deletion_months
+    assert one.insertion_months < other.insertion_months / 2
+
+
+def test_heat_of_either_sign_counts_on_the_hand():
+    hand = np.zeros((4, 4), bool)
+    hand[:2] = True
+    heat = np.array([[3.0] * 4, [-3.0] * 4, [1.0] * 4, [-1.0] * 4])
+    assert inside(heat, hand) == pytest.approx(0.75)
+
+
+def test_shuffled_weights_are_the_same_numbers(predictor):
+    net = predictor.networks[0].net
+    other = shuffle(net, 0)
+    for one, two in zip(net.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one.detach().flatten().sort().values, two.detach().flatten().sort().values)
+    assert not torch.equal(net.head.weight, other.head.weight)
+
+
+def test_members_that_point_at_the_same_agree():
+    one = np.random.default_rng(0).random((8, 8))
+    assert agreement(np.stack([one, 2 * one + 1])) == pytest.approx(1)
+    assert agreement(one[None]) == 1
+    assert correlation(one, np.ones((8, 8))) == 0
+
+
+def test_the_hand_of_a_view_is_where_its_bones_are():
+    reader = hands.reader(views=("full", "crop"))
+    look = reader.look(hands.png(hands.hand(1).image))
+    for name, picture in zip(("full", "crop"), reader.pictures(look), strict=True):
+        hand = hand_in_view(look.image_HW, name, reader.recipe, look.hand)
+        assert hand.shape == picture.shape
+        assert picture[hand].mean() > 2 * picture[~hand].mean()
+
+
+def test_a_page_is_drawn(predictor, explanation):
+    drawing = cv2.imdecode(np.frombuffer(png(draw(explanation, reference_months=90.0)), np.uint8), cv2.IMREAD_COLOR)
+    assert drawing.shape[1] > 1000
+    assert drawing.std() > 10
+
+
+def test_the_command_explains_a_folder(registry, tmp_path, capsys):
+    source = write_source(tmp_path / "rsna", 5)
+    assert main(["explain", str(registry.path), str(source), str(tmp_path / "out"), "--limit", "1"]) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    names = [row["case_id"] for row in summary["cases"]]
+    assert len(names) == summary["mean"]["n"] == 1
+    assert all((tmp_path / "out" / f"{name}.png").exists() for name in names)
+    assert "mean of 1 cases" in capsys.readouterr().out
+
+
+def test_one_radiograph_needs_its_sex(registry, tmp_path, capsys):
+    (tmp_path / "one.png").write_bytes(PICTURE)
+    assert main(["explain", str(registry.path), str(tmp_path / "one.png"), str(tmp_path / "out")]) == 2
+    assert "--sex male or --sex female" in capsys.readouterr().err
