@@ -1,4 +1,4 @@
-"""Command line of the third stage: ``python -m ensemble build|evaluate|report|explain|list|show|rollback|remove``."""
+"""Command line of the third stage: ``python -m ensemble`` and a command; ``--help`` lists them."""
 
 import argparse
 import json
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ensemble import explain_commands, registry_commands
+from ensemble import explain_commands, registry_commands, site_commands
 from preprocessing.progress import Progress
 from preprocessing.sources import add_options, options_of
 from preprocessing.storage import as_path, write_atomic
@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(run=_report)
 
     explain_commands.add(commands)
+    site_commands.add(commands)
     registry_commands.add(commands)
     return parser
 

@@ -46,6 +46,9 @@ class Prediction:
     """What the reader of the number should know: of the picture, of its header, and of the members."""
     intervals: dict[int, tuple[float, float]] = field(default_factory=dict)
     """Low and high end in months by percent of cases held: 80, 90 and 95; none of a bundle without calibration."""
+    sd_months: float = 0.0
+    """Standard deviation of the answer, which scales its intervals; what the models of one member differ by is left
+    out. Of an unknown sex it is the larger one."""
     by_sex: dict[str, SexAnswer] = field(default_factory=dict)
     """``female`` and ``male``, where the sex is unknown: the distribution is their mixture, and the intervals hold both
     sexes' intervals. Empty where the sex is known."""

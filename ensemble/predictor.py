@@ -190,6 +190,7 @@ class Predictor:
                     self.bundle.recipe.hash,
                     (*noticed_B[row], *warnings),
                     intervals,
+                    max(float(answer.sd_B[row]) for answer in answers),
                     by_sex,
                     guess,
                     profile,
@@ -228,12 +229,13 @@ class Predictor:
         self, members_EBM: np.ndarray, variance_EB: np.ndarray, is_male_B: np.ndarray, weights_E: np.ndarray
     ) -> "_Answer":
         mixture_BM, months_B, spread_B = combine_members(members_EBM, weights_E, self._combination)
-        if self._calibration is None:
-            return _Answer(mixture_BM, months_B, spread_B, None)
         # Out of fold a member is one model, here it is k: what its models differ by must not widen the intervals.
         sd_B = np.sqrt(weights_E @ variance_EB + spread_B**2)
+        if self._calibration is None:
+            return _Answer(mixture_BM, months_B, spread_B, sd_B, None)
         mixture_BM, months_B = self._calibration.corrected(mixture_BM, months_B, is_male_B)
-        return _Answer(mixture_BM, months_B, spread_B, self._calibration.intervals_of(months_B, sd_B, is_male_B))
+        intervals_BL2 = self._calibration.intervals_of(months_B, sd_B, is_male_B)
+        return _Answer(mixture_BM, months_B, spread_B, sd_B, intervals_BL2)
 
 
 @dataclass(frozen=True)
@@ -253,6 +255,7 @@ class _Answer:
     distribution_BM: np.ndarray
     months_B: np.ndarray
     spread_B: np.ndarray
+    sd_B: np.ndarray
     intervals_BL2: np.ndarray | None
 
     def intervals(self, row: int) -> dict[int, tuple[float, float]]:

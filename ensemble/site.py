@@ -1,0 +1,194 @@
+"""Calibration to a site: a correction and intervals learnt from its own labelled radiographs, as a new bundle.
+
+Scanners, readers and populations differ: Deeplasia read Georgian children 2.9 months (girls) and 5.4 months (boys) too
+old, and was right after a line for each sex from 121 images (Scientific Reports 2025, s41598-025-20148-w). But a
+correction learnt from few cases can also do harm, so there is none unless nested validation on the site's own cases
+shows a gain whose 95 % interval lies above zero.
+
+Shape letters: C cases, L levels.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ensemble import calibration, conformal, correction
+from ensemble.bundle import MARKER, Bundle, write_manifest
+from ensemble.conformal import LEVELS
+from ensemble.correction import Trial
+from ensemble.coverage import coverage
+from ensemble.prediction import Prediction
+from ensemble.predictor import Predictor
+from preprocessing.prepare import read_chunk, thread_map
+from preprocessing.sources import SourceOptions, read_source
+from preprocessing.standardize import Reading
+from preprocessing.storage import AnyPath
+
+MIN_CASES = 50
+"""Fewer cannot show a gain, nor support an interval."""
+NUM_PARTS = 10
+"""Of the outer split."""
+_BATCH = 32
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+
+
+class SiteError(ValueError):
+    """The bundle cannot be calibrated to this site."""
+
+
+@dataclass(frozen=True)
+class SiteCalibration:
+    """A correction and intervals that helped on the site's own cases."""
+
+    bundle: Bundle
+    """What it starts from."""
+    calibration: dict[str, Any]
+    """Of the new bundle, as its manifest holds it."""
+    trial: Trial
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """What the new bundle says of the gain."""
+        found: dict[str, Any] = self.calibration["site"]["evidence"]
+        return found
+
+    def write(self, folder: Path) -> str:
+        """Write the new bundle into an empty folder and return its version; pass it to `Registry.publish`."""
+        manifest = self.bundle.manifest
+        for path in sorted(self.bundle.folder.rglob("*")):
+            if path.is_file() and path.name != MARKER and not path.name.startswith("."):
+                target = folder / path.relative_to(self.bundle.folder)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+        content = {name: value for name, value in manifest.items() if name not in ("schema", "version")}
+        return write_manifest(folder, content | {"calibration": self.calibration})
+
+
+def calibrate(
+    predictor: Predictor,
+    source: str | Path | AnyPath,
+    name: str,
+    options: SourceOptions | None = None,
+    *,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> SiteCalibration:
+    """Learn a site's correction and intervals, and refuse where nested validation shows no gain.
+
+    Args:
+        predictor: With the bundle to start from.
+        source: Labelled radiographs of the site, in any layout; none that the bundle was trained on.
+        name: Of the site, a word.
+        options: What looking at the source does not show.
+        seed: Of the split and the bootstrap.
+        progress: Called with the number of cases done and of all.
+
+    Raises:
+        SiteError: The name is none, the cases are too few, the bundle has a site already or was trained on these
+            cases, or the correction does not help.
+        SourceError: The folder is in no known layout.
+    """
+    bundle = predictor.bundle
+    if not _NAME.fullmatch(name):
+        raise SiteError(f"A site's name is a word of a-z, 0-9, _ and - of at most 32 letters, got {name!r}.")
+    base = bundle.manifest["calibration"]
+    if base is None:
+        raise SiteError(f"{bundle.version} was built without calibration. Build it again from its study.")
+    if base["site"] is not None:
+        raise SiteError(
+            f"{bundle.version} is calibrated to {base['site']['name']} already. Start from {base['site']['parent']}."
+        )
+    cases, predictions = _predict(predictor, source, options, progress)
+    _check_unseen(bundle, cases)
+    if len(cases) < MIN_CASES:
+        raise SiteError(f"A site needs {MIN_CASES} labelled radiographs that can be read, got {len(cases)}. Add some.")
+    actual_C, is_male_C = cases["bone_age_months"].to_numpy(np.float64), cases["is_male"].to_numpy(bool)
+    months_C = np.array([prediction.bone_age_months for prediction in predictions])
+    sd_C = np.array([prediction.sd_months for prediction in predictions])
+    part_C = correction.parts(is_male_C, NUM_PARTS, seed)
+    trial = correction.nested(actual_C, months_C, is_male_C, part_C, seed=seed)
+    if not trial.helps:
+        low, high = trial.gain_ci95
+        raise SiteError(
+            f"A correction to {name} shows no gain in nested validation on {len(cases)} cases: the mean error goes "
+            f"from {trial.mae_before_months:.2f} to {trial.mae_after_months:.2f} months, the gain's 95 % interval "
+            f"from {low:.2f} to {high:.2f} does not lie above zero. Keep {bundle.version}, or add cases."
+        )
+    before_CL2 = np.array([[prediction.intervals[level] for level in LEVELS] for prediction in predictions])
+    rule, after_CL2 = conformal.fit(actual_C, trial.corrected_C, sd_C, is_male_C, part_C)
+    evidence = trial.evidence() | {
+        "cases_sha256": _digest(cases),
+        "coverage_before": coverage(actual_C, before_CL2, is_male_C)["levels"],
+        "bias_by_sex_before": {
+            sex: round(float((months_C - actual_C)[is_male_C == is_male].mean()), 4)
+            for sex, is_male in (("female", False), ("male", True))
+            if (is_male_C == is_male).any()
+        },
+    }
+    fitted = base | {
+        "intervals": rule.to_dict() | {"out_of_fold": coverage(actual_C, after_CL2, is_male_C)},
+        "site": {
+            "name": name,
+            "parent": bundle.version,
+            "correction": trial.correction.to_dict(),
+            "evidence": evidence,
+        },
+    }
+    calibration.parse(fitted)
+    return SiteCalibration(bundle, fitted, trial)
+
+
+def _predict(
+    predictor: Predictor,
+    source: str | Path | AnyPath,
+    options: SourceOptions | None,
+    progress: Callable[[int, int], None],
+) -> tuple[pd.DataFrame, list[Prediction]]:
+    """The cases that can be read, and what the bundle says of them."""
+    found = read_source(source, options)
+    paths = found.paths
+    chunks = [paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH)]
+    is_male = found.cases["is_male"].to_numpy(bool)
+    rows: list[int] = []
+    predictions: list[Prediction] = []
+    start = 0
+    for results in thread_map(partial(read_chunk, folder=found.folder, reader=predictor.reader), chunks):
+        usable = [(row, result) for row, result in enumerate(results, start) if isinstance(result, Reading)]
+        if usable:
+            rows += [row for row, _ in usable]
+            pixels_BVHW = np.stack([reading.pixels for _, reading in usable])
+            predictions += predictor.predict(pixels_BVHW, is_male[[row for row, _ in usable]])
+        start += len(results)
+        progress(start, len(paths))
+    return found.cases.iloc[rows].reset_index(drop=True), predictions
+
+
+def _check_unseen(bundle: Bundle, cases: pd.DataFrame) -> None:
+    """Refuse the training cases: on them the errors of the fold models' average are far too small."""
+    name = "evidence/oof.parquet"
+    if name not in bundle.manifest["files"]:
+        return
+    known = pd.read_parquet(bundle.file(name), columns=["case_id", "bone_age_months"]).astype({"case_id": str})
+    same = (
+        cases[["case_id", "bone_age_months"]].astype({"case_id": str}).merge(known, on=["case_id", "bone_age_months"])
+    )
+    if len(same) > 0.2 * len(cases):
+        raise SiteError(
+            f"{len(same)} of {len(cases)} cases have the id and the bone age of a case that {bundle.version} was "
+            "trained on. A site's cases must be new to it."
+        )
+
+
+def _digest(cases: pd.DataFrame) -> str:
+    """Names the cases without holding them."""
+    rows = cases[["case_id", "sex", "bone_age_months"]].astype(str).to_numpy().tolist()
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

@@ -1,0 +1,88 @@
+"""Calibration to a site: a new bundle where nested validation shows a gain, a sentence where it does not."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ensemble.__main__ import main
+from ensemble.combine import combine
+from ensemble.predictor import Predictor
+from ensemble.registry import Registry
+from ensemble.site import SiteError, calibrate
+from tests.conftest import write_source
+from tests.ensemble_fixtures import make_cohort, make_study
+
+pytestmark = pytest.mark.slow  # a second here and there: `make check` does without them
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("site")
+    study = make_study(root / "study", make_cohort(root / "cohort"), states=("complete",))
+    registry = Registry(root / "registry")
+    registry.set_alias("champion", registry.publish(combine(study).write).version)
+    return registry
+
+
+@pytest.fixture(scope="module")
+def predictor(registry):
+    return Predictor(registry.resolve("champion"))
+
+
+def site(folder: Path, predictor: Predictor, *, girls: float, boys: float, count: int = 70) -> Path:
+    """Pictures whose readers read them `girls` and `boys` months older than the bundle does, give or take."""
+    write_source(folder, count, seed=3)
+    table = folder / "boneage-training-dataset.csv"
+    labels = pd.read_csv(table)
+    rng = np.random.default_rng(0)
+    for row, case in labels.iterrows():
+        picture = folder / "boneage-training-dataset" / f"{case['id']}.png"
+        says = predictor.score(picture.read_bytes(), "male" if case["male"] else "female").bone_age_months
+        labels.loc[row, "boneage"] = round(says + (boys if case["male"] else girls) + rng.normal(0, 3))
+    labels.to_csv(table, index=False)
+    return folder
+
+
+def test_a_site_gets_a_version_of_its_own(registry, predictor, tmp_path, capsys):
+    source = site(tmp_path / "site", predictor, girls=3.0, boys=9.0)
+    command = ["calibrate", str(registry.path), str(source), "--site", "north", "--alias", "north"]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "calibrated to north" in said
+    assert "north is now ens-" in said
+    before, after = registry.resolve("champion"), registry.resolve("north")
+    assert after.version != before.version
+    assert after.manifest["calibration"]["site"]["parent"] == before.version
+    assert [member.files[0].read_bytes() for member in after.members] == [
+        member.files[0].read_bytes() for member in before.members
+    ]
+    pixels = np.zeros((2, 1, before.recipe.size, before.recipe.size), np.uint8)
+    moved = [
+        new.bone_age_months - old.bone_age_months
+        for new, old in zip(
+            Predictor(after).predict(pixels, np.array([False, True])),
+            predictor.predict(pixels, np.array([False, True])),
+            strict=True,
+        )
+    ]
+    assert moved == pytest.approx([3, 9], abs=2)
+    assert main([*command[:3], "--site", "south", "--version", "north"]) == 2
+    assert f"Start from {before.version}" in capsys.readouterr().err
+
+
+def test_no_gain_no_version(registry, predictor, tmp_path, capsys):
+    source, versions = site(tmp_path / "site", predictor, girls=0.0, boys=0.0), len(registry.versions())
+    assert main(["calibrate", str(registry.path), str(source), "--site", "north"]) == 2
+    assert "shows no gain in nested validation on 70 cases" in capsys.readouterr().err
+    assert len(registry.versions()) == versions
+
+
+def test_a_site_needs_cases_and_a_name(predictor, tmp_path):
+    with pytest.raises(SiteError, match="needs 50 labelled radiographs that can be read, got 6"):
+        calibrate(predictor, write_source(tmp_path / "few", 6), "north")
+    with pytest.raises(SiteError, match="name is a word"):
+        calibrate(predictor, tmp_path, "North/Wing")
