@@ -33,11 +33,24 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ensemble", description=__doc__)
     commands = parser.add_subparsers(required=True)
 
-    build = commands.add_parser("build", help="combine the trials of a study and publish the bundle")
-    build.add_argument("study", help="folder written by python -m search run, local or an fsspec URI")
+    build = commands.add_parser("build", help="combine the trials of studies and publish the bundle")
+    build.add_argument(
+        "studies", nargs="+", metavar="study", help="folder written by python -m search run, local or an fsspec URI"
+    )
     build.add_argument("registry", help="folder that bundles are published to, local or an fsspec URI")
-    build.add_argument("--max-members", type=int, default=6, help="different trials at most (default 6)")
-    build.add_argument("--selector", choices=["greedy", "equal"], default="greedy", help="(default greedy)")
+    build.add_argument("--max-members", type=int, default=8, help="different trials at most (default 8)")
+    build.add_argument(
+        "--method",
+        choices=["auto", "greedy", "least_squares", "equal", "single"],
+        default="auto",
+        help="how to weigh them (default auto: whichever has the lowest bias-corrected error)",
+    )
+    build.add_argument(
+        "--rule",
+        choices=["mean", "trimmed_mean", "weighted_median"],
+        default="trimmed_mean",
+        help="how members become one answer where they disagree by more than a year (default trimmed_mean)",
+    )
     build.add_argument("--alias", default="champion", help="name that will point to it (default champion)")
     build.set_defaults(run=_build)
 
@@ -77,7 +90,13 @@ def _build(options: argparse.Namespace) -> None:
 
     check_alias(options.alias)
     registry = Registry(options.registry)
-    combination = combine(options.study, max_members=options.max_members, selector=options.selector)
+    combination = combine(
+        *options.studies,
+        method=options.method,
+        max_members=options.max_members,
+        rule=options.rule,
+        progress=_progress("bootstrap rounds"),
+    )
     print("\n".join(combination.table()))
     published = registry.publish(combination.write)
     previous = registry.set_alias(options.alias, published.version)
@@ -127,13 +146,13 @@ def _report(options: argparse.Namespace) -> None:
     print(f"wrote {out} ({len(page) / 1e6:.1f} MB)")
 
 
-def _progress() -> Callable[[int, int], None]:
-    """A progress line that learns the total with the first batch."""
+def _progress(what: str = "radiographs predicted") -> Callable[[int, int], None]:
+    """A progress line that learns the total with the first step."""
     bars: list[Progress] = []
 
     def show(done: int, total: int) -> None:
         if not bars:
-            bars.append(Progress("radiographs predicted", total))
+            bars.append(Progress(what, total))
         bars[0](done)
 
     return show

@@ -1,55 +1,92 @@
-"""From a study to a bundle: choose members on the out-of-fold tables, gather the evidence, write the folder.
+"""From studies to a bundle: choose members on the out-of-fold tables, gather the evidence, write the folder.
 
-Shape letters: C cases, T trials, M members.
+Shape letters: C cases, T candidates, M members.
 """
 
-import contextlib
-import importlib.metadata
-import platform
-from collections import Counter
+import io
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ensemble import calibration
+from ensemble.bootstrap import AUTO, ROUNDS, repeat
 from ensemble.bundle import copy_checked, write_manifest
-from ensemble.select import SELECTORS, bias_corrected_mae
+from ensemble.candidates import Candidate, Candidates, CombineError, gather
+from ensemble.provenance import licence_of, provenance
+from ensemble.robust import combine_members, parse
+from ensemble.scores import scores, table
+from ensemble.select import COMBINING, METHODS, Rules, select
 from preprocessing.recipe import SEGMENTER, Recipe
-from preprocessing.storage import AnyPath, as_path, canonical_hash
-from search.months import BIN_MONTHS, NUM_BINS
-from search.space import TrialConfig
-from search.trial import FinishedTrial, all_outcomes, finished_trials, read_study
+from preprocessing.storage import AnyPath, sha256_file
+from search.greedy import shares
+from search.trial import read_distributions
 
-BOOTSTRAP_ROUNDS = 200
+__all__ = ["Combination", "CombineError", "combine"]
+
+TRIM = 0.2
+"""Of a trimmed mean: it cuts any one of five members that fails grossly, and nothing while the members agree."""
+OOF_FILE = "evidence/oof.parquet"
+SHRINK = 0.5
+"""Of the weights towards equal ones, for members served as their fold models."""
 WEIGHTS_NOTE = (
     "Weights are fitted on out-of-fold predictions, each made by the one fold model that never saw the case. "
-    "A member is served as the average of its fold models, whose error is usually lower; "
-    "the weights are not refitted to that."
+    "A member is served as the average of its fold models, which takes more from the error of a member that varies "
+    "much: so the weights are drawn half way to equal ones. The average's error is usually lower than the figures here."
 )
-
-
-class CombineError(ValueError):
-    """The study cannot be made into an ensemble."""
 
 
 @dataclass(frozen=True)
 class Combination:
-    """Which trials of a study form the ensemble, and what is known of it."""
+    """Which candidates form the ensemble, and what is known of it."""
 
-    folder: AnyPath
-    """Of the study."""
-    study: dict[str, Any]
-    """``study.json``."""
-    trials: list[FinishedTrial]
-    """Every candidate, by number."""
+    candidates: Candidates
     weights_T: np.ndarray
     """``(T,)`` one weight a candidate; 0 where it did not get in."""
+    combination: dict[str, Any]
+    """How the members are combined; see `ensemble.robust`."""
     evidence: dict[str, Any]
-    training_median_months: float
-    calibration: dict[str, Any]
-    """As `ensemble.calibration` fits it."""
+
+    @property
+    def members(self) -> list[Candidate]:
+        """Those with a weight, in the order of the candidates."""
+        return [self.candidates.trials[index] for index in np.flatnonzero(self.weights_T)]
+
+    @property
+    def weights_M(self) -> np.ndarray:
+        """``(M,)`` the weights of the members."""
+        return self.weights_T[self.weights_T > 0]
+
+    @property
+    def training_median_months(self) -> float:
+        """Median bone age of the cases outside the locked test."""
+        return float(np.median(self.candidates.actual_C))
+
+    @cached_property
+    def out_of_fold(self) -> dict[str, np.ndarray]:
+        """What the ensemble as it is combined says of each case out of fold, for whoever calibrates it.
+
+        Returns:
+            case_id, fold_C, is_male_C, actual_C, and from the members: distribution_CM ``(C, 240)``, months_C, spread_C
+            and member_months_MC.
+        """
+        members_MCB = np.stack([read_distributions(member.trial.folder) for member in self.members]).astype(np.float64)
+        members_MCB /= members_MCB.sum(axis=2, keepdims=True)
+        mixture, months, spread = combine_members(members_MCB, self.weights_M, self.combination)
+        cases = self.candidates.cases
+        return {
+            "case_id": cases["case_id"].to_numpy(),
+            "fold_C": cases["fold"].to_numpy(),
+            "is_male_C": cases["is_male"].to_numpy(bool),
+            "actual_C": self.candidates.actual_C,
+            "distribution_CM": mixture,
+            "months_C": months,
+            "spread_C": spread,
+            "member_months_MC": members_MCB @ np.arange(members_MCB.shape[2]),
+        }
 
     def write(self, folder: Path) -> str:
         """Write the bundle into an empty folder and return its version.
@@ -57,226 +94,102 @@ class Combination:
         Raises:
             BundleError: A weight file is not what its fold recorded.
         """
-        kept = [(trial, float(weight)) for trial, weight in zip(self.trials, self.weights_T, strict=True) if weight]
-        name = self.study["name"]
+        study, weights = self.candidates.studies[0], [float(weight) for weight in self.weights_M]
         members = [
             {
-                "study": name,
-                "trial": trial.number,
+                "study": member.study_name,
+                "trial": member.trial.number,
                 "weight": weight,
-                "config": trial.config.to_dict(),
+                "config": member.trial.config.to_dict(),
                 "fitted": "folds",
-                "files": _copy_folds(trial, folder),
-                "licence": _licence(trial.config),
+                "files": _copy_folds(member, folder),
+                "licence": licence_of(member.trial.config),
             }
-            for trial, weight in kept
+            for member, weight in zip(self.members, weights, strict=True)
         ]
-        if sha256 := Recipe.from_dict(self.study["recipe"]).segmenter:
-            copy_checked(self.folder / SEGMENTER, folder / SEGMENTER, sha256)
+        if sha256 := Recipe.from_dict(study.about["recipe"]).segmenter:
+            copy_checked(study.folder / SEGMENTER, folder / SEGMENTER, sha256)
         content = {
             "members": members,
-            "combination": {"rule": "mean", "trim": 0.0},
-            "profiles": {"full": {"weights": [weight for _, weight in kept]}},
+            "combination": self.combination,
+            "profiles": {"full": {"weights": weights}},
             "views": ["identity"],
-            "recipe": self.study["recipe"],
-            "recipe_hash": self.study["recipe_hash"],
-            "calibration": self.calibration,
+            "recipe": study.about["recipe"],
+            "recipe_hash": study.about["recipe_hash"],
+            "calibration": calibration.fit(self.out_of_fold),
             "training_median_months": self.training_median_months,
-            "evidence": {**self.evidence, "weights_note": WEIGHTS_NOTE},
-            "files": {},
+            "evidence": self.evidence,
+            "files": {OOF_FILE: self._write_out_of_fold(folder)},
             "licences": {
-                trial.config.pretrained: _licence(trial.config) for trial, _ in kept if trial.config.pretrained
+                config.pretrained: licence_of(config)
+                for config in (member.trial.config for member in self.members)
+                if config.pretrained
             },
-            "provenance": {
-                "studies": [{"name": name, "study_hash": canonical_hash(self.study)}],
-                "cohort_hash": self.study["cohort_hash"],
-                "trials": [{"study": name, **_origin(trial)} for trial, _ in kept],
-                "packages": _packages(),
-            },
+            "provenance": provenance(self.candidates.studies, self.members),
         }
         return write_manifest(folder, content)
 
     def table(self) -> list[str]:
         """What was chosen and how good it is, in lines for a person."""
-        lines = ["trial  backbone              OOF MAE   weight"]
-        candidates = zip(self.trials, self.weights_T, self.evidence["candidates"], strict=True)
-        for trial, weight, candidate in sorted(candidates, key=lambda row: row[2]["oof_mae_months"]):
-            share = f"{weight:8.3f}" if weight else "       -"
-            lines.append(f"{trial.number:>5}  {trial.config.backbone:<20} {candidate['oof_mae_months']:8.2f} {share}")
-        evidence = self.evidence
-        lines += [
-            "",
-            f"best single trial          {evidence['best_single_oof_mae_months']:6.2f} months",
-            f"equal weights for all      {evidence['equal_weights_oof_mae_months']:6.2f} months",
-            f"ensemble, same cases       {evidence['ensemble_oof_mae_months']['value']:6.2f} months   "
-            "optimistic: the members were selected on them",
-        ]
-        if corrected := evidence["bias_corrected_mae_months"]:
-            low, high = corrected["ci95"]
-            lines.append(
-                f"ensemble, bias corrected   {corrected['value']:6.2f} months   "
-                f"95 % interval {low:.2f} to {high:.2f} (BBC-CV, {evidence['num_cases']} cases)"
-            )
-        lines.append(
-            f"weight is spread over {evidence['effective_members']:.1f} members, "
-            f"whose errors count as {evidence['effective_independent_members']:.1f} independent ones"
-        )
-        return lines
+        return table(self.candidates, self.weights_T, self.evidence)
+
+    def _write_out_of_fold(self, folder: Path) -> str:
+        """One row a case: what every member and the ensemble said of it. Returns the file's sha256."""
+        said = self.out_of_fold
+        rows = self.candidates.cases.assign(predicted_months=said["months_C"], spread_months=said["spread_C"])
+        for member, months_C in zip(self.members, said["member_months_MC"], strict=True):
+            rows[f"member_{member.study}_{member.trial.number:04d}_months"] = months_C
+        buffer = io.BytesIO()
+        rows.round(4).to_parquet(buffer, index=False)
+        path = folder / OOF_FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(buffer.getvalue())
+        return sha256_file(path)
 
 
-def combine(study: str | Path | AnyPath, *, max_members: int = 6, selector: str = "greedy") -> Combination:
-    """Choose members and weights from a study's out-of-fold tables; the locked test is not touched.
+def combine(
+    *studies: str | Path | AnyPath,
+    method: str = AUTO,
+    max_members: int = 8,
+    rule: str = "trimmed_mean",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Combination:
+    """Choose members and weights from the out-of-fold tables of studies; the locked test is not touched.
 
     Args:
-        study: Folder of a study, local or an fsspec URI.
+        studies: Folders of studies on the same cohort, local or fsspec URIs.
+        method: ``auto``, which takes the one of lowest bias-corrected error, or a name in `METHODS`.
         max_members: Upper bound on different members.
-        selector: A name in `SELECTORS`.
+        rule: One of `robust.RULES`: how members are combined where they disagree grossly.
+        progress: Called with the bootstrap rounds done and in all.
 
     Raises:
-        CombineError: No trial is complete, or the tables do not describe the same cases.
+        CombineError: No trial is complete, or they do not describe the same cases.
+        ValueError: No member is allowed.
     """
-    root = as_path(study)
-    about = read_study(root)
-    trials = finished_trials(root)
-    if not trials:
-        raise CombineError(_no_trial(root))
-    oof_CT, actual_C = _join(trials)
-    weights_T = SELECTORS[selector](oof_CT, actual_C, max_members=max_members)
-    evidence = {
-        "selector": selector,
-        "max_members": max_members,
-        **_evidence(oof_CT, actual_C, weights_T, trials, selector, max_members),
-    }
-    fitted = calibration.fit(_served(trials, weights_T))
-    return Combination(root, about, trials, weights_T, evidence, float(np.median(actual_C)), fitted)
+    candidates = gather(*studies)
+    rules = Rules(max_members=max_members, shrink=SHRINK)
+    combination = parse({"rule": rule, "trim": TRIM if rule == "trimmed_mean" else 0.0})
+    error_TC, share_C = candidates.error_TC, shares(None, len(candidates.cases))
+    names = COMBINING if method == AUTO else (method,)
+    repeated = repeat(
+        error_TC,
+        rules,
+        methods=tuple(name for name in METHODS if name in (*names, "single")),
+        combination=combination,
+        num_rounds=ROUNDS,
+        progress=progress,
+    )
+    chosen = (repeated.best() if repeated else "equal") if method == AUTO else method
+    weights_T = select(error_TC, share_C, chosen, rules)
+    evidence = scores(candidates, weights_T, combination, rules, chosen, method, repeated)
+    return Combination(candidates, weights_T, combination, evidence | {"weights_note": WEIGHTS_NOTE})
 
 
-def _served(trials: list[FinishedTrial], weights_T: np.ndarray) -> dict[str, np.ndarray]:
-    """What the ensemble says of each case that its members did not see."""
-    distribution_CM = np.zeros((len(trials[0].oof), NUM_BINS))
-    for trial, weight in zip(trials, weights_T, strict=True):
-        if weight:
-            distribution_CM += weight * np.stack(trial.oof["distribution"].to_list()).astype(np.float64)
-    cases = trials[0].oof
-    return {
-        "case_id": cases["case_id"].to_numpy(),
-        "actual_C": cases["bone_age_months"].to_numpy(np.float64),
-        "is_male_C": cases["is_male"].to_numpy(bool),
-        "fold_C": cases["fold"].to_numpy(int),
-        "distribution_CM": distribution_CM,
-        "months_C": distribution_CM @ BIN_MONTHS.astype(np.float64),
-    }
-
-
-def _copy_folds(trial: FinishedTrial, folder: Path) -> list[dict[str, str]]:
+def _copy_folds(member: Candidate, folder: Path) -> list[dict[str, str]]:
     files = []
-    for fold, sha256 in enumerate(trial.fold_hashes):
-        name = f"members/0-{trial.number:04d}/fold_{fold}.safetensors"
-        copy_checked(trial.folder / f"fold_{fold}.safetensors", folder / name, sha256)
+    for fold, sha256 in enumerate(member.trial.fold_hashes):
+        name = f"members/{member.study}-{member.trial.number:04d}/fold_{fold}.safetensors"
+        copy_checked(member.trial.folder / f"fold_{fold}.safetensors", folder / name, sha256)
         files.append({"file": name, "sha256": sha256})
     return files
-
-
-def _licence(config: TrialConfig) -> str:
-    if not config.pretrained:
-        return "none: trained from random weights"
-    return f"not known: ask whoever published {config.pretrained}"
-
-
-def _origin(trial: FinishedTrial) -> dict[str, Any]:
-    """What a trial's weights can be traced by."""
-    return {
-        "trial": trial.number,
-        "seed": trial.config.seed,
-        "config_hash": canonical_hash(trial.config.to_dict()),
-        "folds": list(trial.fold_hashes),
-    }
-
-
-def _no_trial(study: AnyPath) -> str:
-    outcomes = all_outcomes(study)
-    counts = Counter(outcome["state"] for outcome in outcomes)
-    states = ", ".join(f"{counts[state]} {state}" for state in ("complete", "stopped", "failed", "running"))
-    sentence = f"An ensemble needs 1 complete trial or more; {study} has {states}."
-    if counts["running"] or not outcomes:
-        return f"{sentence} Let it end with: python -m search resume {study}"
-    reason = next(outcome["reason"] for outcome in outcomes if outcome.get("reason"))
-    return f"{sentence} The first reason given: {reason} Search again with more trials or another space."
-
-
-def _join(trials: list[FinishedTrial]) -> tuple[np.ndarray, np.ndarray]:
-    """Out-of-fold predictions of all candidates ``(C, T)`` and references ``(C,)``, in months."""
-    first = trials[0].oof
-    keys = ["case_id", "fold", "bone_age_months"]
-    for trial in trials[1:]:
-        if not trial.oof[keys].equals(first[keys]):
-            raise CombineError(
-                f"All trials must predict the same cases in the same folds; trial {trial.number} differs from "
-                f"trial {trials[0].number}. Remove its folder and resume the study."
-            )
-    oof_CT = np.column_stack([trial.oof["predicted_months"].to_numpy(np.float64) for trial in trials])
-    return oof_CT, first["bone_age_months"].to_numpy(np.float64)
-
-
-def _evidence(
-    oof_CT: np.ndarray,
-    actual_C: np.ndarray,
-    weights_T: np.ndarray,
-    trials: list[FinishedTrial],
-    selector: str,
-    max_members: int,
-) -> dict[str, Any]:
-    """Every figure is rounded: the last bits differ between machines, the version must not."""
-    error_CT = oof_CT - actual_C[:, None]
-    kept = np.flatnonzero(weights_T)
-    corrected = bias_corrected_mae(
-        oof_CT, actual_C, SELECTORS[selector], max_members=max_members, num_rounds=BOOTSTRAP_ROUNDS
-    )
-    correlation_MM = _correlation(error_CT[:, kept])
-    weights_M = weights_T[kept]
-    return {
-        "num_cases": len(actual_C),
-        "candidates": [
-            {"trial": trial.number, "oof_mae_months": _round(np.abs(error_CT[:, index]).mean())}
-            for index, trial in enumerate(trials)
-        ],
-        "best_single_oof_mae_months": _round(np.abs(error_CT).mean(axis=0).min()),
-        "equal_weights_oof_mae_months": _round(np.abs(error_CT.mean(axis=1)).mean()),
-        "ensemble_oof_mae_months": {
-            "value": _round(np.abs(oof_CT @ weights_T - actual_C).mean()),
-            "note": "Optimistic: the members were selected on these same cases. Do not quote it.",
-        },
-        "bias_corrected_mae_months": corrected
-        and {
-            "value": _round(corrected.mae_months),
-            "ci95": [_round(bound) for bound in corrected.ci95],
-            "rounds": corrected.num_rounds,
-            "note": "BBC-CV: the whole selection repeated on bootstrap draws, scored on the cases left out.",
-        },
-        "error_correlation": [[_round(value) for value in row] for row in correlation_MM],
-        "effective_members": _round(1 / np.square(weights_M).sum()),
-        "effective_independent_members": _round(1 / (weights_M @ correlation_MM @ weights_M)),
-    }
-
-
-def _correlation(error_CM: np.ndarray) -> np.ndarray:
-    """Pearson correlation of the members' signed errors; 1 where a member's error never varies."""
-    centred = error_CM - error_CM.mean(axis=0)
-    norm_M = np.sqrt(np.square(centred).sum(axis=0))
-    if not norm_M.all():
-        return np.ones((error_CM.shape[1], error_CM.shape[1]))
-    return (centred / norm_M).T @ (centred / norm_M)
-
-
-def _round(value: float) -> float:
-    return round(float(value), 6)
-
-
-def _packages() -> dict[str, str]:
-    names = ("carpal", "numpy", "safetensors", "timm", "torch")
-    versions = {"python": platform.python_version()}
-    for name in names:
-        # Carpal itself is run from a checkout on a cluster, where it has no version
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return versions

@@ -143,8 +143,10 @@ def _strip(cohort: Cohort) -> list[dict[str, Any]]:
 
 def _leaderboard(study: str | Path | AnyPath, bundle: Bundle) -> list[dict[str, Any]]:
     """Every trial, best first; those without an error behind."""
-    weights = {member.trial: member.weight for member in bundle.members}
-    pooled = {row["trial"]: row["oof_mae_months"] for row in bundle.manifest["evidence"]["candidates"]}
+    name = read_study(study)["name"]
+    weights = {member.trial: member.weight for member in bundle.members if member.study == name}
+    candidates = [row for row in bundle.manifest["evidence"]["candidates"] if row["study"] == name]
+    pooled = {row["trial"]: row["oof_mae_months"] for row in candidates}
     rows = []
     for outcome in all_outcomes(study):
         number, config = outcome["number"], outcome["config"]

@@ -1,6 +1,6 @@
 """Forward selection of an ensemble on out-of-fold predictions: pure NumPy.
 
-Shape letters: C cases, T trials, B bootstrap rounds.
+Shape letters: C cases, T trials.
 """
 
 import numpy as np
@@ -8,6 +8,8 @@ import numpy as np
 MAX_PICKS = 50
 TIE_DECIMALS = 9
 """Errors are compared to a billionth of a month, so that rounding in the last bit never decides between trials."""
+_CELLS = 1 << 16
+"""Errors that are summed at a time: 512 KiB stay in a core's own cache."""
 
 
 def greedy(
@@ -16,7 +18,7 @@ def greedy(
     *,
     max_picks: int = MAX_PICKS,
     max_members: int | None = None,
-    counts_BC: np.ndarray | None = None,
+    counts_C: np.ndarray | None = None,
 ) -> np.ndarray:
     """Weights by forward selection with replacement.
 
@@ -30,10 +32,10 @@ def greedy(
         actual_C: ``(C,)`` reference bone age, in months.
         max_picks: Upper bound on picks, counting repeats.
         max_members: Upper bound on different trials; None sets none.
-        counts_BC: ``(B, C)`` how often each case counts in each of B bootstrap rounds; None counts each case once.
+        counts_C: ``(C,)`` how often each case counts, as in a bootstrap round; None counts each case once.
 
     Returns:
-        ``(T,)`` non-negative weights summing to 1; ``(B, T)`` when `counts_BC` is given.
+        ``(T,)`` non-negative weights summing to 1.
 
     Raises:
         ValueError: Shapes do not fit, a number is not finite, or a bound is below 1.
@@ -41,29 +43,52 @@ def greedy(
     check(oof_CT, actual_C, max_members)
     if max_picks < 1:
         raise ValueError(f"max_picks must be 1 or more, got {max_picks}.")
-    shares_BC = shares(counts_BC, len(actual_C))
-    num_rounds, num_trials = len(shares_BC), oof_CT.shape[1]
+    error_TC = np.ascontiguousarray((oof_CT - actual_C[:, None]).T)
+    return forward(error_TC, shares(counts_C, len(actual_C)), max_picks=max_picks, max_members=max_members)
+
+
+def forward(
+    error_TC: np.ndarray, share_C: np.ndarray, *, max_picks: int = MAX_PICKS, max_members: int | None = None
+) -> np.ndarray:
+    """`greedy` on checked errors.
+
+    Args:
+        error_TC: ``(T, C)`` signed errors in months, one row a trial; in this order a step reads memory in sequence.
+        share_C: ``(C,)`` share of each case, summing to 1.
+        max_picks: As in `greedy`.
+        max_members: As in `greedy`.
+
+    Returns:
+        ``(T,)`` non-negative weights summing to 1.
+    """
+    num_trials, num_cases = error_TC.shape
     limit = min(max_members or num_trials, num_trials)
-    picks_BT = np.zeros((num_rounds, num_trials), np.int64)
-    best_BT, best_error_B = picks_BT.copy(), np.full(num_rounds, np.inf)
+    picks_T, sum_C = np.zeros(num_trials, np.int64), np.zeros(num_cases, error_TC.dtype)
+    best_T, best_mae = picks_T, np.inf
+    candidates, candidate_SC = np.arange(num_trials), error_TC
     for step in range(1, max_picks + 1):
-        # Rounds that have picked the same trials share the costly part, the errors of every next candidate.
-        states_ST, state_of_B = np.unique(picks_BT, axis=0, return_inverse=True)
-        for index, state_T in enumerate(states_ST):
-            rounds = np.flatnonzero(state_of_B.ravel() == index)
-            full = np.count_nonzero(state_T) == limit
-            candidates = np.flatnonzero(state_T) if full else np.arange(num_trials)
-            error_CT = oof_CT[:, candidates] + (oof_CT @ state_T - step * actual_C)[:, None]
-            np.abs(error_CT, out=error_CT)
-            mae_RT = np.round(shares_BC[rounds] @ error_CT / step, TIE_DECIMALS)
-            choice_R = mae_RT.argmin(axis=1)
-            picks_BT[rounds, candidates[choice_R]] += 1
-            mae_R = mae_RT[np.arange(len(rounds)), choice_R]
-            better = rounds[mae_R < best_error_B[rounds]]
-            best_BT[better] = picks_BT[better]
-            best_error_B[rounds] = np.minimum(best_error_B[rounds], mae_R)
-    weights_BT = best_BT / best_BT.sum(axis=1, keepdims=True)
-    return weights_BT[0] if counts_BC is None else weights_BT
+        mae_S = np.round(mean_absolute(candidate_SC, sum_C, share_C) / step, TIE_DECIMALS)
+        choice = int(mae_S.argmin())
+        picks_T[candidates[choice]] += 1
+        sum_C += candidate_SC[choice]
+        if mae_S[choice] < best_mae:
+            best_T, best_mae = picks_T.copy(), mae_S[choice]
+        if len(candidates) > limit and np.count_nonzero(picks_T) == limit:  # from here on, repeats only
+            candidates = np.flatnonzero(picks_T)
+            candidate_SC = error_TC[candidates]
+    return best_T / best_T.sum()
+
+
+def mean_absolute(error_SC: np.ndarray, offset_C: np.ndarray, share_C: np.ndarray) -> np.ndarray:
+    """``(S,)`` weighted mean over cases of ``|error + offset|``, a few rows at a time: no large array is made."""
+    rows = max(1, _CELLS // len(share_C))
+    mean_S = np.empty(len(error_SC))
+    buffer = np.empty((min(rows, len(error_SC)), len(share_C)), error_SC.dtype)
+    for start in range(0, len(error_SC), rows):
+        part = error_SC[start : start + rows]
+        shifted = np.add(part, offset_C, out=buffer[: len(part)])
+        mean_S[start : start + rows] = np.abs(shifted, out=shifted) @ share_C
+    return mean_S
 
 
 def check(oof_CT: np.ndarray, actual_C: np.ndarray, max_members: int | None) -> None:
@@ -80,7 +105,6 @@ def check(oof_CT: np.ndarray, actual_C: np.ndarray, max_members: int | None) -> 
         raise ValueError(f"An ensemble needs 1 member or more, got a limit of {max_members}.")
 
 
-def shares(counts_BC: np.ndarray | None, num_cases: int) -> np.ndarray:
-    """``(B, C)`` share of each case in each bootstrap round; one round of equal shares without counts."""
-    counts = np.ones((1, num_cases)) if counts_BC is None else counts_BC
-    return counts / counts.sum(axis=1, keepdims=True)
+def shares(counts_C: np.ndarray | None, num_cases: int) -> np.ndarray:
+    """``(C,)`` share of each case, summing to 1; equal shares without counts."""
+    return np.full(num_cases, 1 / num_cases) if counts_C is None else counts_C / counts_C.sum()

@@ -39,6 +39,9 @@ from search.screen import read_screen, run_screen
 from search.space import TrialConfig
 from search.train import Measurement, TrainedFold, steps_of, train_fold
 
+OOF_COLUMNS = ["case_id", "fold", "is_male", "bone_age_months", "predicted_months"]
+"""Of the out-of-fold table, beside the distribution."""
+
 
 @dataclass(frozen=True)
 class FoldReport:
@@ -65,7 +68,8 @@ class FinishedTrial:
     folder: AnyPath
     mae_months: float
     oof: pd.DataFrame
-    """case_id, fold, is_male, bone_age_months, predicted_months, distribution (240 float32); sorted by case_id."""
+    """case_id, fold, is_male, bone_age_months, predicted_months, distribution (240 float32); sorted by case_id. The
+    last only where it was asked for."""
     fold_hashes: tuple[str, ...]
     """sha256 of each fold's weights."""
 
@@ -209,6 +213,13 @@ def write_oof(folder: AnyPath, cohort: Cohort) -> None:
     write_atomic(folder / "oof.parquet", buffer.getvalue())
 
 
+def read_distributions(folder: AnyPath) -> np.ndarray:
+    """``(C, 240)`` float32, the out-of-fold distributions of a complete trial, in the order of its table."""
+    with (folder / "oof.parquet").open("rb") as file:
+        column = pd.read_parquet(file, columns=["distribution"])["distribution"]
+    return np.stack(column.to_list())
+
+
 def read_study(study: str | Path | AnyPath) -> dict[str, Any]:
     """What ``study.json`` says: cohort, space, folds, seed and so on.
 
@@ -239,8 +250,12 @@ def all_outcomes(study: str | Path | AnyPath) -> list[dict[str, Any]]:
     return outcomes
 
 
-def finished_trials(study: str | Path | AnyPath) -> list[FinishedTrial]:
+def finished_trials(study: str | Path | AnyPath, *, distributions: bool = True) -> list[FinishedTrial]:
     """The complete trials of a study with their checked out-of-fold tables.
+
+    Args:
+        study: Its folder, local or an fsspec URI.
+        distributions: Whether to read the distributions too: of hundreds of trials they do not fit into memory.
 
     Raises:
         StorageError: A table is incomplete, or its predictions are not finite.
@@ -253,7 +268,7 @@ def finished_trials(study: str | Path | AnyPath) -> list[FinishedTrial]:
             continue
         folder = trial_folder(root, outcome["number"])
         with (folder / "oof.parquet").open("rb") as file:
-            oof = pd.read_parquet(file)
+            oof = pd.read_parquet(file, columns=None if distributions else OOF_COLUMNS)
         if not oof["case_id"].is_unique or not np.isfinite(oof["predicted_months"]).all():
             raise StorageError(f"{folder}/oof.parquet is damaged. Restore the trial's folder from a backup.")
         folds = [read_json(folder / f"fold_{fold}.json") for fold in range(num_folds)]

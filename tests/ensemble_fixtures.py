@@ -102,7 +102,7 @@ def make_study(
             torch.manual_seed(1000 * seed + 10 * number + fold)
             rows = cohort.fold_rows(fold)
             actual = cohort.cases["bone_age_months"].to_numpy()[rows]
-            centre = np.clip(actual + rng.normal(0, 8 + number, len(rows)), 0, NUM_BINS - 1)
+            centre = np.clip(actual + rng.normal(0, 8 + 0.2 * number, len(rows)), 0, NUM_BINS - 1)
             logits = -0.5 * ((np.arange(NUM_BINS) - centre[:, None]) / 6) ** 2
             probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
             error = np.abs(probabilities @ np.arange(NUM_BINS) - actual).mean()

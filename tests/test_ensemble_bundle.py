@@ -128,7 +128,7 @@ def test_weights_that_are_no_shares_are_refused(bundle, weight):
 
 def test_what_is_no_number_is_refused(bundle):
     text = (bundle / "manifest.json").read_text()
-    (bundle / "manifest.json").write_text(text.replace('"trim": 0.0', '"trim": NaN'))
+    (bundle / "manifest.json").write_text(text.replace('"trim": 0.2', '"trim": NaN'))
     with pytest.raises(BundleError, match="NaN is no number"):
         Bundle.load(bundle)
 
@@ -159,15 +159,15 @@ def test_a_further_file_is_found_by_name_and_answered_for(pristine, tmp_path):
     import hashlib
 
     shutil.copytree(pristine, tmp_path / "bundle")
-    (tmp_path / "bundle" / "evidence").mkdir()
-    (tmp_path / "bundle" / "evidence" / "oof.parquet").write_bytes(b"figures")
+    (tmp_path / "bundle" / "evidence").mkdir(exist_ok=True)
+    (tmp_path / "bundle" / "evidence" / "more.parquet").write_bytes(b"figures")
     digest = hashlib.sha256(b"figures").hexdigest()
-    rewrite(tmp_path / "bundle", lambda manifest: manifest["files"].update({"evidence/oof.parquet": digest}))
+    rewrite(tmp_path / "bundle", lambda manifest: manifest["files"].update({"evidence/more.parquet": digest}))
     loaded = Bundle.load(tmp_path / "bundle")
-    assert loaded.file("evidence/oof.parquet").read_bytes() == b"figures"
+    assert loaded.file("evidence/more.parquet").read_bytes() == b"figures"
     with pytest.raises(BundleError, match=r"holds no card\.md"):
         loaded.file("card.md")
-    loaded.file("evidence/oof.parquet").write_bytes(b"Figures")
+    loaded.file("evidence/more.parquet").write_bytes(b"Figures")
     with pytest.raises(BundleError, match="was changed"):
         Bundle.load(tmp_path / "bundle")
 

@@ -37,7 +37,7 @@ def test_the_same_study_gives_the_same_version_twice(folders, tmp_path):
 def test_stopped_failed_and_running_trials_are_no_candidates(folders, tmp_path):
     states = ("stopped", "complete", "failed", "running")
     combination = combine(make_study(tmp_path / "mixed", folders / "cohort", states=states))
-    assert [trial.number for trial in combination.trials] == [1]
+    assert [member.trial.number for member in combination.candidates.trials] == [1]
     assert combination.weights_T.tolist() == [1]
 
 
@@ -93,8 +93,48 @@ def test_weights_that_changed_since_training_are_refused(study, tmp_path):
 def test_a_trial_on_other_cases_is_refused(study):
     path = study / "trials" / "0001" / "oof.parquet"
     pd.read_parquet(path).assign(fold=lambda table: 1 - table["fold"]).to_parquet(path, index=False)
-    with pytest.raises(CombineError, match="trial 1 differs"):
+    with pytest.raises(CombineError, match="trials/0001 differs"):
         combine(study)
+
+
+def test_studies_on_one_cohort_are_combined_and_told_apart(folders, tmp_path):
+    second = make_study(tmp_path / "second", folders / "cohort", seed=5)
+    combination = combine(folders / "study", second, method="equal")
+    combination.write(tmp_path / "bundle")
+    manifest = Bundle.load(tmp_path / "bundle").manifest
+    assert {member["study"] for member in manifest["members"]} == {"study", "second"}
+    assert [study["name"] for study in manifest["provenance"]["studies"]] == ["study", "second"]
+    assert any(row.split()[0] == "1-0" for row in combination.table()[1:])
+
+
+def test_studies_on_different_cohorts_are_refused_and_both_named(folders, tmp_path):
+    other = make_study(tmp_path / "other", make_cohort(tmp_path / "cohort", seed=1))
+    with pytest.raises(CombineError, match=r"same cohort.*/study \(study\).*/other \(other\)"):
+        combine(folders / "study", other)
+
+
+def test_a_study_that_is_named_twice_is_refused(folders):
+    with pytest.raises(CombineError, match="named once"):
+        combine(folders / "study", folders / "study")
+
+
+def test_the_bundle_says_what_it_said_of_each_case_out_of_fold(folders, tmp_path):
+    combination = combine(folders / "study", method="equal", rule="mean")
+    combination.write(tmp_path / "bundle")
+    rows = pd.read_parquet(Bundle.load(tmp_path / "bundle").file("evidence/oof.parquet"))
+    assert len(rows) == 24
+    error = (rows["predicted_months"] - rows["bone_age_months"]).abs().mean()
+    assert error == pytest.approx(combination.evidence["ensemble_oof_mae_months"]["value"], abs=1e-3)
+    of_members = rows[[f"member_0_{number:04d}_months" for number in range(3)]]
+    np.testing.assert_allclose(of_members.mean(axis=1), rows["predicted_months"], atol=1e-3)
+
+
+def test_every_method_has_its_corrected_score_beside_the_best_single(folders):
+    evidence = combine(folders / "study").evidence
+    assert set(evidence["bias_corrected_by_method"]) == {"greedy", "least_squares", "equal", "single"}
+    assert evidence["method_asked"] == "auto"
+    assert evidence["oracle"]["gap"] > 0
+    assert set(combine(folders / "study", method="equal").evidence["bias_corrected_by_method"]) == {"equal", "single"}
 
 
 def test_the_table_names_every_candidate(folders):

@@ -26,7 +26,7 @@ def bundle(tmp_path_factory):
     root = tmp_path_factory.mktemp("predictor")
     study = make_study(root / "study", make_cohort(root / "cohort"))
     registry = Registry(root / "registry")
-    return registry.resolve(registry.publish(combine(study, selector="equal").write).version)
+    return registry.resolve(registry.publish(combine(study, method="equal", rule="mean").write).version)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_a_file_gets_the_answer_of_its_pixels(predictor, bundle):
 def test_each_member_sees_its_own_view(tmp_path):
     cohort = make_cohort(tmp_path / "cohort", views=("full", "crop"), segmenter=save({"w": torch.ones(2)}))
     study = make_study(tmp_path / "study", cohort, states=("complete",) * 2)
-    combine(study, selector="equal").write(tmp_path / "bundle")
+    combine(study, method="equal", rule="mean").write(tmp_path / "bundle")
     two_views = Predictor(Bundle.load(tmp_path / "bundle"))
     pixels_BVHW, is_male_B = np.repeat(pictures(1)[0], 2, axis=1), np.array([True])
     pixels_BVHW[:, 1] = 255 - pixels_BVHW[:, 0]

@@ -1,149 +1,136 @@
-"""Selectors: weights that are valid, repeatable, and never lose to the best single trial on their own rows."""
+"""Selection: weights that are valid, repeatable, and follow their candidates; copies, rubbish and budgets."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.select import SELECTORS, bias_corrected_mae, equal, greedy
+from ensemble.select import METHODS, Rules, correlation, prune, select
+from search.greedy import shares
+
+METHOD = pytest.mark.parametrize("method", METHODS)
 
 
-def pool(seed: int, num_cases: int = 40, num_trials: int = 5) -> tuple[np.ndarray, np.ndarray]:
+def pool(seed: int, num_cases: int = 40, num_candidates: int = 5) -> np.ndarray:
+    """``(T, C)`` signed errors with a part that all candidates share."""
     rng = np.random.default_rng(seed)
-    actual_C = rng.uniform(10, 220, num_cases)
-    scale_T = rng.uniform(4, 20, num_trials)
-    shared_C1 = rng.normal(0, 5, (num_cases, 1))
-    return actual_C[:, None] + shared_C1 + rng.normal(0, 1, (num_cases, num_trials)) * scale_T, actual_C
+    scale_T1 = rng.uniform(6, 10, (num_candidates, 1))
+    return rng.normal(0, 5, num_cases) + rng.normal(0, 1, (num_candidates, num_cases)) * scale_T1
 
 
-pools = st.builds(pool, st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 9))
+def chosen(error_TC: np.ndarray, method: str, **rules) -> np.ndarray:
+    return select(error_TC, shares(None, error_TC.shape[1]), method, Rules(**rules))
 
 
-@pytest.mark.parametrize("selector", SELECTORS.values(), ids=SELECTORS)
-@given(data=pools, limit=st.none() | st.integers(1, 10))
+pools = st.builds(pool, st.integers(0, 2**32 - 1), st.integers(2, 60), st.integers(1, 20))
+
+
+@METHOD
+@given(error_TC=pools, limit=st.none() | st.integers(1, 10), shrink=st.sampled_from([0.0, 0.5, 1.0]))
 @settings(max_examples=40, deadline=None)
-def test_weights_are_shares_of_at_most_the_allowed_members(selector, data, limit):
-    weights_T = selector(*data, max_members=limit)
-    assert weights_T.shape == (data[0].shape[1],)
+def test_weights_are_shares_of_at_most_the_allowed_members(method, error_TC, limit, shrink):
+    weights_T = chosen(error_TC, method, max_members=limit, shrink=shrink)
+    assert weights_T.shape == error_TC.shape[:1]
     assert (weights_T >= 0).all()
     assert weights_T.sum() == pytest.approx(1, abs=1e-12)
-    assert np.count_nonzero(weights_T) <= (limit or 10)
+    assert np.count_nonzero(weights_T) <= (limit or 20)
 
 
-@given(data=pools, limit=st.none() | st.integers(1, 10))
-@settings(max_examples=60, deadline=None)
-def test_greedy_is_never_worse_than_the_best_single_trial_on_its_own_rows(data, limit):
-    oof_CT, actual_C = data
-    error = np.abs(oof_CT @ greedy(oof_CT, actual_C, max_members=limit) - actual_C).mean()
-    assert error <= np.abs(oof_CT - actual_C[:, None]).mean(axis=0).min() + 1e-6
+@METHOD
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_a_weight_follows_its_candidate_whatever_the_order(method, seed):
+    error_TC = pool(seed, num_candidates=14)
+    order = np.random.default_rng(seed).permutation(14)
+    straight, shuffled = chosen(error_TC, method), chosen(error_TC[order], method)
+    np.testing.assert_allclose(straight[order], shuffled, atol=1e-9)
 
 
-@given(data=pools, seed=st.integers(0, 1000))
-@settings(max_examples=40, deadline=None)
-def test_greedy_weight_follows_its_trial_whatever_the_order(data, seed):
-    oof_CT, actual_C = data
-    order = np.random.default_rng(seed).permutation(oof_CT.shape[1])
-    straight, shuffled = greedy(oof_CT, actual_C), greedy(oof_CT[:, order], actual_C)
-    # one case can be met exactly by several mixtures: then only the error is determined
-    errors = [np.abs(oof_CT @ straight - actual_C).mean(), np.abs(oof_CT[:, order] @ shuffled - actual_C).mean()]
-    assert errors[0] == pytest.approx(errors[1], abs=1e-6)
-    if len(actual_C) > 10:
-        np.testing.assert_allclose(straight[order], shuffled)
+@METHOD
+def test_counting_cases_is_the_selection_on_the_repeated_rows(method):
+    error_TC = pool(6, num_cases=80)
+    rows = np.random.default_rng(1).integers(80, size=80)
+    counted = select(error_TC, shares(np.bincount(rows, minlength=80), 80), method, Rules(max_members=3))
+    np.testing.assert_allclose(counted, chosen(error_TC[:, rows], method, max_members=3), atol=1e-9)
 
 
-def test_greedy_agrees_with_the_selection_written_as_loops():
-    oof_CT, actual_C = pool(3)
-    picks: list[int] = []
-    errors = []
-    for _ in range(20):
-        candidates = [
-            np.abs(oof_CT[:, [*picks, trial]].mean(axis=1) - actual_C).mean() for trial in range(oof_CT.shape[1])
-        ]
-        picks.append(int(np.argmin(candidates)))
-        errors.append(min(candidates))
-    best = picks[: int(np.argmin(errors)) + 1]
-    expected = np.bincount(best, minlength=oof_CT.shape[1]) / len(best)
-    np.testing.assert_allclose(greedy(oof_CT, actual_C, max_picks=20), expected)
+@METHOD
+def test_of_near_copies_the_best_alone_is_kept(method):
+    base = pool(2, num_candidates=1)
+    copies = base + np.linspace(0.3, 0.1, 4)[:, None] * np.sign(base)
+    assert chosen(copies, method).tolist() == [0, 0, 0, 1]
 
 
-def test_of_equal_trials_the_first_is_kept_alone():
-    actual_C = np.arange(20.0)
-    oof_CT = np.repeat((actual_C + np.resize([3.0, -2.0], 20))[:, None], 4, axis=1)
-    assert greedy(oof_CT, actual_C).tolist() == [1, 0, 0, 0]
+@METHOD
+def test_rubbish_gets_no_weight(method):
+    error_TC = np.vstack([pool(3), 60 + pool(4, num_candidates=5)])
+    assert not chosen(error_TC, method)[5:].any()
 
 
-def test_equal_keeps_the_trials_of_lowest_error():
-    actual_C = np.zeros(10)
-    oof_CT = np.full((10, 4), [4.0, 1.0, 3.0, 2.0])
-    assert equal(oof_CT, actual_C, max_members=2).tolist() == [0, 0.5, 0, 0.5]
+def test_the_pool_is_cut_to_the_best():
+    error_TC = pool(5, num_candidates=30)
+    kept = prune(error_TC, shares(None, 40), Rules(max_pool=4))
+    assert set(kept) == set(np.abs(error_TC).mean(axis=1).argsort()[:4])
 
 
-@pytest.mark.parametrize("selector", SELECTORS.values(), ids=SELECTORS)
-def test_counting_each_case_once_is_the_plain_selection(selector):
-    oof_CT, actual_C = pool(5)
-    counts_BC = np.ones((2, len(actual_C)), int)
-    both = selector(oof_CT, actual_C, max_members=3, counts_BC=counts_BC)
-    np.testing.assert_array_equal(both, [selector(oof_CT, actual_C, max_members=3)] * 2)
+def test_opposite_errors_are_mixed_half_and_half():
+    error_TC = np.stack([np.full(20, 5.0), np.full(20, -5.0)]) + pool(8, num_cases=20, num_candidates=2) * 1e-3
+    for method in ("greedy", "least_squares", "equal"):
+        np.testing.assert_allclose(chosen(error_TC, method), 0.5, atol=0.02)
 
 
-@pytest.mark.parametrize("selector", SELECTORS.values(), ids=SELECTORS)
-def test_a_bootstrap_round_is_the_selection_on_the_repeated_rows(selector):
-    oof_CT, actual_C = pool(6)
-    rows = np.random.default_rng(1).integers(len(actual_C), size=len(actual_C))
-    counts_BC = np.bincount(rows, minlength=len(actual_C))[None]
-    in_one_go = selector(oof_CT, actual_C, max_members=3, counts_BC=counts_BC)[0]
-    np.testing.assert_array_equal(in_one_go, selector(oof_CT[rows], actual_C[rows], max_members=3))
-
-
-@pytest.mark.parametrize("selector", SELECTORS.values(), ids=SELECTORS)
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_missing_predictions_are_refused(selector, bad):
-    oof_CT, actual_C = pool(0)
-    oof_CT[3, 1] = bad
-    with pytest.raises(ValueError, match="1 of 5 trials lack predictions"):
-        selector(oof_CT, actual_C)
-
-
-def test_a_missing_reference_is_refused():
-    oof_CT, actual_C = pool(0)
-    actual_C[0] = np.nan
-    with pytest.raises(ValueError, match="reference bone age is missing"):
-        greedy(oof_CT, actual_C)
-
-
-@pytest.mark.parametrize(("oof_shape", "actual_shape"), [((4, 2), (3,)), ((0, 2), (0,)), ((4, 0), (4,)), ((4,), (4,))])
-def test_shapes_that_do_not_fit_are_refused(oof_shape, actual_shape):
-    with pytest.raises(ValueError, match="must be"):
-        greedy(np.zeros(oof_shape), np.zeros(actual_shape))
-
-
-def test_an_ensemble_of_no_member_is_refused():
-    with pytest.raises(ValueError, match="1 member or more"):
-        greedy(*pool(0), max_members=0)
-
-
-def test_the_corrected_score_is_higher_than_the_score_on_the_selected_rows():
-    oof_CT, actual_C = pool(7, num_cases=60, num_trials=9)
-    optimistic = np.abs(oof_CT @ greedy(oof_CT, actual_C) - actual_C).mean()
-    corrected = bias_corrected_mae(oof_CT, actual_C, greedy)
-    assert corrected.mae_months > optimistic
-    assert corrected.ci95[0] < corrected.mae_months < corrected.ci95[1]
-
-
-def test_the_corrected_score_is_close_to_the_error_on_new_cases():
+def test_least_squares_finds_the_minimum_on_the_simplex_then_goes_half_way_to_equal():
     rng = np.random.default_rng(0)
-    actual_C = rng.uniform(10, 220, 4000)
-    oof_CT = actual_C[:, None] + rng.normal(0, 8, (4000, 8)) * rng.uniform(0.8, 1.6, 8)
-    known, new = slice(0, 150), slice(150, None)
-    weights_T = greedy(oof_CT[known], actual_C[known])
-    true_error = np.abs(oof_CT[new] @ weights_T - actual_C[new]).mean()
-    corrected = bias_corrected_mae(oof_CT[known], actual_C[known], greedy)
-    assert corrected.ci95[0] < true_error < corrected.ci95[1]
+    error_TC = rng.normal(0, [[3.0], [4.0], [6.0]], (3, 4000))
+    fitted = chosen(error_TC, "least_squares", max_error_ratio=9)
+    exact = 1 / np.square(error_TC).mean(axis=1)  # of independent errors
+    np.testing.assert_allclose(fitted, 0.5 * exact / exact.sum() + 0.5 / 3, atol=0.02)
 
 
-def test_the_corrected_score_is_the_same_twice():
-    assert bias_corrected_mae(*pool(1), greedy, num_rounds=20) == bias_corrected_mae(*pool(1), greedy, num_rounds=20)
+def test_greedy_from_many_is_as_good_on_new_cases_as_from_all_at_once():
+    known, new = pool(1, 400, 30), pool(2, 4000, 30)
+    scale = np.linspace(0.8, 1.4, 30)[:, None]
+    weights = chosen(known * scale, "greedy", max_members=None)
+    assert np.abs(weights @ (new * scale)).mean() < np.abs(new * scale).mean(axis=1).min()
 
 
-def test_one_case_has_no_corrected_score():
-    assert bias_corrected_mae(*pool(1, num_cases=1), greedy) is None
+def test_a_budget_is_kept_and_used_by_the_heaviest():
+    error_TC, cost_T = pool(3), np.array([5.0, 1.0, 1.0, 1.0, 1.0])
+    weights = select(error_TC, shares(None, 40), "equal", Rules(budget=3.0), cost_T=cost_T)
+    assert weights[0] == 0
+    assert np.count_nonzero(weights) == 3
+
+
+def test_a_budget_that_holds_nobody_is_refused():
+    with pytest.raises(ValueError, match=r"hold one candidate, got 2; the least is 5"):
+        select(pool(3), shares(None, 40), "equal", Rules(budget=2.0), cost_T=np.full(5, 5.0))
+
+
+def test_shrinking_wholly_makes_the_members_equal():
+    weights = chosen(pool(9), "greedy", shrink=1.0)
+    assert len(set(weights[weights > 0])) == 1
+
+
+def test_correlation_is_that_of_numpy():
+    error_TC = pool(4)
+    np.testing.assert_allclose(correlation(error_TC, shares(None, 40)), np.corrcoef(error_TC))
+
+
+def test_an_error_that_never_varies_correlates_with_none():
+    error_TC = np.vstack([np.full(40, 2.0), pool(4, num_candidates=1)])
+    np.testing.assert_allclose(correlation(error_TC, shares(None, 40)), np.eye(2), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"max_members": 0}, "1 member or more"),
+        ({"max_pool": 0}, "must be 1 or more"),
+        ({"max_error_ratio": 0.5}, "must be 1 or more"),
+        ({"shrink": 1.5}, "within 0..1"),
+        ({"budget": 0.0}, "above 0"),
+    ],
+)
+def test_wrong_rules_are_refused(wrong, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Rules(**wrong)

@@ -1,0 +1,58 @@
+"""BBC-CV: higher than the score on the selected rows, close to the truth, for the choice of the method too."""
+
+import numpy as np
+import pytest
+
+from ensemble.bootstrap import combined, repeat
+from ensemble.select import COMBINING, Rules, select
+from search.greedy import shares
+
+
+def pool(seed: int, num_cases: int = 60, num_candidates: int = 9) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.normal(0, 4, num_cases) + rng.normal(0, 7, (num_candidates, num_cases))
+
+
+@pytest.mark.parametrize("method", COMBINING)
+def test_it_is_higher_than_the_score_on_the_selected_rows(method):
+    error_TC = pool(7)
+    optimistic = np.abs(combined(error_TC, select(error_TC, shares(None, 60), method, Rules()))).mean()
+    corrected = repeat(error_TC, Rules(), methods=(method,)).of(method)
+    assert corrected.mae_months > optimistic
+    assert corrected.ci95[0] < corrected.mae_months < corrected.ci95[1]
+
+
+def test_it_covers_the_error_on_new_cases():
+    rng = np.random.default_rng(0)
+    error_TC = rng.normal(0, 8, (8, 4000)) * rng.uniform(0.8, 1.6, (8, 1))
+    known, new = error_TC[:, :150], error_TC[:, 150:]
+    weights_T = select(known, shares(None, 150), "greedy", Rules())
+    low, high = repeat(known, Rules(), methods=("greedy",)).of("greedy").ci95
+    assert low < np.abs(combined(new, weights_T)).mean() < high
+
+
+def test_choosing_the_method_is_part_of_what_is_repeated():
+    repeated = repeat(pool(1), Rules(), num_rounds=50)
+    scores = {name: repeated.of(name).mae_months for name in COMBINING}
+    assert repeated.best() == min(scores, key=scores.get)
+    assert min(scores.values()) <= repeated.of_auto().mae_months <= max(scores.values())
+
+
+def test_the_gain_over_the_best_single_is_paired():
+    gain = repeat(pool(2, num_cases=200), Rules(), num_rounds=50).gain("equal", "single")
+    assert gain["ci95"][0] < gain["months"] < gain["ci95"][1] < 0
+
+
+def test_it_is_the_same_twice():
+    first, second = (repeat(pool(1), Rules(), num_rounds=20).of_auto() for _ in range(2))
+    assert first == second
+
+
+def test_one_case_has_no_corrected_score():
+    assert repeat(pool(1, num_cases=1), Rules()) is None
+
+
+def test_progress_is_told_round_by_round():
+    told: list[tuple[int, int]] = []
+    repeat(pool(1), Rules(), num_rounds=3, progress=lambda done, total: told.append((done, total)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
