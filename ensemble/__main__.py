@@ -4,12 +4,15 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ensemble import explain_commands, registry_commands, site_commands
 from preprocessing.progress import Progress
 from preprocessing.sources import add_options, options_of
 from preprocessing.storage import as_path, write_atomic
+
+if TYPE_CHECKING:
+    from ensemble.costs import Budget
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,8 +54,15 @@ def _parser() -> argparse.ArgumentParser:
         default="trimmed_mean",
         help="how members become one answer where they disagree by more than a year (default trimmed_mean)",
     )
+    _add_budget(build)
     build.add_argument("--alias", default="champion", help="name that will point to it (default champion)")
     build.set_defaults(run=_build)
+
+    pareto = commands.add_parser("pareto", help="show what error each latency allows")
+    pareto.add_argument("studies", nargs="+", metavar="study", help="as of build")
+    pareto.add_argument("out", help="folder for pareto.csv and pareto.png")
+    pareto.add_argument("--device", default="cpu", help="where latency is measured: cpu (default) or a CUDA device")
+    pareto.set_defaults(run=_pareto)
 
     evaluate = commands.add_parser("evaluate", help="measure a bundle on labelled radiographs")
     _add_bundle(evaluate, "bundle_or_registry", "folder of a bundle, or a registry")
@@ -84,6 +94,21 @@ def _add_bundle(parser: argparse.ArgumentParser, name: str, text: str) -> None:
     parser.add_argument("--version", default="champion", help="version or alias in the registry (default champion)")
 
 
+def _add_budget(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--max-latency-ms", type=float, help="of all members together, for one radiograph")
+    parser.add_argument("--max-memory-mb", type=float, help="of all members together, in place of --max-latency-ms")
+    parser.add_argument("--device", default="cpu", help="where that is measured: cpu (default) or a CUDA device")
+
+
+def _budget(options: argparse.Namespace) -> "Budget | None":
+    from ensemble.costs import BUDGETS, Budget
+
+    given = {name: limit for name in BUDGETS if (limit := getattr(options, f"max_{name}")) is not None}
+    if len(given) > 1:
+        raise ValueError(f"A budget is one of {' and '.join(BUDGETS.values())}, got both. Name the one that binds.")
+    return next((Budget(name=name, limit=limit, device=options.device) for name, limit in given.items()), None)
+
+
 def _build(options: argparse.Namespace) -> None:
     from ensemble.combine import combine  # late: torch takes seconds that --help does not need
     from ensemble.registry import Registry, check_alias
@@ -95,6 +120,7 @@ def _build(options: argparse.Namespace) -> None:
         method=options.method,
         max_members=options.max_members,
         rule=options.rule,
+        budget=_budget(options),
         progress=_progress("bootstrap rounds"),
     )
     print("\n".join(combination.table()))
@@ -106,6 +132,22 @@ def _build(options: argparse.Namespace) -> None:
         print(f"{published.version} is published already, with the same content: nothing to do")
     if previous != published.version:
         print(f"{options.alias} is now {published.version}" + (f", was {previous}" if previous else ""))
+
+
+def _pareto(options: argparse.Namespace) -> None:
+    from ensemble.candidates import gather
+    from ensemble.combine import costs_of
+    from ensemble.pareto import drawing, front
+    from preprocessing.charts import png
+
+    candidates = gather(*options.studies)
+    latency_T = costs_of(candidates, "latency_ms", options.device)
+    found = front(candidates, latency_T, progress=_progress("budgets"))
+    out = as_path(options.out)
+    write_atomic(out / "pareto.csv", found.table.to_csv(index=False).encode())
+    write_atomic(out / "pareto.png", png(drawing(found)))
+    print("\n".join(found.lines()))
+    print(f"wrote {out / 'pareto.csv'} and {out / 'pareto.png'}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

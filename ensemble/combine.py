@@ -5,7 +5,7 @@ Shape letters: C cases, T candidates, M members.
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from ensemble import calibration
 from ensemble.bootstrap import AUTO, ROUNDS, repeat
 from ensemble.bundle import copy_checked, write_manifest
 from ensemble.candidates import Candidate, Candidates, CombineError, gather
+from ensemble.costs import Budget, measured, operations, spent
+from ensemble.profiles import profiles
 from ensemble.provenance import licence_of, provenance
 from ensemble.robust import combine_members, parse
 from ensemble.scores import scores, table
@@ -112,7 +114,7 @@ class Combination:
         content = {
             "members": members,
             "combination": self.combination,
-            "profiles": {"full": {"weights": weights}},
+            "profiles": self._profiles(),
             "views": ["identity"],
             "recipe": study.about["recipe"],
             "recipe_hash": study.about["recipe_hash"],
@@ -133,6 +135,12 @@ class Combination:
         """What was chosen and how good it is, in lines for a person."""
         return table(self.candidates, self.weights_T, self.evidence)
 
+    def _profiles(self) -> dict[str, Any]:
+        side = int(self.candidates.studies[0].about["recipe"]["size"])
+        operations_M = np.array([operations(member.trial.config, side) for member in self.members], float)
+        error_MC = self.candidates.error_TC[self.weights_T > 0]
+        return profiles(self.weights_M, error_MC, operations_M, self.combination)
+
     def _write_out_of_fold(self, folder: Path) -> str:
         """One row a case: what every member and the ensemble said of it. Returns the file's sha256."""
         said = self.out_of_fold
@@ -152,6 +160,7 @@ def combine(
     method: str = AUTO,
     max_members: int = 8,
     rule: str = "trimmed_mean",
+    budget: Budget | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Combination:
     """Choose members and weights from the out-of-fold tables of studies; the locked test is not touched.
@@ -163,12 +172,16 @@ def combine(
         rule: One of `robust.RULES`: how members are combined where they disagree grossly.
         progress: Called with the bootstrap rounds done and in all.
 
+        budget: Upper bound on what the members cost together, measured on this machine: such a bundle records what was
+            measured, so that another build has another version.
+
     Raises:
         CombineError: No trial is complete, or they do not describe the same cases.
-        ValueError: No member is allowed.
+        ValueError: No member is allowed, or the budget holds none.
     """
     candidates = gather(*studies)
-    rules = Rules(max_members=max_members, shrink=SHRINK)
+    cost_T = costs_of(candidates, budget.name, budget.device) if budget else None
+    rules = Rules(max_members=max_members, shrink=SHRINK, budget=budget.limit if budget else None)
     combination = parse({"rule": rule, "trim": TRIM if rule == "trimmed_mean" else 0.0})
     error_TC, share_C = candidates.error_TC, shares(None, len(candidates.cases))
     names = COMBINING if method == AUTO else (method,)
@@ -177,13 +190,23 @@ def combine(
         rules,
         methods=tuple(name for name in METHODS if name in (*names, "single")),
         combination=combination,
+        cost_T=cost_T,
         num_rounds=ROUNDS,
         progress=progress,
     )
     chosen = (repeated.best() if repeated else "equal") if method == AUTO else method
-    weights_T = select(error_TC, share_C, chosen, rules)
-    evidence = scores(candidates, weights_T, combination, rules, chosen, method, repeated)
+    weights_T = select(error_TC, share_C, chosen, rules, cost_T=cost_T)
+    evidence = scores(candidates, weights_T, combination, rules, chosen, method, repeated, cost_T)
+    if budget is not None and cost_T is not None:
+        evidence["budget"] = {**asdict(budget), "spent": round(float(cost_T[weights_T > 0].sum()), 3)}
     return Combination(candidates, weights_T, combination, evidence | {"weights_note": WEIGHTS_NOTE})
+
+
+def costs_of(candidates: Candidates, name: str, device: str) -> np.ndarray:
+    """``(T,)`` what each candidate takes of a budget as it is served, measured on this machine."""
+    about = candidates.studies[0].about
+    configs = [candidate.trial.config for candidate in candidates.trials]
+    return spent(measured(configs, int(about["recipe"]["size"]), device), name, int(about["num_folds"]))
 
 
 def _copy_folds(member: Candidate, folder: Path) -> list[dict[str, str]]:

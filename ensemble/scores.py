@@ -11,6 +11,7 @@ import numpy as np
 
 from ensemble.bootstrap import AUTO, CorrectedScore, Repeated, combined
 from ensemble.candidates import Candidates
+from ensemble.costs import Budget
 from ensemble.robust import case_weights, spread
 from ensemble.select import Rules, correlation, select
 from search.greedy import shares
@@ -31,6 +32,7 @@ def scores(
     method: str,
     asked: str,
     repeated: Repeated | None,
+    cost_T: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """The evidence of a selection, for a manifest.
 
@@ -42,12 +44,13 @@ def scores(
         method: That chose.
         asked: The method asked for: ``auto`` or `method` itself.
         repeated: The selection repeated on bootstrap draws; None with too few cases.
+        cost_T: ``(T,)`` what each candidate costs, where the rules have a budget.
     """
     error_TC, share_C = candidates.error_TC, shares(None, len(candidates.cases))
     kept = np.flatnonzero(weights_T)
     weights_M, error_MC = weights_T[kept], error_TC[kept]
     error_C = combined(error_TC, weights_T, combination)
-    equal_C = combined(error_TC, select(error_TC, share_C, "equal", rules), combination)
+    equal_C = combined(error_TC, select(error_TC, share_C, "equal", rules, cost_T=cost_T), combination)
     correlation_MM = correlation(error_MC, share_C)
     mae_T = np.abs(error_TC).mean(axis=1)
     oracle = np.abs(error_MC).min(axis=0).mean()
@@ -152,6 +155,9 @@ def table(candidates: Candidates, weights_T: np.ndarray, evidence: dict[str, Any
         f"weight is spread over {evidence['effective_members']:.1f} members, "
         f"whose errors count as {evidence['effective_independent_members']:.1f} independent ones"
     )
+    if budget := evidence.get("budget"):
+        bound = Budget(name=budget["name"], limit=budget["limit"], device=budget["device"])
+        lines.append(f"members cost {bound.in_words(budget['spent'])}")
     lines.append(f"the best member for each case would reach {evidence['oracle']['value']:.2f} months")
     return lines
 
