@@ -3,16 +3,12 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ensemble import explain_commands, registry_commands, site_commands
-from preprocessing.progress import Progress
+from ensemble import build_commands, explain_commands, registry_commands, site_commands
+from preprocessing.progress import counting
 from preprocessing.sources import add_options, options_of
 from preprocessing.storage import as_path, write_atomic
-
-if TYPE_CHECKING:
-    from ensemble.costs import Budget
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,34 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ensemble", description=__doc__)
     commands = parser.add_subparsers(required=True)
-
-    build = commands.add_parser("build", help="combine the trials of studies and publish the bundle")
-    build.add_argument(
-        "studies", nargs="+", metavar="study", help="folder written by python -m search run, local or an fsspec URI"
-    )
-    build.add_argument("registry", help="folder that bundles are published to, local or an fsspec URI")
-    build.add_argument("--max-members", type=int, default=8, help="different trials at most (default 8)")
-    build.add_argument(
-        "--method",
-        choices=["auto", "greedy", "least_squares", "equal", "single"],
-        default="auto",
-        help="how to weigh them (default auto: whichever has the lowest bias-corrected error)",
-    )
-    build.add_argument(
-        "--rule",
-        choices=["mean", "trimmed_mean", "weighted_median"],
-        default="trimmed_mean",
-        help="how members become one answer where they disagree by more than a year (default trimmed_mean)",
-    )
-    _add_budget(build)
-    build.add_argument("--alias", default="champion", help="name that will point to it (default champion)")
-    build.set_defaults(run=_build)
-
-    pareto = commands.add_parser("pareto", help="show what error each latency allows")
-    pareto.add_argument("studies", nargs="+", metavar="study", help="as of build")
-    pareto.add_argument("out", help="folder for pareto.csv and pareto.png")
-    pareto.add_argument("--device", default="cpu", help="where latency is measured: cpu (default) or a CUDA device")
-    pareto.set_defaults(run=_pareto)
+    build_commands.add(commands)
 
     evaluate = commands.add_parser("evaluate", help="measure a bundle on labelled radiographs")
     _add_bundle(evaluate, "bundle_or_registry", "folder of a bundle, or a registry")
@@ -94,62 +63,6 @@ def _add_bundle(parser: argparse.ArgumentParser, name: str, text: str) -> None:
     parser.add_argument("--version", default="champion", help="version or alias in the registry (default champion)")
 
 
-def _add_budget(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--max-latency-ms", type=float, help="of all members together, for one radiograph")
-    parser.add_argument("--max-memory-mb", type=float, help="of all members together, in place of --max-latency-ms")
-    parser.add_argument("--device", default="cpu", help="where that is measured: cpu (default) or a CUDA device")
-
-
-def _budget(options: argparse.Namespace) -> "Budget | None":
-    from ensemble.costs import BUDGETS, Budget
-
-    given = {name: limit for name in BUDGETS if (limit := getattr(options, f"max_{name}")) is not None}
-    if len(given) > 1:
-        raise ValueError(f"A budget is one of {' and '.join(BUDGETS.values())}, got both. Name the one that binds.")
-    return next((Budget(name=name, limit=limit, device=options.device) for name, limit in given.items()), None)
-
-
-def _build(options: argparse.Namespace) -> None:
-    from ensemble.combine import combine  # late: torch takes seconds that --help does not need
-    from ensemble.registry import Registry, check_alias
-
-    check_alias(options.alias)
-    registry = Registry(options.registry)
-    combination = combine(
-        *options.studies,
-        method=options.method,
-        max_members=options.max_members,
-        rule=options.rule,
-        budget=_budget(options),
-        progress=_progress("bootstrap rounds"),
-    )
-    print("\n".join(combination.table()))
-    published = registry.publish(combination.write)
-    previous = registry.set_alias(options.alias, published.version)
-    if published.is_new:
-        print(f"published {published.version} to {registry.path}")
-    else:
-        print(f"{published.version} is published already, with the same content: nothing to do")
-    if previous != published.version:
-        print(f"{options.alias} is now {published.version}" + (f", was {previous}" if previous else ""))
-
-
-def _pareto(options: argparse.Namespace) -> None:
-    from ensemble.candidates import gather
-    from ensemble.combine import costs_of
-    from ensemble.pareto import drawing, front
-    from preprocessing.charts import png
-
-    candidates = gather(*options.studies)
-    latency_T = costs_of(candidates, "latency_ms", options.device)
-    found = front(candidates, latency_T, progress=_progress("budgets"))
-    out = as_path(options.out)
-    write_atomic(out / "pareto.csv", found.table.to_csv(index=False).encode())
-    write_atomic(out / "pareto.png", png(drawing(found)))
-    print("\n".join(found.lines()))
-    print(f"wrote {out / 'pareto.csv'} and {out / 'pareto.png'}")
-
-
 def _evaluate(options: argparse.Namespace) -> None:
     from ensemble.evaluate import evaluate
     from ensemble.predictor import Predictor
@@ -157,7 +70,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     bundle = registry_or_bundle(options.bundle_or_registry, options.version)
     predictor = Predictor(bundle, options.device)
-    evaluation = evaluate(predictor, options.source, options_of(options), progress=_progress())
+    evaluation = evaluate(predictor, options.source, options_of(options), progress=counting("radiographs predicted"))
     if options.predictions:
         write_atomic(as_path(options.predictions), evaluation.cases.to_csv(index=False).encode())
     if evaluation.report.get("cohort_of_bundle") is False:
@@ -181,23 +94,11 @@ def _report(options: argparse.Namespace) -> None:
         study=options.study,
         cohort=options.cohort,
         answer=options.answer,
-        progress=_progress(),
+        progress=counting("radiographs predicted"),
     )
     out = as_path(options.out)
     write_atomic(out, page.encode())
     print(f"wrote {out} ({len(page) / 1e6:.1f} MB)")
-
-
-def _progress(what: str = "radiographs predicted") -> Callable[[int, int], None]:
-    """A progress line that learns the total with the first step."""
-    bars: list[Progress] = []
-
-    def show(done: int, total: int) -> None:
-        if not bars:
-            bars.append(Progress(what, total))
-        bars[0](done)
-
-    return show
 
 
 def _lines(report: dict[str, Any]) -> list[str]:

@@ -111,9 +111,13 @@ class Cohort:
             found[case_id] = (*found.get(case_id, ()), Finding(*values))
         return found
 
-    def train_rows(self, fold: int) -> np.ndarray:
-        """Row numbers that a model of `fold` may learn from: neither its own fold nor the locked test."""
-        return np.flatnonzero((self.cases["fold"] != fold) & ~self.cases["is_test"])
+    def train_rows(self, fold: int | None) -> np.ndarray:
+        """Row numbers that a model of `fold` may learn from: neither its own fold nor the locked test.
+
+        None leaves no fold out: every case outside the locked test.
+        """
+        is_other = True if fold is None else self.cases["fold"] != fold
+        return np.flatnonzero(is_other & ~self.cases["is_test"])
 
     def fold_rows(self, fold: int) -> np.ndarray:
         """Row numbers of `fold`, which its model predicts."""

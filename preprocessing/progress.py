@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 
 
 class Progress:
@@ -36,3 +37,15 @@ class Progress:
         end = "\n" if finished or not self._live else ""
         sys.stderr.write(f"\r\x1b[K{line}{end}" if self._live else f"{line}\n")
         sys.stderr.flush()
+
+
+def counting(what: str) -> Callable[[int, int], None]:
+    """A progress line that learns the total with the first step: call it with what is done and the total."""
+    bars: list[Progress] = []
+
+    def show(done: int, total: int) -> None:
+        if not bars:
+            bars.append(Progress(what, total))
+        bars[0](done)
+
+    return show

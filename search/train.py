@@ -103,7 +103,7 @@ def steps_of(config: TrialConfig, num_rows: int) -> int:
 def train_fold(
     config: TrialConfig,
     cohort: Cohort,
-    fold: int,
+    fold: int | None,
     *,
     device: str = "cpu",
     report: Callable[[Measurement], None] = lambda measurement: None,
@@ -123,7 +123,8 @@ def train_fold(
     Args:
         config: The trial.
         cohort: The locked test split is not touched.
-        fold: Which fold is left out and predicted.
+        fold: Which fold is left out and predicted; None leaves none out, and measures on a sample of the training
+            cases, which says whether the training went well and nothing of new cases.
         device: ``cpu`` or a CUDA device.
         report: Called with each measurement, at the shares `measure_at` of the training.
         checkpoint: File that the training state is kept in, written before the reports and every minute. A training
@@ -158,7 +159,7 @@ def train_fold(
 def _train(
     config: TrialConfig,
     cohort: Cohort,
-    fold: int,
+    fold: int | None,
     device: str,
     report: Callable[[Measurement], None],
     replay: Callable[[Measurement], None],
@@ -170,7 +171,8 @@ def _train(
     rows, pixels = cohort.train_rows(fold), cohort.view(config.view)
     months = cohort.cases["bone_age_months"].to_numpy(np.float32)
     sex = sex_codes(cohort.cases["is_male"])
-    seed = config.seed * 1009 + fold  # every fold starts from weights and an order of its own
+    place, what = (cohort.num_folds, "all folds") if fold is None else (fold, f"fold {fold}")
+    seed = config.seed * 1009 + place  # every fold starts from weights and an order of its own
     torch.manual_seed(seed)
     model = BoneAgeNet(config, float(months[rows].mean()), float(months[rows].std()))
     batch_size, num_steps = min(config.batch_size, len(rows)), steps_of(config, len(rows))
@@ -198,18 +200,16 @@ def _train(
             is_measured = step in measure_steps
             is_kept = saved is not None and step < num_steps and saved.is_wanted(is_measured=is_measured)
             if is_measured or is_kept or step % CHECK_STEPS == 0:
-                progress.losses += _read_losses(pending, step, num_steps, fold)
+                progress.losses += _read_losses(pending, step, num_steps, what)
             if is_measured:
-                measured = cohort.fold_rows(fold)
-                if step < num_steps:
+                measured = rows if fold is None else cohort.fold_rows(fold)
+                if step < num_steps or fold is None:
                     measured = measured[:: math.ceil(len(measured) / GLANCE_CASES)]
                 model = learner.kept if step == num_steps else learner.glance
                 probabilities = predict(model, pixels, sex, measured, device)
                 error = np.abs(probabilities @ BIN_MONTHS - months[measured])
                 if not np.isfinite(error).all():
-                    raise TrainingError(
-                        f"The predictions of fold {fold} are not finite after step {step} of {num_steps}."
-                    )
+                    raise TrainingError(f"The predictions of {what} are not finite after step {step} of {num_steps}.")
                 seen, mean_loss = step * batch_size, float(np.mean(progress.losses))
                 note, is_last = " ".join(learner.notes), step == num_steps
                 progress.history.append(
@@ -280,7 +280,7 @@ def _state(learner: Learner, progress: _Progress, device: str) -> dict[str, Any]
     }
 
 
-def _read_losses(pending: list[torch.Tensor], step: int, num_steps: int, fold: int) -> list[float]:
+def _read_losses(pending: list[torch.Tensor], step: int, num_steps: int, what: str) -> list[float]:
     """Losses of the steps up to `step` that were not read yet, in order; empties the list.
 
     Raises:
@@ -291,5 +291,5 @@ def _read_losses(pending: list[torch.Tensor], step: int, num_steps: int, fold: i
     for i, value in enumerate(losses):
         if not math.isfinite(value):
             first = step - len(losses) + 1 + i
-            raise TrainingError(f"The loss of fold {fold} became {value} at step {first} of {num_steps}.")
+            raise TrainingError(f"The loss of {what} became {value} at step {first} of {num_steps}.")
     return losses

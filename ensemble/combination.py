@@ -1,0 +1,189 @@
+"""A finished selection, and the bundle that is written from it.
+
+Shape letters: C cases, T candidates, M members, B monthly bins.
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ensemble import calibration
+from ensemble.bundle import copy_checked, write_manifest
+from ensemble.candidates import Candidate, Candidates, CombineError
+from ensemble.costs import operations
+from ensemble.profiles import profiles
+from ensemble.provenance import licence_of, provenance
+from ensemble.robust import combine_members
+from ensemble.scores import table
+from preprocessing.cohort import Cohort
+from preprocessing.recipe import SEGMENTER, Recipe
+from preprocessing.storage import sha256_file
+from search.refit import WEIGHTS, read_refit, refit
+from search.train import Measurement
+from search.trial import read_distributions
+
+OOF_FILE = "evidence/oof.parquet"
+
+
+@dataclass(frozen=True)
+class Combination:
+    """Which candidates form the ensemble, and what is known of it."""
+
+    candidates: Candidates
+    weights_T: np.ndarray
+    """``(T,)`` one weight a candidate; 0 where it did not get in."""
+    combination: dict[str, Any]
+    """How the members are combined; see `ensemble.robust`."""
+    fitted: str
+    """``folds`` or ``refit``: what a member is served as."""
+    evidence: dict[str, Any]
+
+    @property
+    def members(self) -> list[Candidate]:
+        """Those with a weight, in the order of the candidates."""
+        return [self.candidates.trials[index] for index in np.flatnonzero(self.weights_T)]
+
+    @property
+    def weights_M(self) -> np.ndarray:
+        """``(M,)`` the weights of the members."""
+        return self.weights_T[self.weights_T > 0]
+
+    @property
+    def training_median_months(self) -> float:
+        """Median bone age of the cases outside the locked test."""
+        return float(np.median(self.candidates.actual_C))
+
+    @cached_property
+    def out_of_fold(self) -> dict[str, np.ndarray]:
+        """What the ensemble as it is combined says of each case out of fold, for whoever calibrates it.
+
+        Returns:
+            case_id, fold_C, is_male_C, actual_C, and from the members: distribution_CM ``(C, 240)``, months_C, spread_C
+            and member_months_MC.
+        """
+        members_MCB = np.stack([read_distributions(member.trial.folder) for member in self.members]).astype(np.float64)
+        members_MCB /= members_MCB.sum(axis=2, keepdims=True)
+        mixture, months, spread = combine_members(members_MCB, self.weights_M, self.combination)
+        cases = self.candidates.cases
+        return {
+            "case_id": cases["case_id"].to_numpy(),
+            "fold_C": cases["fold"].to_numpy(),
+            "is_male_C": cases["is_male"].to_numpy(bool),
+            "actual_C": self.candidates.actual_C,
+            "distribution_CM": mixture,
+            "months_C": months,
+            "spread_C": spread,
+            "member_months_MC": members_MCB @ np.arange(members_MCB.shape[2]),
+        }
+
+    def write(self, folder: Path) -> str:
+        """Write the bundle into an empty folder and return its version.
+
+        Raises:
+            BundleError: A weight file is not what its fold recorded.
+            CombineError: A member is to be served refitted, and is not refitted yet.
+        """
+        study, weights = self.candidates.studies[0], [float(weight) for weight in self.weights_M]
+        members = [
+            {
+                "study": member.study_name,
+                "trial": member.trial.number,
+                "weight": weight,
+                "config": member.trial.config.to_dict(),
+                "fitted": self.fitted,
+                "files": (_copy_folds if self.fitted == "folds" else _copy_refit)(member, folder),
+                "licence": licence_of(member.trial.config),
+            }
+            for member, weight in zip(self.members, weights, strict=True)
+        ]
+        if sha256 := Recipe.from_dict(study.about["recipe"]).segmenter:
+            copy_checked(study.folder / SEGMENTER, folder / SEGMENTER, sha256)
+        content = {
+            "members": members,
+            "combination": self.combination,
+            "profiles": self._profiles(),
+            "views": ["identity"],
+            "recipe": study.about["recipe"],
+            "recipe_hash": study.about["recipe_hash"],
+            "calibration": calibration.fit(self.out_of_fold),
+            "training_median_months": self.training_median_months,
+            "evidence": self.evidence,
+            "files": {OOF_FILE: self._write_out_of_fold(folder)},
+            "licences": {
+                config.pretrained: licence_of(config)
+                for config in (member.trial.config for member in self.members)
+                if config.pretrained
+            },
+            "provenance": provenance(self.candidates.studies, self.members),
+        }
+        return write_manifest(folder, content)
+
+    def refit(
+        self,
+        cohort: Cohort,
+        *,
+        device: str = "cpu",
+        report: Callable[[Candidate, Measurement], None] = lambda member, measurement: None,
+    ) -> None:
+        """Train each member once more on all folds, where that is not done yet; see `search.refit`.
+
+        Raises:
+            CombineError: The cohort is not the one that the studies are on.
+            TrainingError: A member cannot be refitted.
+        """
+        wanted = self.candidates.studies[0].about["cohort_hash"]
+        if cohort.hash != wanted:
+            raise CombineError(
+                f"Members are refitted on the cohort of their studies, {wanted[:12]}; the one given has "
+                f"{cohort.hash[:12]}. Name the cohort that the search used."
+            )
+        for member in self.members:
+            refit(member.trial, cohort, device=device, report=partial(report, member))
+
+    def table(self) -> list[str]:
+        """What was chosen and how good it is, in lines for a person."""
+        return table(self.candidates, self.weights_T, self.evidence)
+
+    def _profiles(self) -> dict[str, Any]:
+        side = int(self.candidates.studies[0].about["recipe"]["size"])
+        operations_M = np.array([operations(member.trial.config, side) for member in self.members], float)
+        error_MC = self.candidates.error_TC[self.weights_T > 0]
+        return profiles(self.weights_M, error_MC, operations_M, self.combination)
+
+    def _write_out_of_fold(self, folder: Path) -> str:
+        """One row a case: what every member and the ensemble said of it. Returns the file's sha256."""
+        said = self.out_of_fold
+        rows = self.candidates.cases.assign(predicted_months=said["months_C"], spread_months=said["spread_C"])
+        for member, months_C in zip(self.members, said["member_months_MC"], strict=True):
+            rows[f"member_{member.study}_{member.trial.number:04d}_months"] = months_C
+        buffer = io.BytesIO()
+        rows.round(4).to_parquet(buffer, index=False)
+        path = folder / OOF_FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(buffer.getvalue())
+        return sha256_file(path)
+
+
+def _copy_folds(member: Candidate, folder: Path) -> list[dict[str, str]]:
+    files = []
+    for fold, sha256 in enumerate(member.trial.fold_hashes):
+        name = f"members/{member.study}-{member.trial.number:04d}/fold_{fold}.safetensors"
+        copy_checked(member.trial.folder / f"fold_{fold}.safetensors", folder / name, sha256)
+        files.append({"file": name, "sha256": sha256})
+    return files
+
+
+def _copy_refit(member: Candidate, folder: Path) -> list[dict[str, str]]:
+    record = read_refit(member.trial)
+    if record is None:
+        raise CombineError(
+            f"{member.trial.folder} has no refitted model yet. Train it with: python -m ensemble build --refit COHORT"
+        )
+    name = f"members/{member.study}-{member.trial.number:04d}/refit.safetensors"
+    copy_checked(member.trial.folder / WEIGHTS, folder / name, record["weights_sha256"])
+    return [{"file": name, "sha256": record["weights_sha256"]}]
