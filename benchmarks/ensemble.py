@@ -1,0 +1,122 @@
+"""Does the ensemble keep what it says: ``python -m benchmarks.ensemble STUDY... --cohort COHORT``.
+
+Builds the ensemble of finished studies without publishing it, then opens the locked test: the ensemble and its best
+single member by out-of-fold error, each as the mean of its fold models, case by case. Three claims are judged, each
+said to hold or not:
+
+1. the ensemble beats its best single member: the paired 95 % interval of the difference excludes zero;
+2. the interval of BBC-CV covers the ensemble's error on the locked test;
+3. the selection's own out-of-fold score is optimistic: below the corrected one.
+
+The second is tight by design: BBC-CV speaks of single models, the locked test is answered by means of k fold models,
+which are better. What that makes is printed beside it: the error of single fold models, drawn one a member.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ensemble.bundle import Bundle
+from ensemble.combine import combine
+from ensemble.predictor import Predictor
+from ensemble.robust import combine_members
+from preprocessing.cohort import Cohort
+from preprocessing.progress import counting
+from search.metrics import bootstrap_ci95
+from search.model import load_model, sex_codes
+from search.predict import predict
+
+
+def fold_models(bundle: Bundle, cohort: Cohort) -> list[np.ndarray]:
+    """Of each member, ``(k, L, 240)`` distributions of its models on the locked test."""
+    sex, rows = sex_codes(cohort.cases["is_male"]), cohort.test_rows()
+    found, show = [], counting("models on the locked test")
+    total = sum(len(member.files) for member in bundle.members)
+    for member in bundle.members:
+        said = []
+        for file in member.files:
+            said.append(predict(load_model(file, member.config), cohort.view(member.config.view), sex, rows, "cpu"))
+            show(len(said) + sum(len(each) for each in found), total)
+        found.append(np.stack(said).astype(np.float64))
+    return found
+
+
+def errors(bundle: Bundle, cohort: Cohort) -> dict[str, np.ndarray]:
+    """``(L,)`` absolute errors on the locked test: of the ensemble, its best member, and of single fold models."""
+    rows = cohort.test_rows()
+    actual_L = cohort.cases["bone_age_months"].to_numpy(np.float64)[rows]
+    members = fold_models(bundle, cohort)
+    weights_E = np.array([member.weight for member in bundle.members])
+    rule = bundle.manifest["combination"]
+    mae = {(row["study"], row["trial"]): row["oof_mae_months"] for row in bundle.manifest["evidence"]["candidates"]}
+    best = int(np.argmin([mae[member.study, member.trial] for member in bundle.members]))
+    means_EBM = np.stack([said.mean(axis=0) for said in members])
+    months_L = combine_members(means_EBM, weights_E, rule)[1]
+    singles = [
+        np.abs(combine_members(np.stack([said[fold] for said in members]), weights_E, rule)[1] - actual_L)
+        for fold in range(min(len(said) for said in members))
+    ]
+    return {
+        "ensemble": np.abs(months_L - actual_L),
+        "best member": np.abs(combine_members(means_EBM[[best]], np.ones(1), rule)[1] - actual_L),
+        "ensemble of single fold models": np.mean(singles, axis=0),
+    }
+
+
+def served(bundle: Bundle, cohort: Cohort) -> np.ndarray:
+    """``(L,)`` absolute errors of the answers that a service would give, calibration included."""
+    rows, cases = cohort.test_rows(), cohort.cases
+    answers = Predictor(bundle).predict(cohort.pixels[rows], cases["is_male"].to_numpy()[rows])
+    months = np.array([answer.bone_age_months for answer in answers])
+    return np.abs(months - cases["bone_age_months"].to_numpy(np.float64)[rows])
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ensemble", description=__doc__)
+    parser.add_argument("studies", nargs="+", metavar="study")
+    parser.add_argument("--cohort", required=True, help="that the studies used")
+    parser.add_argument("--method", default="auto", help="(default auto)")
+    options = parser.parse_args()
+    cohort = Cohort.load(options.cohort)
+    combination = combine(*options.studies, method=options.method, progress=counting("bootstrap rounds"))
+    print("\n".join(combination.table()))
+    with tempfile.TemporaryDirectory() as folder:
+        combination.write(Path(folder))
+        bundle = Bundle.load(folder)
+        found = errors(bundle, cohort) | {"as served": served(bundle, cohort)}
+    evidence = combination.evidence
+    score, optimistic = evidence["bias_corrected_mae_months"], evidence["ensemble_oof_mae_months"]["value"]
+    change_L = found["ensemble"] - found["best member"]
+    figures = {name: (float(error_L.mean()), bootstrap_ci95(error_L[None])[0]) for name, error_L in found.items()}
+    gain, gain_ci = float(change_L.mean()), bootstrap_ci95(change_L[None])[0]
+    print(f"\nlocked test, n = {len(change_L)}")
+    for name, (mae, (low, high)) in figures.items():
+        print(f"  {name:<31} {mae:6.2f} months   95 % interval {low:.2f} to {high:.2f}")
+    print(f"  ensemble less best member       {gain:+6.2f} months   paired, {gain_ci[0]:+.2f} to {gain_ci[1]:+.2f}")
+    mae = figures["ensemble"][0]
+    claims: dict[str, Any] = {
+        "beats its best member": gain_ci[1] < 0,
+        "BBC-CV covers the locked test": bool(score["ci95"][0] <= mae <= score["ci95"][1]),
+        "its own score is optimistic": bool(optimistic < score["value"]),
+    }
+    for claim, holds in claims.items():
+        print(f"  {claim}: {'holds' if holds else 'does not hold'}")
+    summary = {
+        "name": "ensemble",
+        "n": len(change_L),
+        "bbc_cv": score,
+        "optimistic": optimistic,
+        "gain_over_best_member": {"months": gain, "ci95": gain_ci},
+        "locked_test": {name: {"mae": mae, "ci95": ci} for name, (mae, ci) in figures.items()},
+        "claims": claims,
+    }
+    print(json.dumps(summary))
+
+
+if __name__ == "__main__":
+    main()
