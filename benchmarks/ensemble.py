@@ -34,7 +34,8 @@ from search.predict import predict
 def fold_models(bundle: Bundle, cohort: Cohort) -> list[np.ndarray]:
     """Of each member, ``(k, L, 240)`` distributions of its models on the locked test."""
     sex, rows = sex_codes(cohort.cases["is_male"]), cohort.test_rows()
-    found, show = [], counting("models on the locked test")
+    found: list[np.ndarray] = []
+    show = counting("models on the locked test")
     total = sum(len(member.files) for member in bundle.members)
     for member in bundle.members:
         said = []
