@@ -34,9 +34,14 @@ def add(commands: Any) -> None:
         default="trimmed_mean",
         help="how members become one answer where they disagree by more than a year (default trimmed_mean)",
     )
+    build.add_argument("--refit", action="store_true", help="serve each member as one model, trained on all folds")
     build.add_argument(
-        "--refit", metavar="COHORT", help="serve each member as one model, trained once more on all folds of the cohort"
+        "--views",
+        default="",
+        metavar="GROUPS",
+        help="test-time views to try, with commas: flip, crops, rotations; kept are those that help",
     )
+    build.add_argument("--cohort", help="that the studies used; for --refit and --views")
     _add_budget(build)
     build.add_argument("--alias", default="champion", help="name that will point to it (default champion)")
     build.set_defaults(run=_build)
@@ -81,8 +86,8 @@ def _build(options: argparse.Namespace) -> None:
         progress=counting("bootstrap rounds"),
     )
     print("\n".join(combination.table()))
-    if options.refit:
-        _refit(combination, options)
+    if options.views or options.refit:
+        combination = _on_pictures(combination, options)
     published = registry.publish(combination.write)
     previous = registry.set_alias(options.alias, published.version)
     if published.is_new:
@@ -93,8 +98,25 @@ def _build(options: argparse.Namespace) -> None:
         print(f"{options.alias} is now {published.version}" + (f", was {previous}" if previous else ""))
 
 
-def _refit(combination: "Combination", options: argparse.Namespace) -> None:
+def _on_pictures(combination: "Combination", options: argparse.Namespace) -> "Combination":
+    """What needs the cohort: views that help, and refitted members."""
+    from ensemble.view_trial import with_views
     from preprocessing.cohort import Cohort
+
+    if not options.cohort:
+        raise ValueError("--refit and --views need the pictures. Name the studies' cohort with --cohort.")
+    cohort = Cohort.load(options.cohort)
+    if options.views:
+        groups = options.views.split(",")
+        show = counting("fold models on views")
+        combination = with_views(combination, cohort, groups, device=options.device, progress=show)
+        for group, found in combination.evidence["views"].items():
+            low, high = found["ci95"]
+            verdict = "kept" if found["kept"] else "left out"
+            if not found["fits_budget"]:
+                verdict += ", it does not fit the budget"
+            change = f"{found['change_months']:+.3f} months   95 % interval {low:+.3f} to {high:+.3f}"
+            print(f"view {group:<10} {change}   {verdict}")
 
     def say(member: "Candidate", measurement: "Measurement") -> None:
         print(
@@ -103,7 +125,9 @@ def _refit(combination: "Combination", options: argparse.Namespace) -> None:
             file=sys.stderr,
         )
 
-    combination.refit(Cohort.load(options.refit), device=options.device, report=say)
+    if options.refit:
+        combination.refit(cohort, device=options.device, report=say)
+    return combination
 
 
 def _pareto(options: argparse.Namespace) -> None:

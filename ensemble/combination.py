@@ -20,6 +20,7 @@ from ensemble.profiles import profiles
 from ensemble.provenance import licence_of, provenance
 from ensemble.robust import combine_members
 from ensemble.scores import table
+from ensemble.views import IDENTITY
 from preprocessing.cohort import Cohort
 from preprocessing.recipe import SEGMENTER, Recipe
 from preprocessing.storage import sha256_file
@@ -42,6 +43,10 @@ class Combination:
     fitted: str
     """``folds`` or ``refit``: what a member is served as."""
     evidence: dict[str, Any]
+    views: tuple[str, ...] = (IDENTITY,)
+    """Test-time views; see `ensemble.view_trial`."""
+    distributions_of_views: np.ndarray | None = None
+    """``(M, C, 240)`` what the members say out of fold on average over these; None with the picture itself alone."""
 
     @property
     def members(self) -> list[Candidate]:
@@ -59,6 +64,12 @@ class Combination:
         return float(np.median(self.candidates.actual_C))
 
     @cached_property
+    def member_distributions(self) -> np.ndarray:
+        """``(M, C, 240)`` float64, what each member says out of fold of the picture itself."""
+        members_MCB = np.stack([read_distributions(member.trial.folder) for member in self.members]).astype(np.float64)
+        return members_MCB / members_MCB.sum(axis=2, keepdims=True)
+
+    @cached_property
     def out_of_fold(self) -> dict[str, np.ndarray]:
         """What the ensemble as it is combined says of each case out of fold, for whoever calibrates it.
 
@@ -66,8 +77,8 @@ class Combination:
             case_id, fold_C, is_male_C, actual_C, and from the members: distribution_CM ``(C, 240)``, months_C, spread_C
             and member_months_MC.
         """
-        members_MCB = np.stack([read_distributions(member.trial.folder) for member in self.members]).astype(np.float64)
-        members_MCB /= members_MCB.sum(axis=2, keepdims=True)
+        views_MCB = self.distributions_of_views
+        members_MCB = self.member_distributions if views_MCB is None else views_MCB
         mixture, months, spread = combine_members(members_MCB, self.weights_M, self.combination)
         cases = self.candidates.cases
         return {
@@ -107,7 +118,7 @@ class Combination:
             "members": members,
             "combination": self.combination,
             "profiles": self._profiles(),
-            "views": ["identity"],
+            "views": list(self.views),
             "recipe": study.about["recipe"],
             "recipe_hash": study.about["recipe_hash"],
             "calibration": calibration.fit(self.out_of_fold),
@@ -136,14 +147,22 @@ class Combination:
             CombineError: The cohort is not the one that the studies are on.
             TrainingError: A member cannot be refitted.
         """
+        self.check_cohort(cohort)
+        for member in self.members:
+            refit(member.trial, cohort, device=device, report=partial(report, member))
+
+    def check_cohort(self, cohort: Cohort) -> None:
+        """Refuse a cohort that is not the one of the studies.
+
+        Raises:
+            CombineError: It is another.
+        """
         wanted = self.candidates.studies[0].about["cohort_hash"]
         if cohort.hash != wanted:
             raise CombineError(
-                f"Members are refitted on the cohort of their studies, {wanted[:12]}; the one given has "
+                f"Members are refitted and tried on the cohort of their studies, {wanted[:12]}; the one given has "
                 f"{cohort.hash[:12]}. Name the cohort that the search used."
             )
-        for member in self.members:
-            refit(member.trial, cohort, device=device, report=partial(report, member))
 
     def table(self) -> list[str]:
         """What was chosen and how good it is, in lines for a person."""
@@ -182,7 +201,7 @@ def _copy_refit(member: Candidate, folder: Path) -> list[dict[str, str]]:
     record = read_refit(member.trial)
     if record is None:
         raise CombineError(
-            f"{member.trial.folder} has no refitted model yet. Train it with: python -m ensemble build --refit COHORT"
+            f"{member.trial.folder} has no refitted model yet. Train it: python -m ensemble build --refit --cohort DIR"
         )
     name = f"members/{member.study}-{member.trial.number:04d}/refit.safetensors"
     copy_checked(member.trial.folder / WEIGHTS, folder / name, record["weights_sha256"])

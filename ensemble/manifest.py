@@ -23,6 +23,7 @@ from collections.abc import Collection
 from typing import Any
 
 from ensemble import calibration
+from ensemble.views import VIEWS
 from preprocessing.recipe import Recipe
 from preprocessing.storage import canonical_hash
 from search.space import TrialConfig
@@ -30,8 +31,6 @@ from search.space import TrialConfig
 SCHEMA = "carpal-bundle-3"
 RULES = ("mean", "trimmed_mean", "weighted_median")
 """How members may be combined."""
-VIEWS = ("identity",)
-"""Test-time views that this release makes."""
 PROFILES = ("full", "fast")
 FITTED = {"folds": r"fold_[0-9]{1,4}", "refit": "refit"}
 """What a member's files are, and how they are called."""

@@ -19,6 +19,7 @@ from ensemble.prediction import SexAnswer
 from ensemble.prediction import in_words as in_words
 from ensemble.robust import DISAGREEMENT_MONTHS, combine_members
 from ensemble.sex import SexReading
+from ensemble.views import see
 from preprocessing.quality import Finding
 from preprocessing.standardize import Reader
 from search.model import BoneAgeNet, load_model, sex_codes
@@ -60,6 +61,7 @@ class Predictor:
             for index, member in enumerate(bundle.members)
             for file in member.files
         ]
+        self._views: list[str] = bundle.manifest["views"]
         self._reader: Reader | None = None
         self._calibration = calibration.parse(bundle.manifest["calibration"])
         self._sex = self._calibration.sex if self._calibration else SexReading(0.5)
@@ -211,8 +213,9 @@ class Predictor:
         images = torch.from_numpy(np.array(pixels_BVHW)).to(self._device)
         sexes = torch.from_numpy(sex_SB).to(self._device)
         models = [model for model in self.networks if weights_E[model.member] > 0]
+        seen = {index: [see(images[:, index], view) for view in self._views] for index in {m.view for m in models}}
         mapped = self._pool.map if self._pool else map
-        outputs = list(mapped(lambda model: _probabilities(model.net, images[:, model.view], sexes), models))
+        outputs = list(mapped(lambda model: _probabilities(model.net, seen[model.view], sexes), models))
         members_SEBM = np.zeros((len(sex_SB), len(weights_E), *outputs[0][0].shape[1:]))
         variance_SEB = np.zeros(members_SEBM.shape[:-1])
         guesses, shares = [], []
@@ -263,12 +266,17 @@ class _Answer:
 
 
 @torch.inference_mode()
-def _probabilities(net: BoneAgeNet, images: torch.Tensor, sex_SB: torch.Tensor) -> tuple[np.ndarray, np.ndarray | None]:
-    """Distributions ``(S, B, 240)`` float64 of one pass over the pictures, and ``(B,)`` the probability of male."""
-    maps = net.maps(images)
-    shapes = [net.from_maps(maps, sex_B).softmax(dim=1).double().cpu().numpy() for sex_B in sex_SB]
-    guess = net.male_probability(maps)
-    return np.stack(shapes), None if guess is None else guess.double().cpu().numpy()
+def _probabilities(
+    net: BoneAgeNet, views: Sequence[torch.Tensor], sex_SB: torch.Tensor
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Distributions ``(S, B, 240)`` float64 and ``(B,)`` the probability of male, on average over the views."""
+    shapes, guesses = [], []
+    for images in views:
+        maps = net.maps(images)
+        shapes.append([net.from_maps(maps, sex_B).softmax(dim=1).double().cpu().numpy() for sex_B in sex_SB])
+        guesses.append(net.male_probability(maps))
+    known = [guess.double().cpu().numpy() for guess in guesses if guess is not None]
+    return np.mean(shapes, axis=0), np.mean(known, axis=0) if known else None
 
 
 def _hull(one: dict[int, tuple[float, float]], other: dict[int, tuple[float, float]]) -> dict[int, tuple[float, float]]:

@@ -56,7 +56,7 @@ def test_a_refit_that_learnt_less_than_the_fold_models_is_refused(folders):
 
 def test_refitted_members_are_served_as_one_model_each(folders, capsys):
     words = ["build", str(folders / "study"), str(folders / "registry"), "--method", "equal"]
-    assert main([*words, "--refit", str(folders / "cohort")]) == 0
+    assert main([*words, "--refit", "--cohort", str(folders / "cohort")]) == 0
     assert "cases that it learns from" in capsys.readouterr().err
     (folder,) = (folders / "registry" / "bundles").iterdir()
     bundle = Bundle.load(folder)
