@@ -69,15 +69,32 @@ def test_residuals_are_scaled_by_the_case_where_that_is_narrower():
 
 def test_a_small_category_takes_the_wider_of_its_parents():
     known = cases(2000)
-    rare = known["is_male_C"] & (known["months_C"] < 60)
+    rare = known["is_male_C"] & (known["actual_C"] < 60)
     keep = ~rare | (np.cumsum(rare) < MIN_CASES)
-    wide = known["is_male_C"] & (known["months_C"] >= 60)
+    wide = known["is_male_C"] & (known["actual_C"] >= 60)
     known["months_C"] = np.where(wide, known["months_C"] + 15, known["months_C"])  # boys fare worse
     rule, _ = fit(**{name: values[keep] for name, values in known.items()})
     boys = rule.to_dict()["groups"][4]
     assert (boys["sex"], boys["residuals_of"], boys["n"]) == ("male", "band or sex", MIN_CASES - 1)
-    girls = rule.reach_GL[0]
-    assert (rule.reach_GL[4] > girls).all()
+    assert (rule.reach_GL[4] > rule.reach_GL[0]).all()
+
+
+def test_those_whom_predictions_pull_to_the_middle_are_held_as_often():
+    known, new = cases(6000), cases(6000, seed=1)
+    for one in (known, new):
+        one["months_C"] = 120 + 0.8 * (one["months_C"] - 120)
+    rule, _ = fit(**known)
+    for group in held(rule, new)["groups"]:
+        assert group["levels"][1]["share"] == pytest.approx(0.9, abs=0.05)
+
+
+def test_the_prediction_lies_in_its_interval():
+    known = cases(500)
+    rule, _ = fit(**known)
+    months = np.linspace(0, 239, 60)
+    ends = rule.of(months, np.full(60, 1.0), np.arange(60) % 2 == 0)
+    assert (ends[..., 0] <= months[:, None]).all()
+    assert (ends[..., 1] >= months[:, None]).all()
 
 
 def test_a_few_cases_give_the_whole_range():
