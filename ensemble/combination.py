@@ -26,7 +26,7 @@ from preprocessing.recipe import SEGMENTER, Recipe
 from preprocessing.storage import sha256_file
 from search.refit import WEIGHTS, read_refit, refit
 from search.train import Measurement
-from search.trial import read_distributions
+from search.trial import read_distributions, read_guesses
 
 OOF_FILE = "evidence/oof.parquet"
 
@@ -75,7 +75,7 @@ class Combination:
 
         Returns:
             case_id, fold_C, is_male_C, actual_C, and from the members: distribution_CM ``(C, 240)``, months_C, spread_C
-            and member_months_MC.
+            and member_months_MC; male_probability_C where members guess the sex, weighted as the predictor does.
         """
         views_MCB = self.distributions_of_views
         members_MCB = self.member_distributions if views_MCB is None else views_MCB
@@ -90,7 +90,15 @@ class Combination:
             "months_C": months,
             "spread_C": spread,
             "member_months_MC": members_MCB @ np.arange(members_MCB.shape[2]),
-        }
+        } | self._guesses()
+
+    def _guesses(self) -> dict[str, np.ndarray]:
+        guesses = [read_guesses(member.trial.folder) for member in self.members]
+        known = [(guess, share) for guess, share in zip(guesses, self.weights_M, strict=True) if guess is not None]
+        if not known:
+            return {}
+        guess_KC, share_K = zip(*known, strict=True)
+        return {"male_probability_C": np.average(guess_KC, axis=0, weights=share_K)}
 
     def write(self, folder: Path) -> str:
         """Write the bundle into an empty folder and return its version.

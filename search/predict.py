@@ -46,3 +46,22 @@ def predict(model: BoneAgeNet, pixels_NSS: np.ndarray, sex_N: np.ndarray, rows: 
                 continue
             start += size
     return np.concatenate(parts)
+
+
+@torch.inference_mode()
+def guess_male(model: BoneAgeNet, pixels_NSS: np.ndarray, rows: np.ndarray, device: str) -> np.ndarray | None:
+    """Probability of male that some pictures show, ``(len(rows),)`` float32; None of a network that does not guess it.
+
+    Arguments as in `predict`, whose batches fit into memory: this is done after it.
+    """
+    if model.sex_guess is None:
+        return None
+    model.eval()
+    guesses = []
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False), torch.compiler.set_stance("force_eager"):
+        for start in range(0, len(rows), BATCH):
+            images = torch.from_numpy(np.ascontiguousarray(pixels_NSS[rows[start : start + BATCH]])).to(device)
+            guess = model.male_probability(model.maps(images))
+            assert guess is not None
+            guesses.append(guess.float().cpu().numpy())
+    return np.concatenate(guesses)

@@ -23,7 +23,7 @@ from search.memory import TrainingError as TrainingError
 from search.memory import is_out_of_memory, micro_batch, more_parts
 from search.model import BIN_MONTHS, BoneAgeNet, sex_codes
 from search.numerics import Numerics, device_name, fixed
-from search.predict import predict
+from search.predict import guess_male, predict
 from search.space import TrialConfig
 
 MEASURE_AT = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -76,6 +76,8 @@ class TrainedFold:
     """``(N, 240)`` float32, one row a case of the fold, in the cohort's order."""
     history: list[Measurement]
     run: Run | None = None
+    male_probability_N: np.ndarray | None = None
+    """``(N,)`` float32 of the same cases, what the network reads from the picture; None where it does not guess it."""
 
     @property
     def mae_months(self) -> float:
@@ -236,7 +238,9 @@ def _train(
         seconds=round(progress.seconds, 3),
         images_per_second=round(num_steps * batch_size / progress.seconds, 1),
     )
-    return TrainedFold(learner.kept.eval(), probabilities, progress.history, run)
+    kept = learner.kept.eval()
+    guess = None if fold is None else guess_male(kept, pixels, cohort.fold_rows(fold), device)
+    return TrainedFold(kept, probabilities, progress.history, run, guess)
 
 
 def _begin(learner: Learner, saved: FoldCheckpoint | None, device: str, batch_size: int) -> _Progress:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from safetensors.torch import save
 
 from preprocessing.cohort import Cohort
@@ -169,6 +170,8 @@ def write_fold(folder: AnyPath, fold: int, trained: TrainedFold, cohort: Cohort)
         predicted_months=(trained.probabilities_NM @ BIN_MONTHS).astype(np.float64),
         distribution=list(trained.probabilities_NM),
     )
+    if trained.male_probability_N is not None:
+        table["male_probability"] = trained.male_probability_N
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
     weights, predictions = folder / f"fold_{fold}.safetensors", folder / f"fold_{fold}.parquet"
@@ -218,6 +221,16 @@ def read_distributions(folder: AnyPath) -> np.ndarray:
     with (folder / "oof.parquet").open("rb") as file:
         column = pd.read_parquet(file, columns=["distribution"])["distribution"]
     return np.stack(column.to_list())
+
+
+def read_guesses(folder: AnyPath) -> np.ndarray | None:
+    """``(C,)`` float32, the probability of male that a complete trial read from each picture out of fold; None where
+    its networks do not guess it. In the order of its table."""
+    with (folder / "oof.parquet").open("rb") as file:
+        if "male_probability" not in pq.read_schema(file).names:
+            return None
+    with (folder / "oof.parquet").open("rb") as file:
+        return pd.read_parquet(file, columns=["male_probability"])["male_probability"].to_numpy(np.float32)
 
 
 def read_study(study: str | Path | AnyPath) -> dict[str, Any]:

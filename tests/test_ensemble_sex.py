@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
+from ensemble.bundle import Bundle
+from ensemble.combine import combine
+from ensemble.predictor import Predictor
 from ensemble.sex import SexReading
+from preprocessing.cohort import Cohort
+from preprocessing.storage import write_json
+from search.space import TrialConfig
+from search.trial import read_guesses, run_trial, trial_folder
+from tests.ensemble_fixtures import make_cohort, make_study
 
 RNG = np.random.default_rng(0)
 IS_MALE = RNG.random(2000) < 0.6
@@ -47,3 +55,25 @@ def test_the_json_form_comes_back():
 def test_a_reading_that_is_none_is_refused(change):
     with pytest.raises(ValueError, match="sex"):
         SexReading.from_dict(SexReading.fit(IS_MALE, SHARP).to_dict() | change)
+
+
+@pytest.mark.slow
+def test_a_search_that_guesses_the_sex_makes_a_bundle_that_can_doubt_it(tmp_path):
+    study = make_study(tmp_path / "study", make_cohort(tmp_path / "cohort", num_cases=130), states=())
+    cohort = Cohort.load(tmp_path / "cohort")
+    config = TrialConfig(backbone="test_resnet", weight_sex=1.0, epochs=1, max_images_seen=16, batch_size=8)
+    folder = trial_folder(study, 0)
+    write_json(folder / "config.json", {"number": 0, "config": config.to_dict()})
+    run_trial(folder, config, cohort)
+    write_json(folder / "outcome.json", {"state": "complete", "fold_mae_months": [1.0, 1.0], "mae_months": 1.0})
+    guess_C = read_guesses(folder)
+    assert len(guess_C) == 124
+    assert ((guess_C > 0) & (guess_C < 1)).all()
+    combination = combine(study)
+    np.testing.assert_allclose(combination.out_of_fold["male_probability_C"], guess_C, atol=1e-6)
+    combination.write(tmp_path / "bundle")
+    bundle = Bundle.load(tmp_path / "bundle")
+    assert bundle.manifest["calibration"]["sex"]["auc"] is not None  # untrained, it is a coin, and warns of nothing
+    row = cohort.fold_rows(0)[:1]
+    prediction = Predictor(bundle).predict(np.asarray(cohort.pixels[row]), np.array([True]))[0]
+    assert (prediction.male_probability is None) == (bundle.manifest["calibration"]["sex"]["doubt_below"] is None)
