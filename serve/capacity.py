@@ -22,6 +22,10 @@ class Capacity:
     """GPUs of each ensemble replica; 0 for the CPU."""
     ensemble_threads: int
     """Torch threads of each ensemble replica."""
+    least_replicas: int = 1
+    """Of each tier, always there; two, which Serve places on two machines, outlive one of them."""
+    market: str = ""
+    """Where it is given, replicas run on nodes with this value of the label ``market`` alone, such as on-demand."""
 
     @classmethod
     def of(cls, resources: Mapping[str, float], gpus_per_replica: float | None = None) -> "Capacity":
@@ -45,12 +49,30 @@ class Capacity:
     def preprocess_options(self) -> dict[str, Any]:
         """Options of the preprocessing deployment."""
         # a request stays here while the ensemble works on it, so a whole batch and the next one must fit
-        return _options(4 * BATCH_SIZE, self.preprocess_replicas, {"num_cpus": 0.1})
+        return self._options(4 * BATCH_SIZE, self.preprocess_replicas, {"num_cpus": 0.1})
 
     def ensemble_options(self) -> dict[str, Any]:
         """Options of the ensemble deployment; two batches fit a replica: one computing, one gathering."""
         resources = {"num_cpus": 0.2, "num_gpus": self.ensemble_gpus}
-        return _options(2 * BATCH_SIZE, self.ensemble_replicas, resources)
+        return self._options(2 * BATCH_SIZE, self.ensemble_replicas, resources)
+
+    def _options(self, max_ongoing: int, max_replicas: int, resources: dict[str, Any]) -> dict[str, Any]:
+        if self.market:
+            resources["label_selector"] = {"market": self.market}
+        return {
+            "ray_actor_options": resources,
+            "max_ongoing_requests": max_ongoing,
+            "max_queued_requests": MAX_QUEUED,
+            "autoscaling_config": {
+                "min_replicas": self.least_replicas,
+                "max_replicas": max(max_replicas, self.least_replicas),
+                "target_ongoing_requests": max_ongoing / 2,
+                "look_back_period_s": 15.0,
+                "upscale_delay_s": 10.0,
+                "downscale_delay_s": 120.0,
+            },
+            **_LIFE,
+        }
 
 
 def gateway_options() -> dict[str, Any]:
@@ -72,20 +94,3 @@ _LIFE = {
     "max_surge_percent": 100,  # an update starts the new replica first: by default a lone one leaves a gap
     "max_constructor_retry_count": 2,  # a bundle that fails to load will not load the twentieth time either
 }
-
-
-def _options(max_ongoing: int, max_replicas: int, resources: dict[str, float]) -> dict[str, Any]:
-    return {
-        "ray_actor_options": resources,
-        "max_ongoing_requests": max_ongoing,
-        "max_queued_requests": MAX_QUEUED,
-        "autoscaling_config": {
-            "min_replicas": 1,
-            "max_replicas": max_replicas,
-            "target_ongoing_requests": max_ongoing / 2,
-            "look_back_period_s": 15.0,
-            "upscale_delay_s": 10.0,
-            "downscale_delay_s": 120.0,
-        },
-        **_LIFE,
-    }
