@@ -1,8 +1,9 @@
-"""Command line of the second stage: ``python -m search run|resume|status|report|dashboard``."""
+"""Command line of the second stage: ``python -m search run|resume|status|report|dashboard|check-cluster``."""
 
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from preprocessing import environment
 from preprocessing.storage import StorageError
@@ -69,6 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--cohort", help="where the study's cohort is now, for pictures, when it was moved")
     report.add_argument("--storage", help="URL of the study's database with its password, where it needs one")
     report.set_defaults(run=_report)
+
+    check = commands.add_parser("check-cluster", help="find the traps in a cluster file; what it runs and costs")
+    check.add_argument("file", type=Path, help="of ray up (cluster.yaml), or a RayJob, RayService or RayCluster")
+    check.add_argument("--gpus-per-trial", type=_gpu_share, help="as for run (default 1 where a pool has GPUs)")
+    check.add_argument("--prices", type=Path, help="table in the form of search/cluster/prices.csv, the default")
+    check.set_defaults(run=_check_cluster)
     return parser
 
 
@@ -179,6 +186,17 @@ def _report(options: argparse.Namespace) -> int:
     made = report(options.study, cohort=options.cohort, storage=options.storage or "")
     print(f"written: {made.write(out)}")
     return 0
+
+
+def _check_cluster(options: argparse.Namespace) -> int:
+    from search.cluster.check import PRICES, check_cluster
+
+    check = check_cluster(options.file, prices=options.prices or PRICES, gpus_per_trial=options.gpus_per_trial)
+    print("\n".join(check.lines))
+    for finding in check.findings:
+        print(f"{'FAULT' if finding.is_fault else 'note '} {finding.code}: {finding.sentence}")
+    print(f"{options.file}: {check.num_faults or 'no'} fault{'s' if check.num_faults != 1 else ''}")
+    return 1 if check.num_faults else 0
 
 
 if __name__ == "__main__":

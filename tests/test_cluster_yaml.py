@@ -1,5 +1,6 @@
-"""cluster.yaml is checked with Ray's own schema, offline, and for the launcher's known traps."""
+"""The launcher's files are checked with Ray's own code, offline; tests/test_search_cluster_check.py knows the traps."""
 
+import json
 import re
 import socket
 from typing import Any
@@ -17,15 +18,14 @@ def written() -> dict[str, Any]:
     return yaml.safe_load((ROOT / "cluster.yaml").read_text())
 
 
-def test_the_launchers_own_schema_accepts_it_without_a_network(
-    written: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("name", ["cluster.yaml", "deploy/cluster-gcp.yaml", "deploy/cluster-onprem.yaml"])
+def test_the_launchers_own_schema_accepts_it_without_a_network(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object, **options: object) -> None:
         raise AssertionError("validation asked the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    validate_config(prepare_config(written))
+    validate_config(prepare_config(yaml.safe_load((ROOT / name).read_text())))
 
 
 def test_the_head_runs_no_trial(written: dict[str, Any]) -> None:
@@ -48,6 +48,14 @@ def test_ray_is_pinned_to_the_version_of_the_lock_file(written: dict[str, Any]) 
     assert {tag.split("-")[0] for tag in tags} == {version}
     assert "requirements.lock" in " ".join(written["setup_commands"])
     assert "dev0" not in str(written)
+
+
+def test_a_worker_can_start_no_machine_and_the_head_only_workers() -> None:
+    worker, head = (json.loads((ROOT / f"deploy/aws/{who}-policy.json").read_text()) for who in ("worker", "head"))
+    actions = {action for statement in worker["Statement"] for action in statement["Action"]}
+    assert all(action.startswith("s3:") for action in actions)
+    (passed,) = [s["Resource"] for s in head["Statement"] if "iam:PassRole" in s["Action"]]
+    assert passed.endswith("role/carpal-worker")
 
 
 def test_every_ray_start_asks_for_the_token(written: dict[str, Any]) -> None:
