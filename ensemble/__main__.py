@@ -64,9 +64,11 @@ def _add_bundle(parser: argparse.ArgumentParser, name: str, text: str) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from ensemble.bundle import MARKER
     from ensemble.evaluate import evaluate
+    from ensemble.locked import note_reading
     from ensemble.predictor import Predictor
-    from ensemble.registry import registry_or_bundle
+    from ensemble.registry import Registry, registry_or_bundle
 
     bundle = registry_or_bundle(options.bundle_or_registry, options.version)
     predictor = Predictor(bundle, options.device)
@@ -83,6 +85,9 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(json.dumps(evaluation.report, indent=1, allow_nan=False))
     else:
         print("\n".join(_lines(evaluation.report)))
+    is_registry = not (as_path(options.bundle_or_registry) / MARKER).exists()
+    if is_registry and evaluation.report.get("cohort_of_bundle"):
+        print(f"ensemble: {note_reading(Registry(options.bundle_or_registry), evaluation.report)}", file=sys.stderr)
 
 
 def _report(options: argparse.Namespace) -> None:
