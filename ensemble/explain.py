@@ -13,8 +13,9 @@ import torch
 
 from ensemble import maps
 from ensemble.maps import METHODS, resized
+from ensemble.members import Network
 from ensemble.prediction import Prediction
-from ensemble.predictor import Network, Predictor
+from ensemble.predictor import Predictor
 from preprocessing.radiograph import RadiographError
 from preprocessing.standardize import Look
 from preprocessing.views import hand_in_view

@@ -4,25 +4,23 @@ Shape letters: B batch, V views, H height, W width, M monthly bins, E members, S
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from ensemble import calibration
 from ensemble.bundle import Bundle
 from ensemble.calibration import levels_by_name
+from ensemble.members import Members, Network
 from ensemble.prediction import Prediction as Prediction
 from ensemble.prediction import SexAnswer
 from ensemble.prediction import in_words as in_words
 from ensemble.robust import DISAGREEMENT_MONTHS, combine_members
 from ensemble.sex import SexReading
-from ensemble.views import see
 from preprocessing.quality import Finding
 from preprocessing.standardize import Reader
-from search.model import BoneAgeNet, load_model, sex_codes
+from search.model import sex_codes
 
 MAX_BATCH = 32
 """Larger inputs are cut into batches of this size: on a CPU more is not faster, and memory stays bounded."""
@@ -35,9 +33,6 @@ class Predictor:
     A member is the average of its models' distributions, the ensemble what `ensemble.robust.combine_members` makes of
     its members, and the answer what the bundle's calibration makes of that. Where the sex is unknown, both sexes'
     answers are computed, and mixed by how probable each is.
-
-    On a CPU the models run side by side, one thread each, on as many threads as torch was given when this was
-    made: at these sizes that is faster than splitting one convolution, and it does not stall on a busy machine.
     """
 
     def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
@@ -50,26 +45,14 @@ class Predictor:
         Raises:
             ValueError: Weights do not fit the configuration of their trial, or there is no such device.
         """
-        if not (device == "cpu" or (device.startswith("cuda") and torch.cuda.is_available())):
-            raise ValueError(f"The device must be cpu, or cuda where torch finds a GPU, got {device!r}.")
         self.bundle = bundle
-        self._device = torch.device(device)
-        if self._device.type == "cuda":  # CUDA convolutions round to TF32 by default, which moves the answer
-            torch.backends.cudnn.allow_tf32 = False
-        self.networks = [
-            Network(index, bundle.recipe.views.index(member.config.view), load_model(file, member.config, self._device))
-            for index, member in enumerate(bundle.members)
-            for file in member.files
-        ]
-        self._views: list[str] = bundle.manifest["views"]
+        self._members = Members(bundle, device)
         self._reader: Reader | None = None
         self._calibration = calibration.parse(bundle.manifest["calibration"])
         self._sex = self._calibration.sex if self._calibration else SexReading(0.5)
         self._weights = {
             name: np.array(profile["weights"], float) for name, profile in bundle.manifest["profiles"].items()
         }
-        threads = torch.get_num_threads() if self._device.type == "cpu" else 1
-        self._pool = _pool(min(threads, len(self.networks)))
 
     @property
     def reader(self) -> Reader:
@@ -77,6 +60,11 @@ class Predictor:
         if self._reader is None:
             self._reader = Reader(self.bundle.recipe, self.bundle.segmenter)
         return self._reader
+
+    @property
+    def networks(self) -> list[Network]:
+        """Of all members, in the order of the bundle: for those who explain an answer."""
+        return self._members.networks
 
     @property
     def profiles(self) -> tuple[str, ...]:
@@ -157,10 +145,11 @@ class Predictor:
         unknown_B = sex_B == 0
         # what each case is taken for: its sex, and where that is unknown, once a girl and once a boy
         assumed_SB = np.stack([np.where(unknown_B, s, sex_B) for s in (-1.0, 1.0)] if unknown_B.any() else [sex_B])
-        members_SEBM, variance_SEB, guess_B = self._members(pixels_BVHW, assumed_SB.astype(np.float32), weights_E)
+        said = self._members.run(pixels_BVHW, assumed_SB.astype(np.float32), weights_E)
+        members_SEBM, guess_B = said.distribution_SEBM, said.male_B
         male_B = self._sex.share_male if guess_B is None or self._sex.doubt_below is None else guess_B
         male_B = np.where(unknown_B, male_B, sex_B > 0)
-        each = zip(members_SEBM, variance_SEB, assumed_SB > 0, strict=True)
+        each = zip(members_SEBM, said.variance_SEB, assumed_SB > 0, strict=True)
         answers = [self._answer(*of_sex, weights_E) for of_sex in each]
         spread_B = answers[0].spread_B
         if unknown_B.any():
@@ -205,29 +194,6 @@ class Predictor:
         combination: dict[str, Any] = self.bundle.manifest["combination"]
         return combination
 
-    def _members(
-        self, pixels_BVHW: np.ndarray, sex_SB: np.ndarray, weights_E: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Distributions of the members, ``(S, E, B, 240)`` float64, 0 of those without weight; the mean variance of
-        their models, ``(S, E, B)``; and the guessed probability of male, ``(B,)``, None where no member guesses."""
-        images = torch.from_numpy(np.array(pixels_BVHW)).to(self._device)
-        sexes = torch.from_numpy(sex_SB).to(self._device)
-        models = [model for model in self.networks if weights_E[model.member] > 0]
-        seen = {index: [see(images[:, index], view) for view in self._views] for index in {m.view for m in models}}
-        mapped = self._pool.map if self._pool else map
-        outputs = list(mapped(lambda model: _probabilities(model.net, seen[model.view], sexes), models))
-        members_SEBM = np.zeros((len(sex_SB), len(weights_E), *outputs[0][0].shape[1:]))
-        variance_SEB = np.zeros(members_SEBM.shape[:-1])
-        guesses, shares = [], []
-        for index in np.flatnonzero(weights_E):
-            own = [output for model, output in zip(models, outputs, strict=True) if model.member == index]
-            members_SEBM[:, index] = np.mean([distribution for distribution, _ in own], axis=0)
-            variance_SEB[:, index] = np.mean([calibration.variance(distribution) for distribution, _ in own], axis=0)
-            if guessed := [guess for _, guess in own if guess is not None]:
-                guesses.append(np.mean(guessed, axis=0))
-                shares.append(weights_E[index])
-        return members_SEBM, variance_SEB, np.average(guesses, axis=0, weights=shares) if guesses else None
-
     def _answer(
         self, members_EBM: np.ndarray, variance_EB: np.ndarray, is_male_B: np.ndarray, weights_E: np.ndarray
     ) -> "_Answer":
@@ -239,16 +205,6 @@ class Predictor:
         mixture_BM, months_B = self._calibration.corrected(mixture_BM, months_B, is_male_B)
         intervals_BL2 = self._calibration.intervals_of(months_B, sd_B, is_male_B)
         return _Answer(mixture_BM, months_B, spread_B, sd_B, intervals_BL2)
-
-
-@dataclass(frozen=True)
-class Network:
-    """One network of a member."""
-
-    member: int
-    view: int
-    """Which of the recipe's views it sees."""
-    net: BoneAgeNet
 
 
 @dataclass(frozen=True)
@@ -265,29 +221,9 @@ class _Answer:
         return {} if self.intervals_BL2 is None else levels_by_name(self.intervals_BL2[row])
 
 
-@torch.inference_mode()
-def _probabilities(
-    net: BoneAgeNet, views: Sequence[torch.Tensor], sex_SB: torch.Tensor
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Distributions ``(S, B, 240)`` float64 and ``(B,)`` the probability of male, on average over the views."""
-    shapes, guesses = [], []
-    for images in views:
-        maps = net.maps(images)
-        shapes.append([net.from_maps(maps, sex_B).softmax(dim=1).double().cpu().numpy() for sex_B in sex_SB])
-        guesses.append(net.male_probability(maps))
-    known = [guess.double().cpu().numpy() for guess in guesses if guess is not None]
-    return np.mean(shapes, axis=0), np.mean(known, axis=0) if known else None
-
-
 def _hull(one: dict[int, tuple[float, float]], other: dict[int, tuple[float, float]]) -> dict[int, tuple[float, float]]:
     """Holds both: whichever sex it is, its own interval is inside."""
     return {level: (min(low, other[level][0]), max(high, other[level][1])) for level, (low, high) in one.items()}
-
-
-def _pool(num_threads: int) -> ThreadPoolExecutor | None:
-    if num_threads < 2:
-        return None
-    return ThreadPoolExecutor(num_threads, "members", initializer=torch.set_num_threads, initargs=(1,))
 
 
 def _disagreement(spread_months: float) -> tuple[Finding, ...]:

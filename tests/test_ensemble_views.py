@@ -10,7 +10,7 @@ from ensemble.__main__ import main
 from ensemble.bundle import Bundle
 from ensemble.combine import combine
 from ensemble.costs import Budget
-from ensemble.predictor import Predictor
+from ensemble.members import Members
 from ensemble.view_trial import with_views
 from ensemble.views import GROUPS, VIEWS, see
 from preprocessing.cohort import Cohort
@@ -110,14 +110,16 @@ def test_a_bundle_with_views_answers_with_their_mean(folders, helpful_flip, tmp_
     with_views(plain, cohort, ["flip"]).write(tmp_path / "flip")
     pixels, is_male = np.array(cohort.pixels[:3]), cohort.cases["is_male"].to_numpy()[:3]
     without, with_flip = (
-        Predictor(Bundle.load(tmp_path / name))._members(
-            pixels, np.where(is_male, 1, -1)[None].astype(np.float32), np.full(2, 0.5)
-        )[0]
+        Members(Bundle.load(tmp_path / name))
+        .run(pixels, np.where(is_male, 1, -1)[None].astype(np.float32), np.full(2, 0.5))
+        .distribution_SEBM[0]
         for name in ("plain", "flip")
     )
-    mirrored = Predictor(Bundle.load(tmp_path / "plain"))._members(
-        pixels[..., ::-1], np.where(is_male, 1, -1)[None].astype(np.float32), np.full(2, 0.5)
-    )[0]
+    mirrored = (
+        Members(Bundle.load(tmp_path / "plain"))
+        .run(pixels[..., ::-1], np.where(is_male, 1, -1)[None].astype(np.float32), np.full(2, 0.5))
+        .distribution_SEBM[0]
+    )
     np.testing.assert_allclose(with_flip, (without + mirrored) / 2, atol=1e-6)
 
 

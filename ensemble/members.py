@@ -1,0 +1,109 @@
+"""The members of a bundle, run: their networks' answers to pixels, before anything is made of them.
+
+Shape letters: B batch, V views, H height, W width, M monthly bins, E members, S sexes assumed.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ensemble.bundle import Bundle
+from ensemble.calibration import variance
+from ensemble.views import see
+from search.model import BoneAgeNet, load_model
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network of a member."""
+
+    member: int
+    view: int
+    """Which of the recipe's views it sees."""
+    net: BoneAgeNet
+
+
+@dataclass(frozen=True)
+class MemberAnswers:
+    """What the members say of a batch."""
+
+    distribution_SEBM: np.ndarray
+    """``(S, E, B, 240)`` float64, 0 of members without weight."""
+    variance_SEB: np.ndarray
+    """``(S, E, B)`` mean variance of a member's networks, in months squared."""
+    male_B: np.ndarray | None
+    """``(B,)`` guessed probability of male; None where no member guesses."""
+
+
+class Members:
+    """All networks of a bundle on one device.
+
+    On a CPU they run side by side, one thread each, on as many threads as torch was given when this was made: at these
+    sizes that is faster than splitting one convolution, and it does not stall on a busy machine.
+    """
+
+    def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
+        """Load the weights; arguments and errors as in `ensemble.predictor.Predictor`."""
+        if not (device == "cpu" or (device.startswith("cuda") and torch.cuda.is_available())):
+            raise ValueError(f"The device must be cpu, or cuda where torch finds a GPU, got {device!r}.")
+        self._device = torch.device(device)
+        if self._device.type == "cuda":  # CUDA convolutions round to TF32 by default, which moves the answer
+            torch.backends.cudnn.allow_tf32 = False
+        self.networks = [
+            Network(index, bundle.recipe.views.index(member.config.view), load_model(file, member.config, self._device))
+            for index, member in enumerate(bundle.members)
+            for file in member.files
+        ]
+        self._views: list[str] = bundle.manifest["views"]
+        threads = torch.get_num_threads() if self._device.type == "cpu" else 1
+        self._pool = _pool(min(threads, len(self.networks)))
+
+    def run(self, pixels_BVHW: np.ndarray, sex_SB: np.ndarray, weights_E: np.ndarray) -> MemberAnswers:
+        """Answers of the members that have a weight.
+
+        Args:
+            pixels_BVHW: ``(B, V, size, size)`` uint8.
+            sex_SB: ``(S, B)`` float32 codes: what each case is taken for.
+            weights_E: ``(E,)``.
+        """
+        images = torch.from_numpy(np.array(pixels_BVHW)).to(self._device)
+        sexes = torch.from_numpy(sex_SB).to(self._device)
+        networks = [network for network in self.networks if weights_E[network.member] > 0]
+        seen = {index: [see(images[:, index], view) for view in self._views] for index in {n.view for n in networks}}
+        mapped = self._pool.map if self._pool else map
+        outputs = list(mapped(lambda network: _probabilities(network.net, seen[network.view], sexes), networks))
+        members_SEBM = np.zeros((len(sex_SB), len(weights_E), *outputs[0][0].shape[1:]))
+        variance_SEB = np.zeros(members_SEBM.shape[:-1])
+        guesses, shares = [], []
+        for index in np.flatnonzero(weights_E):
+            own = [output for network, output in zip(networks, outputs, strict=True) if network.member == index]
+            members_SEBM[:, index] = np.mean([distribution for distribution, _ in own], axis=0)
+            variance_SEB[:, index] = np.mean([variance(distribution) for distribution, _ in own], axis=0)
+            if guessed := [guess for _, guess in own if guess is not None]:
+                guesses.append(np.mean(guessed, axis=0))
+                shares.append(weights_E[index])
+        male_B = np.average(guesses, axis=0, weights=shares) if guesses else None
+        return MemberAnswers(members_SEBM, variance_SEB, male_B)
+
+
+@torch.inference_mode()
+def _probabilities(
+    net: BoneAgeNet, views: Sequence[torch.Tensor], sex_SB: torch.Tensor
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Distributions ``(S, B, 240)`` float64 and ``(B,)`` the probability of male, on average over the views."""
+    shapes, guesses = [], []
+    for images in views:
+        maps = net.maps(images)
+        shapes.append([net.from_maps(maps, sex_B).softmax(dim=1).double().cpu().numpy() for sex_B in sex_SB])
+        guesses.append(net.male_probability(maps))
+    known = [guess.double().cpu().numpy() for guess in guesses if guess is not None]
+    return np.mean(shapes, axis=0), np.mean(known, axis=0) if known else None
+
+
+def _pool(num_threads: int) -> ThreadPoolExecutor | None:
+    if num_threads < 2:
+        return None
+    return ThreadPoolExecutor(num_threads, "members", initializer=torch.set_num_threads, initargs=(1,))
