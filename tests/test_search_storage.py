@@ -1,9 +1,5 @@
 """Optuna's record in databases and journals: what is kept, shared, and left open by a kill."""
 
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +10,7 @@ from preprocessing.storage import StorageError, write_json
 from search.journal import FILE, open_storage, open_to_look, url_without_password
 from search.sampler import Outcome, Sampler
 from search.trial import trial_folder
+from tests.postgres_server import PostgresServer
 from tests.test_search_control import begin, control, play
 
 SPACE = "tests.spaces_of_tests:tiny"
@@ -21,24 +18,10 @@ SPACE = "tests.spaces_of_tests:tiny"
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[str]:
-    """URL of a private PostgreSQL server that listens on a socket in its own folder alone."""
-    found = [
-        path for path in (shutil.which("initdb"), *sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))) if path
-    ]
-    assert found, "PostgreSQL is not installed. On Debian: apt-get install postgresql"
-    programs = Path(str(found[-1])).resolve().parent
-    folder = Path(tempfile.mkdtemp(prefix="carpal-postgres-"))
-    user = {"user": "nobody"} if os.geteuid() == 0 else {}  # the server refuses to run as root
-    if user:
-        shutil.chown(folder, "nobody")
-    data, quiet = folder / "data", {"stdout": subprocess.DEVNULL, "cwd": folder}
-    subprocess.run([programs / "initdb", "-D", data, "-U", "carpal", "--auth=trust", "-N"], check=True, **quiet, **user)
-    options = f"-k {folder} -c listen_addresses= -c fsync=off"
-    start = [programs / "pg_ctl", "-D", data, "-l", folder / "log", "-w", "-o", options]
-    subprocess.run([*start, "start"], check=True, **quiet, **user)
-    yield f"postgresql+psycopg://carpal@/postgres?host={folder}"
-    subprocess.run([programs / "pg_ctl", "-D", data, "-m", "immediate", "stop"], check=True, **quiet, **user)
-    shutil.rmtree(folder)
+    """URL of a private PostgreSQL server."""
+    server = PostgresServer()
+    yield server.url
+    server.remove()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.slow])])

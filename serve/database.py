@@ -1,0 +1,174 @@
+"""The database under the ledger: SQLite in a file, or PostgreSQL by URL; opened, migrated, and told when it is away.
+
+SQLite runs in WAL mode and syncs every commit, so that what was answered survives the machine's power. Its writers
+take the lock when they begin (``BEGIN IMMEDIATE``): a transaction that reads first and asks for the lock later
+fails at once when another one wrote in between.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import event, exc
+
+from preprocessing.storage import as_path
+from serve import tables
+
+CONNECT_TIMEOUT_S = 2
+"""A database that is away is known to be within this time."""
+STATEMENT_TIMEOUT_S = 5
+_MIGRATION_LOCK = 0x43617270  # any number, the same for every process: PostgreSQL's advisory locks are numbered
+
+
+class LedgerError(ValueError):
+    """A ledger that cannot be used as it was named or as it was called."""
+
+
+class LedgerDownError(RuntimeError):
+    """The database does not answer at the moment; the same call may succeed later."""
+
+
+class Database:
+    """Connections to one ledger.
+
+    Args:
+        url: As SQLAlchemy writes it, such as ``sqlite:////data/ledger.db`` or ``postgresql+psycopg://user@host/name``.
+
+    Raises:
+        LedgerError: It is no such URL, its driver is missing, or a newer release has migrated it.
+        LedgerDownError: It does not answer.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.shown, self._engine = _engine(url)
+        self._sqlite_writer = threading.Lock() if self._engine.dialect.name == "sqlite" else contextlib.nullcontext()
+        self._migrate()
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A transaction that reads.
+
+        Raises:
+            LedgerDownError: The database does not answer.
+        """
+        with self._transaction("BEGIN") as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """A transaction that commits when the block ends and leaves nothing when it raises.
+
+        Raises:
+            LedgerDownError: The database does not answer.
+        """
+        # threads of one process take turns here, in order; SQLite's own lock makes them poll
+        with self._sqlite_writer, self._transaction("BEGIN IMMEDIATE") as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
+    @contextlib.contextmanager
+    def _transaction(self, begin: str) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.connect().execution_options(carpal_begin=begin) as connection, connection.begin():
+                yield connection
+        except exc.DBAPIError as error:
+            if is_away(error):
+                raise LedgerDownError(f"The ledger {self.shown} does not answer: {_first_line(error)}") from error
+            raise
+        except exc.TimeoutError as error:
+            raise LedgerDownError(f"The ledger {self.shown} has no free connection: {error}") from error
+
+    def _migrate(self) -> None:
+        """Bring the tables to the present form; of several processes that start together, one does it."""
+        config = Config()
+        config.set_main_option("script_location", "serve:migrations")
+        head = ScriptDirectory.from_config(config).get_current_head()
+        with self.write() as connection:
+            if self._engine.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+            config.attributes["connection"] = connection
+            known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+            present = _present_revision(connection)
+            if present not in known | {None}:
+                raise LedgerError(
+                    f"The ledger {self.shown} is at step {present}, which this release does not know "
+                    f"(its newest is {head}). Use the release that migrated it."
+                )
+            if present != head:
+                command.upgrade(config, "head")
+
+
+def note(connection: sa.Connection, actor: str, act: str, detail: Mapping[str, Any]) -> None:
+    """Write a line of the audit trail, in the transaction of the act itself."""
+    row = {"created_s": time.time(), "actor": actor, "act": act, "detail": dict(detail)}
+    connection.execute(sa.insert(tables.audit), row)
+
+
+def is_away(error: exc.DBAPIError) -> bool:
+    """Whether the database, not the statement, is at fault."""
+    return error.connection_invalidated or isinstance(error, exc.OperationalError | exc.InterfaceError)
+
+
+def _engine(url: str) -> tuple[str, sa.Engine]:
+    try:
+        parsed = sa.make_url(url)
+    except exc.ArgumentError:
+        raise LedgerError(
+            f"A ledger is named by a URL such as sqlite:////data/ledger.db or postgresql+psycopg://user@host/name, "
+            f"got {url!a}."
+        ) from None
+    backend, shown = parsed.get_backend_name(), parsed.render_as_string(hide_password=True)
+    if backend == "sqlite":
+        if not parsed.database or parsed.database == ":memory:":
+            raise LedgerError("A SQLite ledger must be a file, as in sqlite:////data/ledger.db: memory forgets.")
+        file = as_path(parsed.database)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        engine = sa.create_engine(parsed.set(database=str(file)), connect_args={"timeout": STATEMENT_TIMEOUT_S})
+        event.listen(engine, "connect", _prepare_sqlite)
+    elif backend == "postgresql":
+        options = f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c lock_timeout={STATEMENT_TIMEOUT_S}s"
+        arguments = {"connect_timeout": CONNECT_TIMEOUT_S, "options": options, "application_name": "carpal"}
+        try:
+            engine = sa.create_engine(
+                parsed, connect_args=arguments, pool_pre_ping=True, pool_timeout=STATEMENT_TIMEOUT_S
+            )
+        except (ImportError, exc.NoSuchModuleError) as error:
+            raise LedgerError(
+                f"The ledger {shown} needs a driver that is not installed: {error}. "
+                "pip install 'carpal[postgres]', and a URL that begins with postgresql+psycopg://"
+            ) from None
+    else:
+        raise LedgerError(f"A ledger lies in SQLite or PostgreSQL, got {shown}.")
+    event.listen(engine, "begin", _begin)
+    return shown, engine
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # the driver would begin transactions by itself, and late
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: sa.Connection) -> None:
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(connection.get_execution_options().get("carpal_begin", "BEGIN"))
+
+
+def _present_revision(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    return None if found is None else str(found)
+
+
+def _first_line(error: exc.DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__

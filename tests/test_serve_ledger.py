@@ -1,0 +1,143 @@
+"""The ledger on both databases: what is written is there, once, and whoever comes later finds it."""
+
+import threading
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from serve import tables
+from serve.database import Database, LedgerDownError, LedgerError
+from serve.ledger import Answered, Failed, Ledger, Shadowed, fingerprint, from_json, to_json
+from tests.ledger_fixtures import answered, ledger, ledger_url, postgres_server, sqlite_ledger
+
+__all__ = ["ledger", "ledger_url", "postgres_server", "sqlite_ledger"]
+
+
+def test_migrations_make_the_tables_that_the_code_uses(ledger: Ledger) -> None:
+    with ledger.database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, tables.metadata) == []
+
+
+def test_a_prediction_is_there_after_it_was_written(ledger: Ledger) -> None:
+    one = answered()
+    ledger.write([one])
+    found = ledger.prediction(one.id)
+    assert found is not None
+    assert Answered(**{name: found[name] for name in one.__dataclass_fields__}) == one
+    assert ledger.prediction("0") is None
+
+
+def test_what_is_written_twice_is_there_once(ledger: Ledger) -> None:
+    one = answered()
+    shadow = Shadowed(prediction_id=one.id, version="ens-b", bone_age_months=1.0, answer={}, latency_ms=1.0)
+    failed = Failed(request_id="r", version="ens-b", code="timeout")
+    for _ in range(2):
+        ledger.write([shadow, failed, one])  # in any order: predictions are written first
+    with ledger.database.read() as connection:
+        for table in (tables.predictions, tables.shadows, tables.failures):
+            assert connection.execute(sa.select(sa.func.count()).select_from(table)).scalar() == 1
+    found = ledger.prediction(one.id)
+    assert found is not None
+    assert found["shadow"]["bone_age_months"] == 1.0
+
+
+def test_the_first_answer_under_an_idempotency_key_stays_the_first(ledger: Ledger) -> None:
+    first, second = (answered(idempotency_key="k", key_id="a") for _ in range(2))
+    others = [answered(idempotency_key="k", key_id="b"), answered()]
+    ledger.write([first])
+    ledger.write([second, *others])
+    repeated = ledger.repeated("a", "k")
+    assert repeated is not None
+    assert repeated["id"] == first.id
+    assert ledger.prediction(second.id) is not None  # it was answered, so it is kept
+
+
+def test_many_more_rows_than_one_statement_takes(ledger: Ledger) -> None:
+    entries = [answered() for _ in range(1201)]
+    ledger.write(entries)
+    assert ledger.prediction(entries[-1].id) is not None
+
+
+def test_the_latest_reading_of_each_reader_is_kept_once(ledger: Ledger) -> None:
+    one = answered()
+    ledger.write([one])
+    assert ledger.add_reference(one.id, 90.0)
+    assert not ledger.add_reference(one.id, 90.0)
+    assert ledger.add_reference(one.id, 92.0)
+    assert ledger.add_reference(one.id, 90.0, reader="b")
+    found = ledger.prediction(one.id)
+    assert found is not None
+    assert [(row["reader"], row["bone_age_months"]) for row in found["references"]] == [("", 90), ("", 92), ("b", 90)]
+
+
+@pytest.mark.parametrize("months", [-1.0, 239.5, float("nan"), float("inf")])
+def test_a_reading_out_of_range_is_refused(sqlite_ledger: Ledger, months: float) -> None:
+    one = answered()
+    sqlite_ledger.write([one])
+    with pytest.raises(LedgerError, match="A reading lies within"):
+        sqlite_ledger.add_reference(one.id, months)
+
+
+def test_a_reading_of_nothing_is_refused(sqlite_ledger: Ledger) -> None:
+    with pytest.raises(LedgerError, match="There is no prediction"):
+        sqlite_ledger.add_reference("0", 90.0)
+
+
+def test_two_that_open_it_together_migrate_once(ledger_url: str) -> None:
+    failed: list[BaseException] = []
+
+    def open_it() -> None:
+        try:
+            Database(ledger_url).close()
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=open_it) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+
+
+def test_a_pseudonym_is_the_ledgers_own(tmp_path: Path) -> None:
+    first, again, other = (Ledger(Database(f"sqlite:///{tmp_path}/{name}.db")) for name in ("a", "a", "b"))
+    assert first.pseudonym("Doe^Jane") == again.pseudonym("Doe^Jane") != other.pseudonym("Doe^Jane")
+
+
+def test_a_ledger_of_a_newer_release_is_refused(sqlite_ledger: Ledger, tmp_path: Path) -> None:
+    with sqlite_ledger.database.write() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(LedgerError, match="is at step 9999"):
+        Database(f"sqlite:///{tmp_path}/ledger.db")
+
+
+@pytest.mark.parametrize("url", ["no url", "sqlite://", "mysql://x@y/z"])
+def test_what_is_no_ledger_is_a_sentence(url: str) -> None:
+    with pytest.raises(LedgerError, match=r"ledger"):
+        Database(url)
+
+
+@pytest.mark.postgres
+def test_a_database_out_of_reach_is_told_without_its_password(tmp_path: Path) -> None:
+    with pytest.raises(LedgerDownError, match="does not answer") as caught:
+        Database(f"postgresql+psycopg://carpal:secret@/x?host={tmp_path}")
+    assert "secret" not in str(caught.value)
+
+
+def test_every_entry_survives_the_way_through_json() -> None:
+    one = answered(subject="s", share=0.5)
+    shadow = Shadowed(prediction_id=one.id, version="b", bone_age_months=1.0, answer={"a": [1]}, latency_ms=1.0)
+    for entry in (one, shadow, Failed(request_id="r", version="b", code="timeout")):
+        assert from_json(to_json(entry)) == entry
+    with pytest.raises(LedgerError, match="cannot be read"):
+        from_json({"kind": "answered", "strange": 1})
+
+
+def test_another_image_or_parameter_is_another_fingerprint() -> None:
+    prints = {fingerprint(b"a", sex="m"), fingerprint(b"b", sex="m"), fingerprint(b"a", sex="f")}
+    assert len(prints | {fingerprint(b"a", sex="m", subject="x")}) == 4
