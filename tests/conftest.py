@@ -19,6 +19,9 @@ from preprocessing.cohort import Cohort
 from preprocessing.prepare import prepare
 from preprocessing.recipe import Recipe
 from preprocessing.sources import read_rsna
+from tests.ledger_fixtures import ledger, ledger_url, postgres_server, sqlite_ledger
+
+__all__ = ["ledger", "ledger_url", "postgres_server", "sqlite_ledger"]  # fixtures, for every test
 
 ROOT = Path(__file__).resolve().parents[1]
 

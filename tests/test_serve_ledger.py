@@ -11,9 +11,7 @@ from alembic.migration import MigrationContext
 from serve import tables
 from serve.database import Database, LedgerDownError, LedgerError
 from serve.ledger import Answered, Failed, Ledger, Shadowed, fingerprint, from_json, to_json
-from tests.ledger_fixtures import answered, ledger, ledger_url, postgres_server, sqlite_ledger
-
-__all__ = ["ledger", "ledger_url", "postgres_server", "sqlite_ledger"]
+from tests.ledger_fixtures import answered
 
 
 def test_migrations_make_the_tables_that_the_code_uses(ledger: Ledger) -> None:

@@ -15,10 +15,8 @@ from serve.database import Database, LedgerDownError
 from serve.ledger import Answered, Entry, Ledger
 from serve.recorder import Recorder
 from serve.spool import Spool, SpoolFullError
-from tests.ledger_fixtures import answered, postgres_server, sqlite_ledger
+from tests.ledger_fixtures import answered
 from tests.postgres_server import PostgresServer
-
-__all__ = ["postgres_server", "sqlite_ledger"]
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,128 @@
+"""What an experiment between two bundle versions is, and which of them a subject meets.
+
+Three modes. *Shadow*: the champion answers, the challenger scores the same image beside it; each image is its own
+control, which needs 10 to 20 times fewer readings than two groups do. *Split*: a share of the subjects is answered by
+the challenger. *Canary*: a split whose share grows step by step.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+MODES = ("shadow", "split", "canary")
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+
+
+class ExperimentError(ValueError):
+    """An experiment that cannot be, or that cannot do now what is asked of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """When an experiment ends by itself."""
+
+    alpha: float = 0.05
+    """Probability, at most, that the confidence sequence is ever wrong."""
+    gain_months: float = 0.0
+    """Promotion asks that the challenger's mean absolute error is surely lower by more than this; below 0 it accepts a
+    challenger that is not worse by more."""
+    min_references: int = 50
+    """Subjects with a reading before the statistics may promote or roll back."""
+    promote: str = "ask"
+    """``ask``: a person promotes, and is told when it is due; ``auto``: the policy does."""
+    max_error_rate: float = 0.05
+    """Of the challenger's last `window` attempts."""
+    max_latency_ratio: float = 3.0
+    """The 95th percentile of the challenger over that of the champion, if they are 100 ms apart at least."""
+    max_disagreement: float = 0.05
+    """Share of the last `window` pairs whose arms are more than `disagreement_months` apart."""
+    disagreement_months: float = 24.0
+    window: int = 200
+    """Predictions that the bounds look back on; they act from `min_window` on."""
+    min_window: int = 50
+    step_predictions: int = 200
+    """Answers that a canary's challenger gives before its share grows."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < 0.5:
+            raise ExperimentError(f"alpha lies between 0 and 0.5, got {self.alpha}.")
+        if self.promote not in ("ask", "auto"):
+            raise ExperimentError(f"promote is ask or auto, got {self.promote!r}.")
+        if not 0 < self.min_window <= self.window:
+            raise ExperimentError(f"min_window lies within 1..window, got {self.min_window} and {self.window}.")
+        for name in ("max_error_rate", "max_disagreement"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ExperimentError(f"{name} is a share within 0..1, got {getattr(self, name)}.")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Policy":
+        """A policy from plain values; what is left out keeps its default.
+
+        Raises:
+            ExperimentError: A name is unknown, or a value no number.
+        """
+        if unknown := sorted(set(values) - set(cls.__dataclass_fields__)):
+            raise ExperimentError(f"A policy has no {unknown[0]!r}; it has {', '.join(cls.__dataclass_fields__)}.")
+        typed = {}
+        for name, value in values.items():
+            kind: type = type(getattr(cls, name))  # of the default
+            try:
+                typed[name] = kind(value)
+            except (TypeError, ValueError):
+                raise ExperimentError(f"{name} must be of type {kind.__name__}, got {value!r}.") from None
+        return cls(**typed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A champion and a challenger under test."""
+
+    name: str
+    mode: str
+    champion: str
+    challenger: str
+    shares: tuple[float, ...]
+    """Of the subjects whom the challenger scores: one, or a canary's steps."""
+    step: int = 0
+    """Which of the shares holds."""
+    salt: str
+    """Makes the arms of this experiment independent of those of any other."""
+    policy: Policy = field(default_factory=Policy)
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ExperimentError(f"An experiment's name is a word of a-z, 0-9, _ and -, got {self.name[:80]!r}.")
+        if self.mode not in MODES:
+            raise ExperimentError(f"The mode is one of {', '.join(MODES)}, got {self.mode!r}.")
+        if self.champion == self.challenger:
+            raise ExperimentError(f"An experiment needs two versions, got {self.champion} twice.")
+        most = 1.0 if self.mode == "shadow" else 0.99  # with no champion left there is nothing to compare
+        if not self.shares or not all(0 < share <= most for share in self.shares):
+            raise ExperimentError(f"The share of a {self.mode} lies above 0 and within {most:g}, got {self.shares}.")
+        if list(self.shares) != sorted(set(self.shares)) or (len(self.shares) > 1) != (self.mode == "canary"):
+            raise ExperimentError(
+                f"A canary has two or more growing shares, any other mode one; got {self.mode} with {self.shares}."
+            )
+        if not 0 <= self.step < len(self.shares):
+            raise ExperimentError(f"The step lies within 0..{len(self.shares) - 1}, got {self.step}.")
+
+    @property
+    def share(self) -> float:
+        """That holds now."""
+        return self.shares[self.step]
+
+    def arm_of(self, unit: str) -> str:
+        """The arm that scores a subject: always the same one, and once challenger, challenger as the share grows."""
+        digest = hashlib.blake2b(f"{self.salt}:{unit}".encode(), digest_size=8).digest()
+        return "challenger" if int.from_bytes(digest, "big") < self.share * 2**64 else "champion"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**asdict(self), "shares": list(self.shares)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Experiment":
+        """The experiment that `to_dict` wrote."""
+        return cls(**{**values, "shares": tuple(values["shares"]), "policy": Policy.from_dict(values["policy"])})
