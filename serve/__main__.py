@@ -1,4 +1,7 @@
-"""Command line of the fourth stage: ``python -m serve REGISTRY`` answers HTTP until it is stopped."""
+"""Command line of the fourth stage: ``python -m serve REGISTRY`` answers HTTP until it is stopped.
+
+``python -m serve keys …`` and ``python -m serve experiment …`` steer it meanwhile; see their --help.
+"""
 
 import argparse
 import signal
@@ -9,6 +12,7 @@ from collections.abc import Callable
 
 from preprocessing import environment
 from preprocessing.storage import as_path
+from serve import admin
 from serve.boundary import FOR_PROCESSES
 from serve.protocol import describe
 
@@ -17,7 +21,10 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until a signal; a wrong input gives one sentence and exit status 2."""
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    if admin.is_command(words):
+        return admin.main(words)
+    options = _parser().parse_args(words)
     begin = time.monotonic()
     stop = threading.Event()
 

@@ -1,0 +1,71 @@
+"""Keys: who gets in, who does not, and that no secret is stored."""
+
+import time
+
+import pytest
+import sqlalchemy as sa
+
+from serve import tables
+from serve.keys import ANYBODY, KeyRefusedError, Keys
+from serve.ledger import Ledger
+from serve.routing import Routing
+
+
+def test_a_key_opens_with_its_roles(ledger: Ledger) -> None:
+    keys = Keys(ledger.database, "me")
+    ris, boss = keys.add("ris", ["score"]), keys.add("boss", ["admin"])
+    caller, admin = keys.ring().caller(ris), keys.ring().caller(boss)
+    assert caller is not None
+    assert caller.may("score")
+    assert not caller.may("read")
+    assert admin is not None
+    assert admin.may("score")
+    assert ANYBODY.may("admin")
+
+
+@pytest.mark.parametrize("change", ["", "carpal", "Bearer x", "x" * 5000, "carpal_00000000_" + "a" * 43, "\x00"])
+def test_what_is_no_key_does_not_open(sqlite_ledger: Ledger, change: str) -> None:
+    keys = Keys(sqlite_ledger.database, "me")
+    keys.add("ris", ["score"])
+    assert keys.ring().caller(change) is None
+
+
+def test_a_key_with_one_wrong_letter_does_not_open(sqlite_ledger: Ledger) -> None:
+    keys = Keys(sqlite_ledger.database, "me")
+    key = keys.add("ris", ["score"])
+    assert keys.ring().caller(key[:-1] + ("A" if key[-1] != "A" else "B")) is None
+
+
+def test_no_secret_is_stored_and_every_act_is(sqlite_ledger: Ledger) -> None:
+    keys = Keys(sqlite_ledger.database, "me")
+    first = keys.add("ris", ["score", "read"])
+    second = keys.rotate(first.split("_")[1], overlap_s=60)
+    keys.end(second.split("_")[1])
+    with sqlite_ledger.database.read() as connection:
+        everything = str([connection.execute(sa.select(table)).all() for table in (tables.keys, tables.audit)])
+    assert first.split("_", 2)[2] not in everything
+    assert [row["act"] for row in Routing(sqlite_ledger.database).history()] == ["key.add", "key.rotate", "key.end"]
+
+
+def test_a_rotated_key_opens_until_its_overlap_ends(sqlite_ledger: Ledger) -> None:
+    keys = Keys(sqlite_ledger.database, "me")
+    first = keys.add("ris", ["score"])
+    second = keys.rotate(first.split("_")[1], overlap_s=0.3)
+    ring = keys.ring()
+    assert ring.caller(first)
+    assert ring.caller(second)
+    time.sleep(0.35)
+    assert ring.caller(first) is None  # also by a ring that was read before
+    keys.end(second.split("_")[1])
+    assert keys.ring().caller(second) is None
+    keys.end(first.split("_")[1], after_s=1000)
+    assert keys.ring().caller(first) is None  # what ended does not begin again
+
+
+def test_a_key_that_cannot_be_is_refused(sqlite_ledger: Ledger) -> None:
+    keys = Keys(sqlite_ledger.database, "me")
+    for name, roles in (("x", []), ("x", ["god"]), ("", ["score"]), ("a\n", ["score"])):
+        with pytest.raises(KeyRefusedError):
+            keys.add(name, roles)
+    with pytest.raises(KeyRefusedError, match="no key"):
+        keys.end("00000000")
