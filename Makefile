@@ -38,7 +38,7 @@ demo: data install ## the whole product once, on drawn hands: search, ensemble, 
 	$(PY) -m ensemble evaluate $(WORK)/registry $(WORK)/cohort
 	@echo "== 6/7 service: start it, ask it about a radiograph that no model has seen, stop it"
 	@port=$$($(PY) -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'); \
-	$(PY) -m serve $(WORK)/registry --port $$port & server=$$!; \
+	$(PY) -m serve $(WORK)/registry --port $$port --open & server=$$!; \
 	trap 'kill $$server 2>/dev/null || true; wait $$server || true' EXIT; \
 	$(PY) -m serve.ask http://127.0.0.1:$$port --cohort $(WORK)/cohort --wait 180 --out $(WORK)/answer.json
 	@echo "== 7/7 page"
@@ -55,7 +55,7 @@ published:
 	@test -d $(WORK)/registry || { echo "There is no $(WORK)/registry yet: run make demo first." >&2; exit 2; }
 
 serve: published install ## serve what the demo published, until stopped (PORT=8000)
-	@exec $(PY) -m serve $(WORK)/registry --port $(PORT)
+	@exec $(PY) -m serve $(WORK)/registry --port $(PORT) --open
 
 test: install lint types ## lint, format, types and the whole default test suite
 	$(PY) -m pytest

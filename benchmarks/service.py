@@ -32,12 +32,12 @@ class Running:
 
 @contextmanager
 def running_service(registry: str | Path, *options: str, start_within_s: float = 180.0) -> Iterator[Running]:
-    """``python -m serve REGISTRY --port 0`` until the block ends, then SIGTERM.
+    """``python -m serve REGISTRY --port 0 --open`` until the block ends, then SIGTERM.
 
     Raises:
         RuntimeError: It did not start in time; the message holds what it printed.
     """
-    command = [sys.executable, "-m", "serve", str(registry), "--port", "0", *options]
+    command = [sys.executable, "-m", "serve", str(registry), "--port", "0", "--open", *options]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=dict(os.environ)
     )

@@ -14,7 +14,10 @@ from preprocessing import environment
 from preprocessing.storage import as_path
 from serve import admin
 from serve.boundary import FOR_PROCESSES
+from serve.database import Database, LedgerDownError
+from serve.keys import Keys
 from serve.protocol import describe
+from serve.routing import Routing
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -48,36 +51,48 @@ def _serve(
     environment.prepare(FOR_PROCESSES, own_ray=not options.address)
     # these load torch and Ray: not for --help, nor for a mistyped option, nor before the environment is right
     from ensemble.registry import Registry
-    from serve.service import Service, ServiceError, free_port, port_is_free
+    from serve.service import Service, ServiceError, Setting, free_port, port_is_free
 
+    is_loopback = options.host in ("127.0.0.1", "::1", "localhost")
+    if options.open and not is_loopback:
+        return _refuse(f"--open is for this machine alone, and {options.host} is open to others. Make a key instead.")
     say("checking the bundle")
     try:
         registry = Registry(as_path(options.registry))
         bundle = registry.resolve(options.version)
         versions = [describe(bundle, registry.aliases())]
-    except (ValueError, OSError, ImportError) as error:  # all of ours are ValueErrors; an s3:// path may lack s3fs
+        ledger = admin.ledger_url(registry.path, options.ledger)
+        database = Database(ledger)
+        if not options.open and not Keys(database, "service").rows():
+            return _refuse(
+                f"No key opens this service. Make one: python -m serve keys add {options.registry} NAME --role score. "
+                "Or, on this machine alone, let everybody in: --open"
+            )
+        state = Routing(database).start(bundle.version)
+    except (ValueError, OSError, ImportError, LedgerDownError) as error:  # all of ours are ValueErrors
         return _refuse(str(error))
+    if state.champion != bundle.version:
+        say(f"experiment {state.experiment.name if state.experiment else ''} runs: {state.champion} stays champion")
     port = options.port or free_port(options.host)
     if not options.address and not port_is_free(options.host, port):
         return _refuse(f"Nothing can listen at {options.host}:{port}: it is taken, or no address of this machine.")
-    if options.host not in ("127.0.0.1", "::1", "localhost"):
-        say(f"WARNING: {options.host} is open to other machines, and the service asks for no key")
-    service = Service(
-        str(registry.path),
-        bundle,
-        versions,
+    setting = Setting(
+        registry,
+        database,
+        ledger,
+        admin.spool_folder(registry.path),
+        options.open,
         options.host,
         port,
         options.address,
         options.gpus,
-        stop,
-        claim_signals,
-        say,
     )
+    service = Service(setting, versions, stop, claim_signals, say)
     try:
         if service.start():
             say(f"ready at {service.url}")
-            stop.wait()
+            while not stop.wait(1.0):
+                service.follow()
     except ServiceError as error:
         print(f"serve: {error}", file=sys.stderr)
         return 1
@@ -100,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine only)")
     parser.add_argument("--version", default="champion", help="alias or version to serve (default champion)")
     parser.add_argument("--address", help="Ray cluster to run on (default: a Ray of its own on this machine)")
+    parser.add_argument("--ledger", help="URL of the ledger (default: $CARPAL_LEDGER, else SQLite in the registry)")
+    parser.add_argument("--open", action="store_true", help="ask for no key; on loopback only")
     parser.add_argument("--gpus", type=float, help="GPUs of each ensemble replica (default: 1 where there are any)")
     return parser
 

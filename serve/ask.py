@@ -1,8 +1,12 @@
-"""Ask a running service: ``python -m serve.ask URL FILE --sex male``, or about a case of a cohort."""
+"""Ask a running service: ``python -m serve.ask URL FILE --sex male``, or about a case of a cohort.
+
+The key, where the service asks for one, is read from ``$CARPAL_KEY``.
+"""
 
 import argparse
 import base64
 import json
+import os
 import sys
 import time
 import urllib.error
@@ -73,10 +77,16 @@ def ask(url: str, data: bytes, sex: str) -> dict[str, Any]:
     request = urllib.request.Request(
         f"{url.rstrip('/')}/v1/score?{query}",
         data,
-        {"Content-Type": "application/octet-stream"},
+        {"Content-Type": "application/octet-stream", **_key()},
         method="POST",
     )
     return _send(request, _TIMEOUT_S)
+
+
+def _key() -> dict[str, str]:
+    """The caller's key; in the environment, since a command line is seen by everybody on the machine."""
+    key = os.environ.get("CARPAL_KEY")
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def wait_until_ready(url: str, seconds: float) -> None:

@@ -9,9 +9,12 @@ from typing import Any
 
 from ensemble.registry import Registry
 from preprocessing.storage import as_path
+from serve.admin import ledger_url, spool_folder
 from serve.capacity import Capacity
+from serve.database import Database
 from serve.deployments import gateway_application, version_application
 from serve.protocol import describe
+from serve.routing import Routing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,10 @@ class GatewaySettings:
     version: str = "champion"
     scorer: str = "scorer"
     """Name of the application that scores."""
+    ledger: str = ""
+    """URL of the ledger; else ``$CARPAL_LEDGER``, else SQLite in the registry's own folder."""
+    open: bool = False
+    """Ask for no key: where nobody but the right ones reaches the port."""
 
 
 def scorer(arguments: dict[str, Any]) -> Any:
@@ -63,4 +70,8 @@ def gateway(arguments: dict[str, Any]) -> Any:
     settings = GatewaySettings(**arguments)
     registry = Registry(as_path(settings.registry))
     bundle = registry.resolve(settings.version)
-    return gateway_application(settings.scorer, [describe(bundle, registry.aliases())])
+    ledger = ledger_url(registry.path, settings.ledger)
+    Routing(Database(ledger)).start(bundle.version)
+    versions = [describe(bundle, registry.aliases())]
+    names = {bundle.version: settings.scorer}
+    return gateway_application(versions, ledger, spool_folder(registry.path), settings.open, names)

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,13 @@ from preprocessing.quality import Finding
 from preprocessing.radiograph import RadiographError
 from preprocessing.recipe import Recipe
 from preprocessing.standardize import Reader
+from serve.books import Books
 from serve.capacity import BATCH_SIZE, Capacity, gateway_options
 from serve.gateway import Gateway
 from serve.protocol import Problem, Query, answer
+
+LEDGER_WAIT_S = 300.0
+"""A gateway that starts while the database is away waits for it: Serve gives a failing start up after three."""
 
 
 class Preprocess:
@@ -111,7 +116,7 @@ class Ensemble:
 
 
 class Application:
-    """A `serve.gateway.Scorer` that asks the Serve application of one version."""
+    """A `serve.arms.Scorer` that asks the Serve application of one version."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -144,11 +149,23 @@ class Application:
 class HttpGateway:
     """The Starlette gateway as a deployment; its app is built when a replica starts, with handles at hand."""
 
-    def __init__(self, version: str, versions: Sequence[Mapping[str, Any]]) -> None:
-        self._version, self._versions = version, versions
+    def __init__(
+        self,
+        names: Mapping[str, str],
+        versions: Sequence[Mapping[str, Any]],
+        ledger: str,
+        spool: str,
+        is_open: bool,
+    ) -> None:
+        self._names, self._versions = names, versions
+        self._ledger, self._spool, self._is_open = ledger, spool, is_open
 
     def __serve_build_asgi_app__(self) -> Starlette:
-        return Gateway(Application(self._version), self._versions).app()
+        books = Books(self._ledger, Path(self._spool), is_open=self._is_open, wait_s=LEDGER_WAIT_S)
+        return Gateway(self._scorer, self._versions, books).app()
+
+    def _scorer(self, version: str) -> Application:
+        return Application(self._names.get(version, version))
 
 
 def version_application(registry: str, version: str, recipe: Recipe, capacity: Capacity) -> serve.Application:
@@ -160,6 +177,21 @@ def version_application(registry: str, version: str, recipe: Recipe, capacity: C
     )
 
 
-def gateway_application(version: str, versions: Sequence[Mapping[str, Any]]) -> serve.Application:
-    """The application that speaks HTTP."""
-    return serve.deployment(**gateway_options())(HttpGateway).bind(version, list(versions))
+def gateway_application(
+    versions: Sequence[Mapping[str, Any]],
+    ledger: str,
+    spool: Path,
+    is_open: bool,
+    names: Mapping[str, str] | None = None,
+) -> serve.Application:
+    """The application that speaks HTTP; the versions behind it are those that the ledger's routing names.
+
+    Args:
+        versions: What ``GET /v1/versions`` lists.
+        ledger: URL of the ledger.
+        spool: Folder for predictions while the database is away.
+        is_open: Whether callers need no key.
+        names: Applications that are called otherwise than the version that they hold.
+    """
+    deployment = serve.deployment(**gateway_options())(HttpGateway)
+    return deployment.bind(dict(names or {}), list(versions), ledger, str(spool), is_open)

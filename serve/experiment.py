@@ -6,13 +6,14 @@ the challenger. *Canary*: a split whose share grows step by step.
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 MODES = ("shadow", "split", "canary")
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+NAME_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 
 class ExperimentError(ValueError):
@@ -48,6 +49,8 @@ class Policy:
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 0.5:
             raise ExperimentError(f"alpha lies between 0 and 0.5, got {self.alpha}.")
+        if not all(math.isfinite(value) for value in vars(self).values() if isinstance(value, float)):
+            raise ExperimentError(f"Every bound of a policy is a finite number, got {self}.")
         if self.promote not in ("ask", "auto"):
             raise ExperimentError(f"promote is ask or auto, got {self.promote!r}.")
         if not 0 < self.min_window <= self.window:
@@ -70,7 +73,7 @@ class Policy:
             kind: type = type(getattr(cls, name))  # of the default
             try:
                 typed[name] = kind(value)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 raise ExperimentError(f"{name} must be of type {kind.__name__}, got {value!r}.") from None
         return cls(**typed)
 
@@ -92,7 +95,7 @@ class Experiment:
     policy: Policy = field(default_factory=Policy)
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not NAME_PATTERN.fullmatch(self.name):
             raise ExperimentError(f"An experiment's name is a word of a-z, 0-9, _ and -, got {self.name[:80]!r}.")
         if self.mode not in MODES:
             raise ExperimentError(f"The mode is one of {', '.join(MODES)}, got {self.mode!r}.")

@@ -92,7 +92,10 @@ def bland_altman(first: np.ndarray, second: np.ndarray) -> dict[str, Any] | None
 
 def _arm(traffic: Traffic, units: Units, arm: str, experiment: Experiment) -> dict[str, Any]:
     months_U = units.champion_U if arm == "champion" else units.challenger_U
-    error = (months_U - units.reference_U)[~np.isnan(months_U)]
+    counted_U = ~np.isnan(months_U)
+    if experiment.mode == "shadow":  # both on the same images, else a missing one looks like a difference
+        counted_U = ~np.isnan(units.champion_U) & ~np.isnan(units.challenger_U)
+    error = (months_U - units.reference_U)[counted_U]
     latency = latencies(traffic, arm)
     answered, failed = len(traffic.answered[arm]), len(traffic.failed[arm])
     return {
@@ -142,7 +145,7 @@ def _recent(traffic: Traffic, experiment: Experiment) -> dict[str, Any]:
 def _subgroups(units: Units, *, is_shadow: bool, alpha: float) -> list[dict[str, Any]]:
     band_U = np.digitize(units.reference_U, BAND_MONTHS[1:-1])
     found = []
-    for sex in ("female", "male"):
+    for sex in ("female", "male", *(["unknown"] if "unknown" in units.sex_U else [])):
         for band, (low, high) in enumerate(pairwise(BAND_MONTHS)):
             inside_U = (units.sex_U == sex) & (band_U == band)
             part = Units(*(values_U[inside_U] for values_U in vars(units).values()))

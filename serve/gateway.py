@@ -1,8 +1,10 @@
-"""The HTTP surface: which path answers what. It knows nothing of Ray; a `Scorer` stands behind it."""
+"""The HTTP surface: which path answers what. It knows nothing of Ray; a `Scorer` a version stands behind it."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,52 +14,47 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from preprocessing.radiograph import RadiographError
+from serve.arms import Arms, Scorer
+from serve.books import Books
 from serve.boundary import Boundary, request_id_of
-from serve.protocol import Problem, Query, read_query
+from serve.database import LedgerDownError, LedgerError
+from serve.experiment_routes import experiment_routes
+from serve.keys import Caller
+from serve.ledger import ID_PATTERN, Answered, fingerprint, new_id
+from serve.parameters import parse_idempotency_key, read_reference
+from serve.protocol import Problem, read_query
 
 MAX_IN_FLIGHT = 128
 """Requests that are read or scored at the same time; the next one gets 503 at once."""
-SCORE_TIMEOUT_S = 30.0
-READY_TIMEOUT_S = 5.0
-
-
-class Scorer(Protocol):
-    """Whatever turns an image into an answer: one version's Serve application, or a predictor right here."""
-
-    async def score(self, query: Query) -> dict[str, Any]:
-        """Score one image.
-
-        Returns:
-            What `serve.protocol.answer` makes of a prediction.
-
-        Raises:
-            RadiographError: The bytes hold no usable picture.
-            Problem: The scorer is overloaded or away.
-        """
-
-    async def version(self) -> str:
-        """The version that the ensemble holds, asked from the ensemble itself."""
+DRAIN_S = 5.0
+"""What shadows under way may take when the gateway ends."""
 
 
 class Gateway:
     """The routes and their state.
 
     Args:
-        scorer: Answers every request.
+        scorer_of: From a bundle version to what scores with it.
         versions: What ``GET /v1/versions`` lists, newest first; plain JSON values.
+        books: Where predictions are stored, and who may ask.
     """
 
-    def __init__(self, scorer: Scorer, versions: Sequence[Mapping[str, Any]]) -> None:
-        self._scorer = scorer
+    def __init__(self, scorer_of: Callable[[str], Scorer], versions: Sequence[Mapping[str, Any]], books: Books) -> None:
+        self._arms, self._books = Arms(scorer_of, books), books
         self._versions = [dict(version) for version in versions]
         self._in_flight = 0
+        self._asking: dict[tuple[str, str], asyncio.Event] = {}
+        """Idempotency keys whose first request is under way."""
 
     def app(self) -> Starlette:
         """The ASGI app."""
         app = Starlette(
             routes=[
                 Route("/v1/score", self.score, methods=["POST"]),
+                Route("/v1/predictions/{id}", self.prediction, methods=["GET"]),
+                Route("/v1/predictions/{id}/reference", self.reference, methods=["POST"]),
                 Route("/v1/versions", self.versions, methods=["GET"]),
+                *experiment_routes(self._books),
                 Route("/healthz", self.healthz, methods=["GET"]),
                 Route("/readyz", self.readyz, methods=["GET"]),
             ],
@@ -66,38 +63,157 @@ class Gateway:
                 HTTPException: _http_error,
                 Problem: _problem,
                 RadiographError: _radiograph_error,
+                LedgerDownError: _ledger_down,
             },
+            lifespan=self._life,
         )
         app.router.redirect_slashes = False  # /v1/score/ is another path, and a redirect would lose the body
         return app
 
     async def score(self, request: Request) -> Response:
+        caller = self._caller(request, "score")
+        idempotency_key = parse_idempotency_key(request.headers.getlist("idempotency-key"))
         if self._in_flight >= MAX_IN_FLIGHT:
             raise Problem("overloaded", f"All {MAX_IN_FLIGHT} places are taken. Send it again in a second.")
         self._in_flight += 1
         try:
-            query = await read_query(request)
-            async with asyncio.timeout(SCORE_TIMEOUT_S):
-                answer = await self._scorer.score(query)
-        except TimeoutError:
-            raise Problem("timeout", f"Scoring took more than {SCORE_TIMEOUT_S:.0f} s. Send it again.") from None
+            if idempotency_key is None:
+                return await self._score(request, caller, None)
+            async with self._alone(caller.key_id, idempotency_key):
+                return await self._score(request, caller, idempotency_key)
         finally:
             self._in_flight -= 1
-        return JSONResponse({**answer, "request_id": request_id_of(request.scope)})
+
+    async def prediction(self, request: Request) -> Response:
+        self._caller(request, "read")
+        found = await self._found(request.path_params["id"])
+        shadow = found["shadow"]
+        return JSONResponse(
+            {
+                "prediction_id": found["id"],
+                "created": _moment(found["created_s"]),
+                "sex": found["sex"],
+                "answer": found["answer"],
+                "latency_ms": round(found["latency_ms"], 3),
+                "experiment": found["experiment"],
+                "arm": found["arm"],
+                "shadow": None if shadow is None else shadow["answer"],
+                "references": [
+                    {
+                        "bone_age_months": row["bone_age_months"],
+                        "reader": row["reader"],
+                        "created": _moment(row["created_s"]),
+                    }
+                    for row in found["references"]
+                ],
+            }
+        )
+
+    async def reference(self, request: Request) -> Response:
+        caller = self._caller(request, "score")
+        months, reader = await read_reference(request)
+        prediction_id = (await self._found(request.path_params["id"]))["id"]
+        add = self._books.ledger.add_reference
+        try:
+            is_new = await asyncio.to_thread(add, prediction_id, months, reader=reader, key_id=caller.key_id)
+        except LedgerError as error:
+            raise Problem("reference_malformed", str(error)) from None
+        body = {"prediction_id": prediction_id, "bone_age_months": months, "reader": reader}
+        return JSONResponse({**body, "request_id": request_id_of(request.scope)}, 201 if is_new else 200)
 
     async def versions(self, request: Request) -> Response:
+        self._caller(request, "read")
         return JSONResponse({"versions": self._versions})
 
     async def healthz(self, request: Request) -> Response:
         return JSONResponse({"status": "alive"})
 
     async def readyz(self, request: Request) -> Response:
+        version = await self._arms.version()
+        status = self._books.status()
+        ledger = {"status": "up" if status.is_up else "spooling", "spooled_bytes": status.spooled_bytes}
+        return JSONResponse({"status": "ready", "version": version, "ledger": ledger})
+
+    async def _score(self, request: Request, caller: Caller, idempotency_key: str | None) -> Response:
+        query = await read_query(request)
+        asked = fingerprint(query.data, sex=query.sex, subject=query.subject)
+        if idempotency_key and (repeated := await self._repeated(caller, idempotency_key, asked)):
+            return repeated
+        prediction_id, request_id = new_id(), request_id_of(request.scope)
+        unit = query.subject or prediction_id
+        scored = await self._arms.score(query, unit, request_id)
+        answer = {**scored.answer, "prediction_id": prediction_id, "request_id": request_id}
+        stored = Answered(
+            id=prediction_id,
+            request_id=request_id,
+            key_id=caller.key_id,
+            idempotency_key=idempotency_key,
+            fingerprint=asked,
+            subject=self._books.ledger.pseudonym(query.subject) if query.subject else None,
+            sex=query.sex,
+            version=answer["version"],  # what the ensemble holds, whatever its application is called
+            bone_age_months=answer["bone_age_months"],
+            answer=answer,
+            latency_ms=scored.latency_ms,
+            routing_version=scored.routing_version,
+            experiment=scored.experiment.name if scored.experiment else None,
+            arm=scored.arm,
+            share=scored.experiment.share if scored.experiment else None,
+        )
+        await self._books.store(stored)
+        self._arms.shadow(query, scored, stored, unit)
+        return JSONResponse(answer)
+
+    async def _repeated(self, caller: Caller, idempotency_key: str, asked: str) -> Response | None:
+        """The first answer under this key, if there was one."""
         try:
-            async with asyncio.timeout(READY_TIMEOUT_S):
-                version = await self._scorer.version()
-        except TimeoutError:
-            raise Problem("unavailable", f"The ensemble did not answer within {READY_TIMEOUT_S:.0f} s.") from None
-        return JSONResponse({"status": "ready", "version": version})
+            first = await asyncio.to_thread(self._books.ledger.repeated, caller.key_id, idempotency_key)
+        except LedgerDownError:
+            return None  # scoring goes on; should it be a repetition, both answers are kept, and the first one counts
+        if first is None:
+            return None
+        if first["fingerprint"] != asked:
+            sentence = "This Idempotency-Key was used for another image or other parameters. Take a new one."
+            raise Problem("idempotency_conflict", sentence)
+        return JSONResponse(first["answer"], headers={"idempotent-replayed": "true"})
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, key_id: str, idempotency_key: str) -> AsyncIterator[None]:
+        """Of several requests with one key at the same time, the first is answered before the others look."""
+        key = (key_id, idempotency_key)
+        while event := self._asking.get(key):
+            await event.wait()
+        self._asking[key] = event = asyncio.Event()
+        try:
+            yield
+        finally:
+            del self._asking[key]
+            event.set()
+
+    async def _found(self, prediction_id: str) -> dict[str, Any]:
+        is_id = ID_PATTERN.fullmatch(prediction_id) is not None
+        found = await asyncio.to_thread(self._books.ledger.prediction, prediction_id) if is_id else None
+        if found is None and is_id and self._books.status().spooled_bytes:
+            raise Problem("unavailable", "The ledger is still catching up. Send the request again in a few seconds.")
+        if found is None:
+            raise Problem("prediction_unknown", "There is no prediction of this id. Check it.")
+        return found
+
+    def _caller(self, request: Request, role: str) -> Caller:
+        return self._books.caller(request.headers.get("authorization"), role)
+
+    @contextlib.asynccontextmanager
+    async def _life(self, app: Starlette) -> AsyncIterator[None]:
+        looking = asyncio.create_task(self._arms.look())
+        try:
+            yield
+        finally:
+            looking.cancel()
+            await self._arms.drain(DRAIN_S)
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 async def _problem(request: Request, error: Exception) -> Response:
@@ -108,6 +224,11 @@ async def _problem(request: Request, error: Exception) -> Response:
 async def _radiograph_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RadiographError)
     return Problem(error.code, str(error)).response(request_id_of(request.scope))
+
+
+async def _ledger_down(request: Request, error: Exception) -> Response:
+    sentence = "The ledger does not answer at the moment. Send the request again in a few seconds."
+    return Problem("unavailable", sentence).response(request_id_of(request.scope))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -6,6 +6,7 @@ that is away, into a spool, and from there into the database; an entry that is t
 
 import hashlib
 import hmac
+import re
 import secrets
 import time
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,7 @@ from serve.database import Database, LedgerError
 
 MAX_MONTHS = 239.0
 """Of a reading: the last month that a distribution reaches."""
+ID_PATTERN = re.compile(r"[0-9a-f]{32}")
 
 
 def new_id() -> str:
@@ -41,7 +43,8 @@ class Answered:
     """`fingerprint` of what was asked."""
     subject: str | None
     """`Ledger.pseudonym` of the subject, where one was given."""
-    sex: str
+    sex: str | None
+    """``male`` or ``female``, or None where it is unknown."""
     version: str
     bone_age_months: float
     answer: Mapping[str, Any]

@@ -55,7 +55,7 @@ class Units:
     share_U: np.ndarray
     """``(U,)`` float64 probability with which it was the challenger."""
     sex_U: np.ndarray
-    """``(U,)`` ``male`` or ``female``."""
+    """``(U,)`` ``male``, ``female`` or ``unknown``."""
 
     def __len__(self) -> int:
         return len(self.reference_U)
@@ -138,7 +138,7 @@ def _units(predictions: Any, read: Any) -> Units:
         np.where(is_challenger_U, answered_U, shadow_U),
         is_challenger_U,
         _floats(row.share for row in rows),
-        np.array([row.sex for row in rows], str),
+        np.array([row.sex or "unknown" for row in rows], str),
     )
 
 

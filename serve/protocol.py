@@ -53,15 +53,28 @@ STATUS = {
     "sex_unknown_word": 422,
     "sex_contradiction": 422,
     "unknown_parameter": 422,
+    "subject_malformed": 422,
+    "reference_malformed": 422,
+    "body_malformed": 422,
+    "experiment_refused": 409,
+    # the caller
+    "key_missing": 401,
+    "key_wrong": 401,
+    "role_missing": 403,
+    "idempotency_malformed": 422,
+    "idempotency_conflict": 422,
     # the request
     "bad_request": 400,
     "body_incomplete": 400,
     "body_timeout": 408,
     "not_found": 404,
+    "prediction_unknown": 404,
+    "experiment_unknown": 404,
     "method_not_allowed": 405,
     # the service
     "overloaded": 503,
     "unavailable": 503,
+    "not_recorded": 503,
     "timeout": 504,
     "internal": 500,
 }
@@ -105,29 +118,32 @@ class Query:
     """The encoded file, as sent."""
     sex: str
     """``male`` or ``female``."""
+    subject: str | None = None
+    """Whose radiograph it is, as the caller names it; it is neither logged nor stored, its pseudonym is."""
 
 
 async def read_query(request: Request) -> Query:
     """Take the image and the sex out of a request, however they were sent.
 
     The image is the body itself, whatever its content type says, or the part ``file`` of a multipart form.
-    The sex is a query parameter or a field of that form. Nothing is ignored silently: a parameter
+    Sex and subject are query parameters or fields of that form. Nothing is ignored silently: a parameter
     that does not exist is refused, so that a misspelt one cannot change a reading unnoticed.
 
     Raises:
         Problem: The request does not hold exactly one image and one sex.
     """
-    body = await _read_body(request)
-    sexes = request.query_params.getlist("sex")
-    names = set(request.query_params)
+    body = await read_body(request)
+    given = request.query_params.multi_items()
     data = body
     if _media_type(request) == "multipart/form-data":
         data, fields = await _read_form(request, body)
-        sexes = sexes + [value for name, value in fields if name == "sex"]
-        names |= {name for name, _ in fields}
-    if unknown := names - {"sex"}:
-        raise Problem("unknown_parameter", f"The only parameter is sex, got also {_quoted(min(unknown))}. Remove it.")
-    return Query(data, parse_sex(sexes))
+        given = given + fields
+    if unknown := {name for name, _ in given} - {"sex", "subject"}:
+        raise Problem(
+            "unknown_parameter", f"The parameters are sex and subject, got also {_quoted(min(unknown))}. Remove it."
+        )
+    sex = parse_sex(value for name, value in given if name == "sex")
+    return Query(data, sex, parse_subject(value for name, value in given if name == "subject"))
 
 
 def parse_sex(words: Iterable[str]) -> str:
@@ -148,6 +164,23 @@ def parse_sex(words: Iterable[str]) -> str:
     if len(meanings) > 1:
         raise Problem("sex_contradiction", "The sex was given as male and as female. Send one of them, once.")
     return meanings.pop()
+
+
+def parse_subject(words: Iterable[str]) -> str | None:
+    """The one subject that was given, or None.
+
+    Raises:
+        Problem: It is empty, too long, or there are two.
+    """
+    subjects = set(words)
+    if not subjects:
+        return None
+    (subject, *others) = subjects
+    if others or not (0 < len(subject) <= 128 and subject.isprintable()):
+        raise Problem(
+            "subject_malformed", "A subject has 1 to 128 printable letters, and a request has one. Send an identifier."
+        )
+    return subject
 
 
 def answer(prediction: "Prediction") -> dict[str, Any]:
@@ -190,7 +223,7 @@ def describe(bundle: "Bundle", aliases: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-async def _read_body(request: Request) -> bytes:
+async def read_body(request: Request) -> bytes:
     """The whole body; the limit counts what arrives, since Content-Length may lie or be absent."""
     too_large = Problem("too_large", f"A body may have {MAX_BODY_BYTES:,} bytes. Send the image compressed or smaller.")
     declared = request.headers.get("content-length", "")

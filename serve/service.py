@@ -10,6 +10,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -17,15 +19,22 @@ from ray import serve
 from ray.serve.api import RunTarget
 from ray.serve.schema import ApplicationStatusOverview
 
-from ensemble.bundle import Bundle
+from ensemble.registry import CHAMPION, Registry
 from preprocessing.cluster import connection
+from serve.arms import CHALLENGER_TIMEOUT_S, SCORE_TIMEOUT_S
 from serve.boundary import FOR_PROCESSES
 from serve.capacity import Capacity
+from serve.database import Database, LedgerDownError
 from serve.deployments import gateway_application, version_application
-from serve.gateway import SCORE_TIMEOUT_S
+from serve.experiment_policy import act
 from serve.protocol import BODY_TIMEOUT_S
+from serve.routing import Routing, RoutingConflictError, RoutingState
 
 GATEWAY = "gateway"
+JUDGE_S = 5.0
+"""A running experiment is judged this often."""
+SURPLUS_S = 30.0
+"""A version that is named no longer is kept for so long: requests under way end, a rollback finds it warm."""
 START_TIMEOUT_S = 600.0
 """Large bundles from a slow store take minutes; what takes longer will not come."""
 
@@ -34,17 +43,34 @@ class ServiceError(RuntimeError):
     """The service cannot start: the sentence says why."""
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What a service is told once."""
+
+    registry: Registry
+    """On a cluster every node must reach it."""
+    database: Database
+    """The ledger's."""
+    ledger: str
+    """URL of the ledger; on a cluster the gateway's node must reach it."""
+    spool: Path
+    """Folder on the gateway's node for predictions while the database is away."""
+    is_open: bool
+    """Whether callers need no key."""
+    host: str
+    port: int
+    address: str | None
+    """A Ray cluster to join; None starts a Ray of its own on this machine."""
+    gpus: float | None
+    """GPUs of each ensemble replica; None takes one where the cluster shows any."""
+
+
 class Service:
-    """One bundle version behind HTTP.
+    """The versions that the ledger's routing names, behind one HTTP gateway.
 
     Args:
-        registry: Absolute path or URI of the registry; on a cluster every node must reach it.
-        bundle: The checked bundle to serve.
+        setting: What holds for the whole run.
         versions: What ``GET /v1/versions`` lists.
-        host: Address to listen at.
-        port: Port to listen at.
-        address: A Ray cluster to join; None starts a Ray of its own on this machine.
-        gpus: GPUs of each ensemble replica; None takes one where the cluster shows any.
         stop: Set, from a signal handler, to end `start` early. A signal must never raise in here: an exception
             in the middle of Ray's start leaves its processes behind.
         claim_signals: Puts the signal handlers of the caller in place (again).
@@ -53,25 +79,22 @@ class Service:
 
     def __init__(
         self,
-        registry: str,
-        bundle: Bundle,
+        setting: Setting,
         versions: list[dict[str, Any]],
-        host: str,
-        port: int,
-        address: str | None,
-        gpus: float | None,
         stop: threading.Event,
         claim_signals: Callable[[], None],
         say: Callable[[str], None],
     ) -> None:
-        self._registry, self._bundle, self._versions = registry, bundle, versions
-        self._host, self._port, self._address, self._gpus = host, port, address, gpus
+        self._setting, self._versions = setting, versions
+        self._host, self._port, self._address = setting.host, setting.port, setting.address
         self._stop, self._claim_signals, self._say = stop, claim_signals, say
         self._names: list[str] = []
+        self._surplus_since: dict[str, float] = {}
+        self._judged = 0.0
         self._is_ready = False
         # Ray ties the life of its processes to the thread that started them: this one must live to the end
         self._ray_thread = ThreadPoolExecutor(1, "ray")
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self.url = f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{self._port}"
 
     def start(self) -> bool:
         """Start or join Ray, deploy, and wait until a request can be answered.
@@ -94,6 +117,23 @@ class Service:
                 return True
             self._stop.wait(0.2)
         return False
+
+    def follow(self) -> None:
+        """Bring what runs into line with the routing, and let the running experiment's policy act; once a second."""
+        database = self._setting.database
+        try:
+            if time.monotonic() - self._judged > JUDGE_S:
+                self._judged = time.monotonic()
+                if (done := act(database)) and done[0].is_due and done[0].act != "go on":
+                    self._say(f"experiment {done[1]}: {done[0].act}. {done[0].why}")
+            state = Routing(database).current()
+        except (LedgerDownError, RoutingConflictError) as error:
+            self._say(str(error))
+            return
+        assert state is not None, "the routing has begun"
+        if self._setting.registry.aliases().get(CHAMPION) != state.champion:
+            self._setting.registry.set_alias(CHAMPION, state.champion)  # a service that starts later agrees
+        self._deploy_named(state)
 
     def end(self) -> None:
         """Answer what is under way, then remove what was put up: our own Ray, or our part of a joined one."""
@@ -124,25 +164,50 @@ class Service:
 
     def _deploy(self) -> None:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        capacity = Capacity.of(ray.cluster_resources(), self._gpus)
+        capacity = Capacity.of(ray.cluster_resources(), self._setting.gpus)
         serve.start(
             proxy_location="HeadOnly",
             http_options={
                 "host": self._host,
                 "port": self._port,
                 # the gateway gives up first, in our own words
-                "request_timeout_s": BODY_TIMEOUT_S + SCORE_TIMEOUT_S + 10,
+                "request_timeout_s": BODY_TIMEOUT_S + CHALLENGER_TIMEOUT_S + SCORE_TIMEOUT_S + 10,
             },
             logging_config={"enable_access_log": False, "log_level": "WARNING"},
         )
-        version = self._bundle.version
-        self._say(f"loading {version} on the {'GPU' if capacity.ensemble_gpus else 'CPU'}")
-        scorer = version_application(self._registry, version, self._bundle.recipe, capacity)
-        gateway = gateway_application(version, self._versions)
+        self._capacity = capacity
+        state = Routing(self._setting.database).current()
+        assert state is not None, "the routing has begun"
+        targets = [self._scorer(version) for version in state.bundles()]
+        gateway = gateway_application(self._versions, self._setting.ledger, self._setting.spool, self._setting.is_open)
         # side by side: the gateway answers 503 until the ensemble is loaded and warm
-        targets = [RunTarget(scorer, version, None), RunTarget(gateway, GATEWAY, "/")]
-        serve.run_many(targets, wait_for_applications_running=False)
-        self._names = [GATEWAY, version]  # removed in this order: the gateway drains while its scorer answers
+        serve.run_many([*targets, RunTarget(gateway, GATEWAY, "/")], wait_for_applications_running=False)
+        self._names = [GATEWAY, *state.bundles()]  # removed in this order: the gateway drains while its scorers answer
+
+    def _scorer(self, version: str) -> RunTarget:
+        self._say(f"loading {version} on the {'GPU' if self._capacity.ensemble_gpus else 'CPU'}")
+        recipe = self._setting.registry.resolve(version).recipe
+        application = version_application(str(self._setting.registry.path), version, recipe, self._capacity)
+        return RunTarget(application, version, None)
+
+    def _deploy_named(self, state: RoutingState) -> None:
+        """Put up the versions that the routing names, and take down what it has not named for a while."""
+        for version in state.bundles():
+            self._surplus_since.pop(version, None)
+            if version not in self._names:
+                self._names.append(version)  # also one that cannot be loaded: it is not tried again
+                try:
+                    serve.run_many([self._scorer(version)], wait_for_applications_running=False)
+                except (ValueError, OSError) as error:
+                    self._say(f"{version} cannot be served: {error}")
+        for version in set(self._names) - {GATEWAY, *state.bundles()}:
+            since = self._surplus_since.setdefault(version, time.monotonic())
+            running = serve.status().applications
+            is_replaced = all(name in running and running[name].status == "RUNNING" for name in state.bundles())
+            if is_replaced and time.monotonic() - since > SURPLUS_S:
+                self._say(f"taking {version} down")
+                serve.delete(version)
+                self._names.remove(version)
 
     def _all_running(self) -> bool:
         applications = serve.status().applications

@@ -44,7 +44,7 @@ predictions = Table(
     Column("idempotency_key", String(128)),
     Column("fingerprint", String(64), nullable=False),
     Column("subject", String(32)),
-    Column("sex", String(8), nullable=False),
+    Column("sex", String(8)),
     Column("version", String(32), nullable=False),
     Column("bone_age_months", Double, nullable=False),
     Column("answer", JSON, nullable=False),
@@ -56,8 +56,8 @@ predictions = Table(
     UniqueConstraint("key_id", "idempotency_key"),
     Index("ix_predictions_experiment", "experiment", "created_s"),
 )
-"""One row an answer. ``fingerprint``: SHA-256 of what was asked; ``subject``: a pseudonym; ``share``: the probability
-with which an experiment gave this subject its ``arm``."""
+"""One row an answer. ``fingerprint``: SHA-256 of what was asked; ``subject``: a pseudonym; ``sex``: none where unknown;
+``share``: the probability with which an experiment gave this subject its ``arm``."""
 
 shadows = Table(
     "shadows",

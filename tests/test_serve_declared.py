@@ -10,7 +10,9 @@ from ray.serve.schema import ServeDeploySchema
 
 from ensemble.combine import combine
 from ensemble.registry import Registry
+from serve.database import Database
 from serve.declared import GatewaySettings, ScorerSettings, gateway, scorer
+from serve.routing import Routing
 from tests.conftest import ROOT
 from tests.ensemble_fixtures import make_cohort, make_study
 
@@ -58,9 +60,13 @@ def test_as_many_replicas_as_the_file_asks_for_are_always_there(registry: Path) 
 
 def test_the_gateway_is_built_for_the_version_that_the_alias_means(registry: Path) -> None:
     bound = gateway({"registry": str(registry)})._bound_deployment
-    name, versions = bound.init_args
-    assert name == "scorer"
-    assert versions[0]["version"] == Registry(registry).version_of("champion")
+    names, versions, ledger, *_ = bound.init_args
+    version = Registry(registry).version_of("champion")
+    assert names == {version: "scorer"}
+    assert versions[0]["version"] == version
+    state = Routing(Database(ledger)).current()
+    assert state is not None
+    assert state.champion == version
 
 
 def test_an_unknown_argument_is_refused(registry: Path) -> None:

@@ -83,6 +83,26 @@ def test_a_paired_report_by_hand(ledger: Ledger) -> None:
     assert found["ratio"] is None
 
 
+def test_both_arms_of_a_shadow_are_judged_on_the_same_images(sqlite_ledger: Ledger) -> None:
+    shadowed(sqlite_ledger, [100, 100], [104, 102], [101, 103])
+    alone = answered(bone_age_months=150.0, experiment="e", arm="champion", share=1.0)  # the challenger never scored it
+    sqlite_ledger.write([alone])
+    read(sqlite_ledger, [alone], [100.0])
+    found = report(sqlite_ledger.database, SHADOW)
+    champion, challenger = found["arms"]["champion"], found["arms"]["challenger"]
+    assert (champion["with_reading"], challenger["with_reading"], found["difference"]["n"]) == (2, 2, 2)
+    gain = champion["mae_months"] - challenger["mae_months"]
+    assert gain == pytest.approx(found["difference"]["mean_months"])
+
+
+def test_an_unknown_sex_is_a_subgroup_of_its_own(sqlite_ledger: Ledger) -> None:
+    shadowed(sqlite_ledger, [100], [104], [101], sex=None)
+    found = report(sqlite_ledger.database, SHADOW)["subgroups"]
+    rows = {(row["sex"], row["from_months"]): row["difference"] for row in found}
+    assert rows["unknown", 60]["n"] == 1
+    assert rows["male", 60] is None
+
+
 def test_an_experiment_without_traffic_has_a_report(sqlite_ledger: Ledger) -> None:
     for experiment in (SHADOW, SPLIT):
         found = report(sqlite_ledger.database, experiment)

@@ -10,9 +10,12 @@ from starlette.testclient import TestClient
 
 from preprocessing.recipe import Recipe
 from preprocessing.standardize import Reader
-from serve import gateway
+from serve import arms, gateway
+from serve.books import Books
+from serve.database import Database
 from serve.gateway import Gateway
 from serve.protocol import STATUS, Problem, Query
+from serve.routing import Routing
 from tests.hostile_uploads import PNG, SCORE, UPLOADS, Upload
 
 READER = Reader(Recipe(size=64))
@@ -29,7 +32,8 @@ class MeanScorer:
         await asyncio.sleep(self.pause_s)
         if self.failure:
             raise self.failure
-        return {"bone_age_months": float(READER.read(query.data).pixels.mean()), "sex": query.sex}
+        months = float(READER.read(query.data).pixels.mean())
+        return {"bone_age_months": months, "sex": query.sex, "version": "ens-0"}
 
     async def version(self) -> str:
         if self.failure:
@@ -42,9 +46,19 @@ def scorer() -> MeanScorer:
     return MeanScorer()
 
 
+@pytest.fixture(scope="module")
+def books(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Books]:
+    folder = tmp_path_factory.mktemp("books")
+    url = f"sqlite:///{folder}/ledger.db"
+    Routing(Database(url)).begin("ens-0")
+    books = Books(url, folder / "spool", is_open=True)
+    yield books
+    books.close()
+
+
 @pytest.fixture
-def client(scorer: MeanScorer) -> Iterator[TestClient]:
-    app = Gateway(scorer, [{"version": "ens-0"}]).app()
+def client(scorer: MeanScorer, books: Books) -> Iterator[TestClient]:
+    app = Gateway(lambda version: scorer, [{"version": "ens-0"}], books).app()
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 
@@ -145,13 +159,14 @@ def test_full_gateway_refuses_at_once(client: TestClient, monkeypatch: pytest.Mo
 
 
 def test_slow_scorer_is_given_up(client: TestClient, scorer: MeanScorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway, "SCORE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(arms, "SCORE_TIMEOUT_S", 0.05)
     scorer.pause_s = 5
     check(client.post(SCORE, content=PNG), Upload("", 504, "timeout"))
 
 
 def test_alive_without_ensemble_but_not_ready(client: TestClient, scorer: MeanScorer) -> None:
-    assert client.get("/readyz").json() == {"status": "ready", "version": "ens-0"}
+    ledger = {"status": "up", "spooled_bytes": 0}
+    assert client.get("/readyz").json() == {"status": "ready", "version": "ens-0", "ledger": ledger}
     scorer.failure = Problem("unavailable", "It is gone.")
     assert client.get("/healthz").status_code == 200
     check(client.get("/readyz"), Upload("", 503, "unavailable"))

@@ -116,7 +116,8 @@ def test_length_that_lies_is_an_error_not_a_hang(service: Running) -> None:
 def test_version_and_readiness_name_the_bundle(client: httpx2.Client) -> None:
     listed = client.get("/v1/versions").json()["versions"]
     assert [version["aliases"] for version in listed] == [["champion"]]
-    assert client.get("/readyz").json() == {"status": "ready", "version": listed[0]["version"]}
+    ready = client.get("/readyz").json()
+    assert (ready["version"], ready["ledger"]["status"]) == (listed[0]["version"], "up")
 
 
 def test_asking_about_a_cohort_shows_the_truth_beside_the_answer(
@@ -130,7 +131,7 @@ def test_asking_about_a_cohort_shows_the_truth_beside_the_answer(
 
 
 def test_taken_port_is_refused_in_a_sentence(service: Running, sample: Path) -> None:
-    told = _serve(str(sample / "registry"), "--port", str(service.port))
+    told = _serve(str(sample / "registry"), "--open", "--port", str(service.port))
     assert told.returncode == 2
     assert "it is taken" in told.stderr
 

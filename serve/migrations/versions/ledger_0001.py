@@ -26,7 +26,7 @@ def upgrade() -> None:
         sa.Column("idempotency_key", sa.String(128)),
         sa.Column("fingerprint", sa.String(64), nullable=False),
         sa.Column("subject", sa.String(32)),
-        sa.Column("sex", sa.String(8), nullable=False),
+        sa.Column("sex", sa.String(8)),
         sa.Column("version", sa.String(32), nullable=False),
         sa.Column("bone_age_months", sa.Double, nullable=False),
         sa.Column("answer", sa.JSON, nullable=False),

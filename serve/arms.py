@@ -1,0 +1,213 @@
+"""Which version answers a request, and what happens to the others: experiments and versions that are not there.
+
+The champion's answer never waits for a challenger. In a shadow the challenger is asked when the champion has answered
+and its answer is stored; in a split a challenger that fails is replaced by the champion at once, and what it failed is
+written down. A version gets traffic when it has shown that it answers, not when the routing names it: until then the
+champion before it goes on.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from preprocessing.radiograph import RadiographError
+from serve.books import Books
+from serve.experiment import Experiment
+from serve.ledger import Answered, Failed, Shadowed
+from serve.protocol import Problem, Query
+
+SCORE_TIMEOUT_S = 30.0
+CHALLENGER_TIMEOUT_S = 10.0
+"""A challenger of a split that takes longer has failed, and the champion still has its own time."""
+READY_TIMEOUT_S = 5.0
+LOOK_S = 0.5
+"""Versions that are named but not there yet are looked for this often."""
+MAX_SHADOWS = 32
+"""Images that wait for a challenger in the shadow; more are left out, not queued: memory is finite."""
+
+_logger = logging.getLogger("carpal.serve")
+
+
+class Scorer(Protocol):
+    """Whatever turns an image into an answer: one version's Serve application, or a predictor right here."""
+
+    async def score(self, query: Query) -> dict[str, Any]:
+        """Score one image.
+
+        Returns:
+            What `serve.protocol.answer` makes of a prediction.
+
+        Raises:
+            RadiographError: The bytes hold no usable picture.
+            Problem: The scorer is overloaded or away.
+        """
+
+    async def version(self) -> str:
+        """The version that the ensemble holds, asked from the ensemble itself."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An answer, and how it came about."""
+
+    answer: dict[str, Any]
+    version: str
+    latency_ms: float
+    routing_version: int
+    experiment: Experiment | None = None
+    """None also for a request that its experiment does not count."""
+    arm: str | None = None
+
+
+class Arms:
+    """The versions behind a gateway.
+
+    Args:
+        scorer_of: From a version to its scorer; asked once a version.
+        books: Names the versions, and takes down failures and shadows.
+    """
+
+    def __init__(self, scorer_of: Callable[[str], Scorer], books: Books) -> None:
+        self._scorer_of, self._books = scorer_of, books
+        self._scorers: dict[str, Scorer] = {}
+        self._ready: set[str] = set()
+        self._champion = books.state.champion
+        self._shadows: set[asyncio.Task[None]] = set()
+
+    async def look(self) -> None:
+        """Find out, for ever, which versions answer; to be run beside the requests."""
+        while True:
+            state = self._books.state
+            self._ready &= {*state.bundles(), self._champion}
+            for version in set(state.bundles()) - self._ready:
+                with contextlib.suppress(Exception):  # not there yet, in whatever way
+                    async with asyncio.timeout(READY_TIMEOUT_S):
+                        await self._scorer(version).version()
+                    self._ready.add(version)
+            if state.champion in self._ready:
+                self._champion = state.champion
+            for version in set(self._scorers) - {*state.bundles(), self._champion}:
+                del self._scorers[version]
+            await asyncio.sleep(LOOK_S)
+
+    async def version(self) -> str:
+        """The version that answers now, asked from its ensemble.
+
+        Raises:
+            Problem: It does not answer.
+        """
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                return await self._scorer(self._answering()).version()
+        except TimeoutError:
+            raise Problem("unavailable", f"The ensemble did not answer within {READY_TIMEOUT_S:.0f} s.") from None
+
+    async def score(self, query: Query, unit: str, request_id: str) -> Scored:
+        """Let the version score that this unit meets.
+
+        Args:
+            query: The image.
+            unit: Whom an experiment counts: the subject, or the request where none was given.
+            request_id: For the record of failures.
+
+        Raises:
+            RadiographError: The bytes hold no usable picture.
+            Problem: The champion does not answer.
+        """
+        state = self._books.state
+        experiment = state.experiment
+        if experiment and experiment.challenger in self._ready and experiment.champion == self._answering():
+            arm = "champion" if experiment.mode == "shadow" else experiment.arm_of(unit)
+            try:
+                return await self._ask(query, arm, experiment, state.version)
+            except RadiographError:
+                raise  # the image is at fault, with either version
+            except Exception as error:
+                code = error.code if isinstance(error, Problem) else "internal"
+                await self._failed(experiment, arm, code, request_id)
+                if arm == "champion":
+                    raise
+                _logger.warning("request %s: the challenger failed (%s), the champion answers", request_id, code)
+        started = time.perf_counter()
+        version = self._answering()
+        answer = await self._within(self._scorer(version).score(query), SCORE_TIMEOUT_S)
+        return Scored(answer, version, 1000 * (time.perf_counter() - started), state.version)
+
+    def shadow(self, query: Query, scored: Scored, stored: Answered, unit: str) -> None:
+        """Let the challenger of a shadow score beside a stored answer; returns at once."""
+        experiment = scored.experiment
+        if (
+            experiment is None
+            or experiment.mode != "shadow"
+            or experiment.arm_of(unit) != "challenger"
+            or len(self._shadows) >= MAX_SHADOWS
+        ):
+            return
+        task = asyncio.create_task(self._shadow(query, experiment, stored))
+        self._shadows.add(task)
+        task.add_done_callback(self._shadows.discard)
+
+    async def drain(self, seconds: float) -> None:
+        """Let shadows under way end, for so long."""
+        if self._shadows:
+            await asyncio.wait(self._shadows, timeout=seconds)
+
+    async def _ask(self, query: Query, arm: str, experiment: Experiment, routing_version: int) -> Scored:
+        version = experiment.champion if arm == "champion" else experiment.challenger
+        seconds = SCORE_TIMEOUT_S if arm == "champion" else CHALLENGER_TIMEOUT_S
+        started = time.perf_counter()
+        answer = await self._within(self._scorer(version).score(query), seconds)
+        latency_ms = 1000 * (time.perf_counter() - started)
+        return Scored(answer, version, latency_ms, routing_version, experiment, arm)
+
+    async def _shadow(self, query: Query, experiment: Experiment, stored: Answered) -> None:
+        started = time.perf_counter()
+        try:
+            answer = await self._within(self._scorer(experiment.challenger).score(query), SCORE_TIMEOUT_S)
+        except Exception as error:  # nobody waits for it: whatever it is, it is written down
+            code = error.code if isinstance(error, Problem | RadiographError) else "internal"
+            await self._failed(experiment, "challenger", code, stored.request_id)
+            return
+        entry = Shadowed(
+            prediction_id=stored.id,
+            version=experiment.challenger,
+            bone_age_months=answer["bone_age_months"],
+            answer=answer,
+            latency_ms=1000 * (time.perf_counter() - started),
+        )
+        with contextlib.suppress(Problem):  # a full spool: the answer itself could be stored, its shadow not
+            await self._books.store(entry)
+
+    async def _failed(self, experiment: Experiment, arm: str, code: str, request_id: str) -> None:
+        if code == "unavailable" and arm == "challenger":
+            self._ready.discard(experiment.challenger)  # no traffic until it answers again
+        entry = Failed(
+            request_id=request_id,
+            version=getattr(experiment, arm),
+            code=code,
+            experiment=experiment.name,
+            arm=arm,
+        )
+        with contextlib.suppress(Problem):
+            await self._books.store(entry)
+
+    async def _within(self, scoring: Any, seconds: float) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(seconds):
+                answer: dict[str, Any] = await scoring
+                return answer
+        except TimeoutError:
+            raise Problem("timeout", f"Scoring took more than {seconds:.0f} s. Send it again.") from None
+
+    def _answering(self) -> str:
+        champion = self._books.state.champion
+        return champion if champion in self._ready else self._champion
+
+    def _scorer(self, version: str) -> Scorer:
+        if version not in self._scorers:
+            self._scorers[version] = self._scorer_of(version)
+        return self._scorers[version]

@@ -1,0 +1,399 @@
+"""What the gateway stores, to whom it opens, and that no challenger ever harms the champion's answer. No Ray."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from serve import arms
+from serve.books import Books
+from serve.database import Database, LedgerDownError
+from serve.experiment_report import report
+from serve.gateway import Gateway
+from serve.keys import Keys
+from serve.lifecycle import Lifecycle
+from serve.protocol import Problem, Query
+from serve.routing import Routing
+from tests.hostile_uploads import PNG, SCORE
+from tests.postgres_server import PostgresServer
+
+A, B = "ens-aaaaaaaaaaaa", "ens-bbbbbbbbbbbb"
+
+
+class Version:
+    """A bundle version that answers a number, or as told."""
+
+    def __init__(self, name: str, months: float) -> None:
+        self.name, self.months = name, months
+        self.failure: Exception | None = None
+        self.pause_s = 0.0
+        self.asked = 0
+
+    async def score(self, query: Query) -> dict[str, Any]:
+        self.asked += 1
+        await asyncio.sleep(self.pause_s)
+        if self.failure:
+            raise self.failure
+        return {"bone_age_months": self.months, "version": self.name}
+
+    async def version(self) -> str:
+        if self.failure:
+            raise self.failure
+        return self.name
+
+
+class Site:
+    """A gateway with two versions and a ledger."""
+
+    def __init__(self, folder: Path, *, is_open: bool = True, url: str = "") -> None:
+        self.url = url or f"sqlite:///{folder}/ledger.db"
+        self.database = Database(self.url)
+        Routing(self.database).begin(A)
+        self.versions = {A: Version(A, 100.0), B: Version(B, 90.0)}
+        self.lifecycle = Lifecycle(self.database, "me")
+        self.keys = Keys(self.database, "me")
+        self.books = Books(self.url, folder / "spool", is_open=is_open)
+        self.client = TestClient(
+            Gateway(self.versions.__getitem__, [], self.books).app(), raise_server_exceptions=False
+        )
+
+    def score(self, **changes: Any) -> Any:
+        subject = changes.pop("subject", None)
+        path = SCORE + (f"&subject={subject}" if subject else "")
+        return self.client.post(path, content=changes.pop("content", PNG), **changes)
+
+    def start(self, mode: str = "shadow", **changes: Any) -> None:
+        """Start an experiment, and wait until the gateway follows it and the challenger is there."""
+        self.lifecycle.start("e", B, mode=mode, **changes)
+        self.books.refresh()
+        time.sleep(3 * arms.LOOK_S)
+
+    def found(self) -> dict[str, Any]:
+        experiment = self.books.state.experiment
+        assert experiment is not None
+        return report(self.database, experiment)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arms, "LOOK_S", 0.03)
+
+
+@contextlib.contextmanager
+def running(site: Site) -> Iterator[Site]:
+    with site.client:
+        time.sleep(3 * arms.LOOK_S)
+        yield site
+    site.books.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with running(Site(tmp_path)) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """For tests that start no experiment."""
+    with running(Site(tmp_path_factory.mktemp("shared"))) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with running(Site(tmp_path_factory.mktemp("closed"), is_open=False)) as one:
+        yield one
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_an_answer_is_in_the_ledger_before_it_is_given(site: Site) -> None:
+    answer = site.score(subject="Doe^Jane").json()
+    found = site.client.get(f"/v1/predictions/{answer['prediction_id']}").json()
+    assert found["answer"] == answer
+    assert (found["sex"], found["references"], found["shadow"]) == ("male", [], None)
+    assert b"Doe" not in Path(site.url.removeprefix("sqlite:///")).read_bytes()
+
+
+def test_a_reading_joins_its_prediction_once(site: Site) -> None:
+    path = f"/v1/predictions/{site.score().json()['prediction_id']}"
+    reading = {"bone_age_months": 96, "reader": "b"}
+    assert [site.client.post(f"{path}/reference", json=reading).status_code for _ in range(2)] == [201, 200]
+    (kept,) = site.client.get(path).json()["references"]
+    assert (kept["bone_age_months"], kept["reader"]) == (96.0, "b")
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "body_malformed"),
+        (b"[1]", "body_malformed"),
+        (b"{", "body_malformed"),
+        (b'{"bone_age_months": "90"}', "body_malformed"),
+        (b'{"bone_age_months": true}', "body_malformed"),
+        (b'{"bone_age_months": NaN}', "body_malformed"),
+        (b'{"bone_age_months": 90, "name": "x"}', "body_malformed"),
+        (b"[" * 100_000, "body_malformed"),
+        (b'{"bone_age_months": 240}', "reference_malformed"),
+        (b'{"bone_age_months": -1}', "reference_malformed"),
+        (b'{"bone_age_months": 1e999}', "reference_malformed"),
+        (b'{"bone_age_months": 90, "reader": "\\u0000"}', "reference_malformed"),
+    ],
+)
+def test_a_malformed_reading_is_a_problem(shared: Site, body: bytes, code: str) -> None:
+    path = f"/v1/predictions/{shared.score().json()['prediction_id']}/reference"
+    answer = shared.client.post(path, content=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, code)
+
+
+@pytest.mark.parametrize("name", ["0" * 32, "x", "%00", "0" * 5000])
+def test_an_unknown_prediction_is_a_problem(shared: Site, name: str) -> None:
+    assert shared.client.get(f"/v1/predictions/{name}").json()["code"] == "prediction_unknown"
+    body = {"bone_age_months": 1}
+    assert shared.client.post(f"/v1/predictions/{name}/reference", json=body).json()["code"] == "prediction_unknown"
+
+
+@pytest.mark.parametrize("subject", ["%00", "", "x" * 129, "a&subject=b"])
+def test_a_malformed_subject_is_a_problem(shared: Site, subject: str) -> None:
+    assert shared.client.post(f"{SCORE}&subject={subject}", content=PNG).json()["code"] == "subject_malformed"
+
+
+def test_a_repeated_request_gets_the_first_answer(site: Site) -> None:
+    headers = {"idempotency-key": "k"}
+    first, again = site.score(headers=headers), site.score(headers=headers)
+    assert again.json() == first.json()
+    assert again.headers["idempotent-replayed"] == "true"
+    assert site.versions[A].asked == 1
+    other = site.score(headers=headers, content=PNG + b"\0")
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_conflict")
+    assert site.score(headers={"idempotency-key": "a b"}).json()["code"] == "idempotency_malformed"
+
+
+def test_of_the_same_request_sent_at_once_one_is_scored(site: Site) -> None:
+    site.versions[A].pause_s = 0.2
+    found: list[str] = []
+    threads = [
+        threading.Thread(
+            target=lambda: found.append(site.score(headers={"idempotency-key": "k"}).json()["prediction_id"])
+        )
+        for _ in range(5)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(found), len(set(found)), site.versions[A].asked) == (5, 1, 1)
+
+
+ROUTES = [
+    ("POST", SCORE, "score"),
+    ("POST", "/v1/predictions/x/reference", "score"),
+    ("GET", "/v1/predictions/x", "read"),
+    ("GET", "/v1/versions", "read"),
+    ("GET", "/v1/experiments", "read"),
+    ("GET", "/v1/experiments/e", "read"),
+    ("POST", "/v1/experiments", "admin"),
+    ("POST", "/v1/experiments/e/stop", "admin"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "role"), ROUTES)
+def test_every_route_asks_for_a_key_with_its_role(closed: Site, method: str, path: str, role: str) -> None:
+    def ask(authorization: str | None) -> tuple[int, str]:
+        headers = {"authorization": authorization} if authorization else {}
+        answer = closed.client.request(method, path, content=b"", headers=headers)
+        return answer.status_code, answer.json().get("code", "")
+
+    others = [other for other in ("score", "read") if other != role]
+    wrong, right = closed.keys.add("other", others), closed.keys.add("right", [role])
+    closed.books.refresh()
+    assert ask(None) == ask(f"Basic {right}") == (401, "key_missing")
+    assert ask("Bearer carpal") == (401, "key_wrong")
+    assert ask(f"Bearer {wrong}") == (403, "role_missing")
+    assert ask(f"Bearer {right}")[0] not in (401, 403)
+
+
+def test_a_key_that_ends_closes_without_a_restart(closed: Site) -> None:
+    key = closed.keys.add("ris", ["score"])
+    wait_for(lambda: closed.score(headers={"authorization": f"Bearer {key}"}).status_code == 200)
+    closed.keys.end(key.split("_")[1])
+    wait_for(lambda: closed.score(headers={"authorization": f"Bearer {key}"}).status_code == 401)
+    assert closed.client.get("/healthz").status_code == 200
+
+
+def test_a_shadow_is_stored_beside_the_champions_answer(site: Site) -> None:
+    site.start()
+    answer = site.score().json()
+    assert answer["version"] == A
+    path = f"/v1/predictions/{answer['prediction_id']}"
+    wait_for(lambda: site.client.get(path).json()["shadow"] is not None)
+    assert site.client.get(path).json()["shadow"]["bone_age_months"] == 90.0
+    site.client.post(f"{path}/reference", json={"bone_age_months": 92})
+    assert site.found()["difference"]["mean_months"] == pytest.approx(8 - 2)
+
+
+def test_a_slow_or_dead_shadow_is_not_felt(site: Site) -> None:
+    site.start()
+    site.versions[B].pause_s = 0.5
+    begin = time.monotonic()
+    assert site.score().status_code == 200
+    assert time.monotonic() - begin < 0.4 + site.versions[A].pause_s
+    site.versions[B].pause_s, site.versions[B].failure = 0.0, RuntimeError("broken")
+    assert all(site.score().status_code == 200 for _ in range(3))
+    wait_for(lambda: site.found()["arms"]["challenger"]["failed"] == 3)
+    assert site.found()["arms"]["champion"]["failed"] == 0
+
+
+def test_a_split_gives_each_subject_one_version(site: Site) -> None:
+    site.start("split")
+    subjects = [f"s{i}" for i in range(30)]
+    first, second = ([site.score(subject=subject).json()["version"] for subject in subjects] for _ in range(2))
+    assert first == second
+    assert set(first) == {A, B}
+    found = site.found()
+    assert (found["predictions"], found["ratio"]["subjects"]) == (60, 30)
+    assert found["ratio"]["challenger"] == first.count(B)
+
+
+def test_a_challenger_that_fails_is_replaced_and_recovers(site: Site) -> None:
+    site.start("split", shares=(0.99,))
+    site.versions[B].failure = Problem("unavailable", "It is gone.")
+    assert [site.score().json()["version"] for _ in range(5)] == [A] * 5
+    found = site.found()
+    assert found["predictions"] == 0  # what the champion answered in its place counts for nobody
+    assert 1 <= found["arms"]["challenger"]["failed"] <= 5
+    site.versions[B].failure = None
+    wait_for(lambda: site.score().json()["version"] == B)
+
+
+def test_a_promotion_takes_effect_when_the_new_champion_answers(site: Site) -> None:
+    site.versions[B].failure = RuntimeError("still loading")
+    site.start()
+    site.lifecycle.promote("e", {})
+    site.books.refresh()
+    assert [site.score().json()["version"] for _ in range(3)] == [A] * 3
+    site.versions[B].failure = None
+    wait_for(lambda: site.score().json()["version"] == B)
+
+
+def test_a_change_reaches_the_gateway_by_itself_within_two_seconds(site: Site) -> None:
+    Lifecycle(site.database, "another process").start("e", B)
+    begin = time.monotonic()
+    wait_for(lambda: site.books.state.experiment is not None)
+    assert time.monotonic() - begin < 2
+
+
+def test_an_experiment_over_http_from_its_start_to_its_rollback(site: Site) -> None:
+    started = site.client.post("/v1/experiments", json={"name": "e", "challenger": B, "policy": {"alpha": 0.01}})
+    assert (started.status_code, started.json()["experiment"]["mode"]) == (201, "shadow")
+    again = site.client.post("/v1/experiments", json={"name": "f", "challenger": B})
+    assert (again.status_code, again.json()["code"]) == (409, "experiment_refused")
+    found = site.client.get("/v1/experiments/e").json()
+    assert (found["policy"]["act"], found["outcome"]) == ("go on", None)
+    assert site.client.post("/v1/experiments/e/promote").json()["champion"] == B
+    assert site.client.post("/v1/experiments/e/rollback").json()["champion"] == A
+    listed = site.client.get("/v1/experiments").json()
+    assert (listed["routing"]["champion"], listed["experiments"][0]["outcome"]) == (A, "rolled back")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "code"),
+    [
+        ("", {"name": "e"}, "body_malformed"),
+        ("", {"name": "e", "challenger": "../x"}, "experiment_refused"),
+        ("", {"name": "E", "challenger": B}, "experiment_refused"),
+        ("", {"name": "e", "challenger": B, "mode": "bandit"}, "experiment_refused"),
+        ("", {"name": "e", "challenger": B, "shares": ["x"]}, "experiment_refused"),
+        ("", {"name": "e", "challenger": B, "shares": [[1]]}, "experiment_refused"),
+        ("", {"name": "e", "challenger": B, "policy": {"window": 1e999}}, "experiment_refused"),
+        ("", {"name": "e", "challenger": B, "policy": {"gain_months": 1e999}}, "experiment_refused"),
+        ("/none/stop", {}, "experiment_unknown"),
+        ("/%00/stop", {}, "experiment_unknown"),
+        ("/none/explode", {}, "not_found"),
+        ("/none/share", {}, "body_malformed"),
+    ],
+)
+def test_a_wrong_act_is_a_problem(shared: Site, path: str, body: dict[str, Any], code: str) -> None:
+    content = str(body).replace("'", '"').replace("inf", "1e999").encode()
+    assert shared.client.post(f"/v1/experiments{path}", content=content).json()["code"] == code
+
+
+def test_while_the_database_is_away_answers_go_on_and_all_arrive(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.recorder.RETRY_S", 0.02)
+    write, repeated = site.books.ledger.write, site.books.ledger.repeated
+
+    def away(*arguments: Any) -> Any:
+        raise LedgerDownError("away")
+
+    with monkeypatch.context() as down:
+        for name in ("write", "repeated", "prediction"):
+            down.setattr(site.books.ledger, name, away)
+        answers = [site.score(headers={"idempotency-key": str(i)}) for i in range(4)]
+        assert [answer.status_code for answer in answers] == [200] * 4
+        assert site.client.get("/readyz").json()["ledger"]["status"] == "spooling"
+        path = f"/v1/predictions/{answers[0].json()['prediction_id']}"
+        assert site.client.get(path).json()["code"] == "unavailable"
+    assert (site.books.ledger.write, site.books.ledger.repeated) == (write, repeated)
+    wait_for(lambda: site.client.get("/readyz").json()["ledger"]["status"] == "up")
+    assert all(
+        site.client.get(f"/v1/predictions/{answer.json()['prediction_id']}").status_code == 200 for answer in answers
+    )
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_a_database_restart_under_load_fails_no_request_and_loses_none(
+    tmp_path: Path, postgres_server: PostgresServer
+) -> None:
+    with running(Site(tmp_path, url=postgres_server.new_database("restarted_under_load"))) as site:
+        answers: list[Any] = []
+        is_over = threading.Event()
+
+        def ask_on() -> None:
+            while not is_over.is_set():
+                answers.append(site.score())
+
+        threads = [threading.Thread(target=ask_on) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        postgres_server.stop()
+        time.sleep(1.5)
+        assert site.client.get("/readyz").json()["ledger"]["status"] == "spooling"
+        postgres_server.start()
+        wait_for(lambda: site.client.get("/readyz").json()["ledger"]["status"] == "up")
+        time.sleep(0.5)
+        is_over.set()
+        for thread in threads:
+            thread.join()
+        assert {answer.status_code for answer in answers} == {200}
+        with site.database.read() as connection:
+            stored = set(connection.exec_driver_sql("SELECT id FROM predictions").scalars())
+        assert {answer.json()["prediction_id"] for answer in answers} == stored
+        assert len(stored) == len(answers)
+
+
+def test_what_cannot_be_recorded_is_not_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.spool.MAX_BYTES", 10)
+    with running(Site(tmp_path)) as site:
+        monkeypatch.setattr(site.books._recorder._spool, "_max_bytes", 10)
+        monkeypatch.setattr(site.books.ledger, "write", _away)
+        answer = site.score()
+        assert (answer.status_code, answer.json()["code"]) == (503, "not_recorded")
+        assert "retry-after" in answer.headers
+
+
+def _away(*_: Any) -> None:
+    raise LedgerDownError("away")
