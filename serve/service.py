@@ -32,7 +32,9 @@ from serve.routing import Routing, RoutingConflictError, RoutingState
 
 GATEWAY = "gateway"
 JUDGE_S = 5.0
-"""A running experiment is judged this often."""
+"""A running experiment is judged this often at most."""
+JUDGE_SHARE = 0.05
+"""Of the time may pass in judging: 20,000 predictions take a second."""
 SURPLUS_S = 30.0
 """A version that is named no longer is kept for so long: requests under way end, a rollback finds it warm."""
 START_TIMEOUT_S = 600.0
@@ -90,7 +92,7 @@ class Service:
         self._stop, self._claim_signals, self._say = stop, claim_signals, say
         self._names: list[str] = []
         self._surplus_since: dict[str, float] = {}
-        self._judged = 0.0
+        self._judge_at = 0.0
         self._is_ready = False
         # Ray ties the life of its processes to the thread that started them: this one must live to the end
         self._ray_thread = ThreadPoolExecutor(1, "ray")
@@ -122,9 +124,11 @@ class Service:
         """Bring what runs into line with the routing, and let the running experiment's policy act; once a second."""
         database = self._setting.database
         try:
-            if time.monotonic() - self._judged > JUDGE_S:
-                self._judged = time.monotonic()
-                if (done := act(database)) and done[0].is_due and done[0].act != "go on":
+            if (begin := time.monotonic()) > self._judge_at:
+                done = act(database)
+                took = time.monotonic() - begin
+                self._judge_at = begin + max(JUDGE_S, took / JUDGE_SHARE)
+                if done and done[0].is_due and done[0].act != "go on":
                     self._say(f"experiment {done[1]}: {done[0].act}. {done[0].why}")
             state = Routing(database).current()
         except (LedgerDownError, RoutingConflictError) as error:
