@@ -3,7 +3,7 @@
 Shape letters: C cases, M monthly bins.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ensemble import measures
+from ensemble.predictions import join, read_predictions, read_references
 from ensemble.predictor import Prediction, Predictor
 from preprocessing import cohort as cohort_folder
 from preprocessing.cohort import Cohort
@@ -19,11 +21,13 @@ from preprocessing.prepare import NEAR_DUPLICATE, ChunkResult, read_chunk, state
 from preprocessing.sources import SourceOptions, problem, problem_table, read_source
 from preprocessing.standardize import Reading
 from preprocessing.storage import AnyPath, as_path
-from search.metrics import bootstrap_ci95, measure, rounded
+from search.metrics import bootstrap_ci95, rounded
 
 BATCH = 32
 """Files read and predicted at a time, so that memory does not grow with the folder."""
-_CASE_COLUMNS = ["case_id", "sex", "is_male", "bone_age_months", "file"]
+_CASE_COLUMNS = ["case_id", "sex", "is_male", "bone_age_months", "chronological_age_months", "file"]
+_OF_MEMBERS = {"members_disagree", "sex_improbable", "sex_unknown"}
+"""Warnings that speak of the answer and not of how the picture was taken."""
 
 
 class EvaluationError(ValueError):
@@ -37,47 +41,63 @@ class Evaluation:
     report: dict[str, Any]
     """The figures, as JSON values."""
     cases: pd.DataFrame
-    """One row a case: case_id, sex, is_male, bone_age_months, file, predicted_months, spread_months,
-    warnings (sentences)."""
+    """One row a case, as `ensemble.measures` has it."""
     rejected: pd.DataFrame
     """One row a file or label that was not used: case_id, file, reason, detail."""
 
 
-def metrics(
-    actual_C: np.ndarray,
-    predicted_C: np.ndarray,
-    is_male_C: np.ndarray,
-    distribution_CM: np.ndarray,
-    *,
-    training_median_months: float,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Measure predictions as `search.metrics.measure` does, and beside them the median predictor.
-
-    The median predictor says the training median to every case: what it costs to look at no picture.
+def beside_median(cases: pd.DataFrame, training_median_months: float, *, seed: int = 0) -> dict[str, Any]:
+    """What it costs to look at no picture: the error of saying the training median to every case, and the gain over it.
 
     Args:
-        actual_C: ``(C,)`` reference bone age, in months, within 0..239.
-        predicted_C: ``(C,)`` predicted bone age, in months.
-        is_male_C: ``(C,)`` bool.
-        distribution_CM: ``(C, 240)`` predicted probabilities by month.
+        cases: bone_age_months, predicted_months.
         training_median_months: What the median predictor says.
-        seed: Of the bootstrap: 95 % percentile intervals from 2,000 resamples of the cases.
-
-    Raises:
-        ValueError: No case, or a number that is not finite.
+        seed: Of the bootstrap, which is paired: 95 % percentile intervals from 2,000 resamples of the cases.
     """
-    figures = measure(actual_C, predicted_C, is_male_C, distribution_CM, seed=seed)
+    actual_C, predicted_C = cases["bone_age_months"].to_numpy(float), cases["predicted_months"].to_numpy(float)
     of_median_C = np.abs(training_median_months - actual_C)
     gain_C = of_median_C - np.abs(predicted_C - actual_C)
     median_ci, gain_ci = bootstrap_ci95(np.stack([of_median_C, gain_C]), seed=seed)
     return {
-        **figures,
         "median_predictor_mae_months": rounded(of_median_C.mean()),
         "median_predictor_ci95": median_ci,
         "gain_over_median_months": rounded(gain_C.mean()),
         "gain_over_median_ci95": gain_ci,
     }
+
+
+def evaluate_table(
+    predictions: str | Path | AnyPath,
+    source: str | Path | AnyPath | None = None,
+    options: SourceOptions | None = None,
+    *,
+    column: str = "",
+    unit: str = "",
+) -> Evaluation:
+    """Measure the predictions of any system.
+
+    Args:
+        predictions: A CSV or Parquet file with an id and a predicted bone age a row.
+        source: References: labelled pictures, a cohort (its locked test) or a table; None where the predictions' own
+            table holds them.
+        options: What looking at the source does not show.
+        column: Of the predictions; empty to look for it.
+        unit: Of the predictions; empty to go by the column's name.
+
+    Raises:
+        SourceError: A table cannot be read, or the two share no case.
+    """
+    predicted = read_predictions(predictions, column=column, unit=unit)
+    references, problems = read_references(predictions if source is None else source, options)
+    cases, unmatched = join(predicted, references)
+    rejected = pd.concat([problems, unmatched], ignore_index=True)
+    report = {
+        "predictions": Path(str(predictions)).name,
+        "source": "a table of predictions",
+        **measures.figures(cases),
+        **_of_rejected(rejected),
+    }
+    return Evaluation(report, cases, rejected)
 
 
 def evaluate(
@@ -125,27 +145,45 @@ def evaluate(
             f"{folder} holds no labelled radiograph that can be used: {listed}. "
             "Name a folder with a CSV of id, boneage, male and the pictures."
         )
-    rows = sorted(predictions)
-    table = cases.loc[rows, _CASE_COLUMNS].assign(
-        predicted_months=[predictions[row].bone_age_months for row in rows],
-        spread_months=[predictions[row].spread_months for row in rows],
-        warnings=[" ".join(warning.message for warning in predictions[row].warnings) for row in rows],
-    )
-    figures = metrics(
-        table["bone_age_months"].to_numpy(np.float64),
-        table["predicted_months"].to_numpy(np.float64),
-        table["is_male"].to_numpy(bool),
-        np.stack([predictions[row].distribution for row in rows]),
-        training_median_months=bundle.training_median_months,
-    )
+    table = tabulate(cases, predictions)
     report = {
         **about,
-        **figures,
+        **measures.figures(table),
+        **beside_median(table, bundle.training_median_months),
+        **_of_rejected(rejected),
+    }
+    return Evaluation(report, table, rejected)
+
+
+def tabulate(cases: pd.DataFrame, predictions: Mapping[int, Prediction]) -> pd.DataFrame:
+    """Cases that were predicted, as `ensemble.measures` wants them, with spread_months and warnings beside.
+
+    Args:
+        cases: As `preprocessing.source.Source.cases` has them.
+        predictions: By row number of `cases`; one or more.
+    """
+    rows = sorted(predictions)
+    known = [name for name in _CASE_COLUMNS if name in cases]
+    chosen = [predictions[row] for row in rows]
+    table = cases.loc[rows, known].assign(
+        predicted_months=[prediction.bone_age_months for prediction in chosen],
+        spread_months=[prediction.spread_months for prediction in chosen],
+        findings=[",".join(sorted({f.code for f in p.warnings} - _OF_MEMBERS)) for p in chosen],
+        warnings=[" ".join(warning.message for warning in prediction.warnings) for prediction in chosen],
+    )
+    for level in chosen[0].intervals:
+        for place, end in enumerate(("low", "high")):
+            table[f"{end}_{level}"] = [prediction.intervals[level][place] for prediction in chosen]
+    table["distribution"] = pd.Series([prediction.distribution for prediction in chosen], table.index, dtype=object)
+    return table.reset_index(drop=True)
+
+
+def _of_rejected(rejected: pd.DataFrame) -> dict[str, Any]:
+    return {
         "rejected": len(rejected),
-        "rejected_reasons": reasons,
+        "rejected_reasons": rejected["reason"].value_counts().to_dict(),
         "rejected_files": rejected.to_dict("records"),
     }
-    return Evaluation(report, table.reset_index(drop=True), rejected)
 
 
 def _locked_test(cohort: Cohort, predictor: Predictor) -> pd.DataFrame:

@@ -256,3 +256,31 @@ def registry_or_bundle(path: str | Path | AnyPath, name: str = CHAMPION) -> Bund
     if not folder.exists():
         raise RegistryError(f"{folder} does not exist. Name a registry, or one of its bundles.")
     return Registry(folder).resolve(name)
+
+
+def named_bundle(text: str, name: str = CHAMPION) -> Bundle:
+    """Load what a command line names: a bundle's folder, a registry, or ``REGISTRY@VERSION_OR_ALIAS``.
+
+    Args:
+        text: The word.
+        name: What a registry without an ``@`` means.
+
+    Raises:
+        BundleError: The bundle does not pass its check.
+        RegistryError: There is no such bundle.
+    """
+    registry, chosen = _split(text)
+    return Registry(registry).resolve(chosen) if chosen else registry_or_bundle(text, name)
+
+
+def registry_of(text: str) -> Registry | None:
+    """The registry among the words that `named_bundle` takes; None where a bundle's folder is named."""
+    registry, _ = _split(text)
+    return None if (as_path(registry) / MARKER).exists() else Registry(registry)
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Registry and name in ``REGISTRY@NAME``; the whole and nothing where no name is in it."""
+    registry, at, chosen = text.rpartition("@")
+    is_name = _ALIAS_PATTERN.fullmatch(chosen) or VERSION_PATTERN.fullmatch(chosen)
+    return (registry, chosen) if at and is_name and not as_path(text).exists() else (text, "")

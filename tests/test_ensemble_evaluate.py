@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ensemble.combine import combine
-from ensemble.evaluate import EvaluationError, evaluate, metrics
+from ensemble.evaluate import EvaluationError, beside_median, evaluate
 from ensemble.predictor import Predictor
 from ensemble.registry import Registry
 from preprocessing.cohort import Cohort
@@ -48,14 +48,9 @@ def labelled_folder(folder, *, good: int = 5, broken: int = 1, missing: int = 1,
     return folder
 
 
-def one_hot(months):
-    return np.eye(240, dtype=np.float32)[np.asarray(months, int)]
-
-
 def test_the_median_predictor_stands_beside_the_bundle():
-    actual_C, predicted_C = np.array([10.0, 20, 100, 150]), np.array([11.0, 18, 100, 171])
-    figures = metrics(actual_C, predicted_C, np.array([True] * 4), one_hot(predicted_C), training_median_months=100)
-    assert figures["mae_months"] == 6
+    cases = pd.DataFrame({"bone_age_months": [10.0, 20, 100, 150], "predicted_months": [11.0, 18, 100, 171]})
+    figures = beside_median(cases, 100)
     assert figures["median_predictor_mae_months"] == (90 + 80 + 0 + 50) / 4
     assert figures["gain_over_median_months"] == (90 + 80 + 0 + 50) / 4 - 6
 

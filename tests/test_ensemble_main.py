@@ -110,3 +110,21 @@ def test_list_show_and_remove_speak_of_the_same_bundle(folders, tmp_path, capsys
     assert main(["remove", registry, versions[0]]) == 0
     assert main(["rollback", registry]) == 2
     assert "nothing to go back to" in capsys.readouterr().err
+
+
+def test_a_table_of_predictions_is_evaluated_and_compared_like_its_bundle(folders, tmp_path, capsys):
+    registry, cohort, out = str(folders / "registry"), str(folders / "cohort"), tmp_path / "predictions.csv"
+    main(["evaluate", registry, cohort, "--json", "--predictions", str(out)])
+    of_bundle = json.loads(capsys.readouterr().out)
+    main(["evaluate", str(out), "--json"])
+    of_table = json.loads(capsys.readouterr().out)
+    assert of_table["mae_ci95"] == of_bundle["mae_ci95"]
+    assert main(["compare", f"{registry}@champion", str(out), cohort, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["n"], report["mae_difference_months"]) == (6, 0)
+
+
+def test_an_evaluation_is_written_with_its_drawings(folders, tmp_path, capsys):
+    main(["evaluate", str(folders / "registry"), str(folders / "cohort"), "--out", str(tmp_path / "out")])
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names >= {"report.json", "cases.csv", "rejected.csv", "bland_altman.png", "confusion.png", "agreement.png"}

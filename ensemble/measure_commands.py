@@ -1,0 +1,125 @@
+"""Commands that measure: evaluate and compare, each on bundles or on the predictions of any other system."""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from preprocessing.progress import counting
+from preprocessing.sources import add_options, options_of
+from preprocessing.storage import as_path, write_atomic, write_json
+
+WHAT = "folder of a bundle, a registry, REGISTRY@VERSION_OR_ALIAS, or a CSV of predictions (id, predicted_months)"
+
+
+def add(commands: Any) -> None:
+    """Add them to a parser's commands."""
+    evaluate = commands.add_parser("evaluate", help="measure a bundle, or any system's predictions, on labelled cases")
+    evaluate.add_argument("bundle_or_registry", metavar="bundle", help=WHAT)
+    evaluate.add_argument(
+        "source",
+        nargs="?",
+        help="labelled pictures: a folder or a table; or a cohort: then its locked test split only. "
+        "Left out, a CSV of predictions must hold the references too",
+    )
+    evaluate.add_argument("--version", default="champion", help="version or alias in the registry (default champion)")
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    evaluate.add_argument("--predictions", metavar="CSV", help="also write one row a case")
+    evaluate.add_argument("--out", metavar="FOLDER", help="also write the report, its tables and its drawings")
+    _add_common(evaluate)
+    evaluate.set_defaults(run=_evaluate)
+
+    compare = commands.add_parser("compare", help="two bundles, or systems, on the same labelled cases")
+    compare.add_argument("a", help=f"the one that stands: {WHAT}")
+    compare.add_argument("b", help="the one that may take its place")
+    compare.add_argument("source", help="labelled pictures, a cohort (its locked test), or a table of references")
+    compare.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    _add_common(compare)
+    compare.set_defaults(run=_compare, version="champion")
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--predicted", metavar="NAME", default="", help="column of a CSV of predictions")
+    parser.add_argument(
+        "--predicted-unit", choices=("months", "years"), default="", help="of that column (default: by its name)"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu (default) or a CUDA device")
+    add_options(parser)
+
+
+def measured(what: str, source: str | None, options: argparse.Namespace) -> Any:
+    """Evaluate what the command line names: a bundle, or a table of predictions."""
+    from ensemble.evaluate import EvaluationError, evaluate, evaluate_table
+    from ensemble.predictions import is_table
+    from ensemble.predictor import Predictor
+    from ensemble.registry import named_bundle
+
+    if is_table(what):
+        return evaluate_table(what, source, options_of(options), column=options.predicted, unit=options.predicted_unit)
+    if source is None:
+        raise EvaluationError(f"{what} is no table of predictions, so it needs a SOURCE of labelled pictures.")
+    predictor = Predictor(named_bundle(what, options.version), options.device)
+    return evaluate(predictor, source, options_of(options), progress=counting("radiographs predicted"))
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from ensemble.locked import note_reading
+    from ensemble.printed import evaluation_text
+    from ensemble.registry import registry_of
+
+    evaluation = measured(options.bundle_or_registry, options.source, options)
+    if options.predictions:
+        write_atomic(as_path(options.predictions), _csv(evaluation.cases))
+    if options.out:
+        _write(evaluation, options.out)
+    if evaluation.report.get("cohort_of_bundle") is False:
+        print(
+            "ensemble: this is not the cohort that the bundle was trained on; "
+            "its test split may hold training cases, which make the figures too good.",
+            file=sys.stderr,
+        )
+    print(
+        json.dumps(evaluation.report, indent=1, allow_nan=False) if options.json else evaluation_text(evaluation.report)
+    )
+    if evaluation.report.get("cohort_of_bundle") and (registry := registry_of(options.bundle_or_registry)):
+        print(f"ensemble: {note_reading(registry, evaluation.report)}", file=sys.stderr)
+
+
+def _write(evaluation: Any, out: str) -> None:
+    from preprocessing.charts import png
+    from search.figures import agreement, bland_altman, confusion, errors_by_group
+
+    folder = as_path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    matrix = _matrix(evaluation.cases)
+    for name, figure in (
+        ("agreement", agreement(evaluation.cases)),
+        ("bland_altman", bland_altman(evaluation.cases)),
+        ("confusion", confusion(matrix)),
+        ("errors_by_group", errors_by_group(evaluation.report["groups"])),
+    ):
+        write_atomic(folder / f"{name}.png", png(figure))
+    write_atomic(folder / "confusion.csv", matrix.to_csv().encode())
+    write_atomic(folder / "cases.csv", _csv(evaluation.cases))
+    write_atomic(folder / "rejected.csv", evaluation.rejected.to_csv(index=False).encode())
+    write_json(folder / "report.json", evaluation.report)
+
+
+def _csv(cases: Any) -> bytes:
+    """One row a case, without what needs more than a cell, or says the sex a second time."""
+    return cases.drop(columns=["distribution", "is_male"], errors="ignore").to_csv(index=False).encode()
+
+
+def _matrix(cases: Any) -> Any:
+    from ensemble.measures import confusion
+
+    return confusion(cases)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from ensemble.compare import compare
+    from ensemble.printed import comparison_text
+
+    found = compare(*(measured(what, options.source, options).cases for what in (options.a, options.b)))
+    report = {"a": options.a, "b": options.b, "source": options.source, **found}
+    print(json.dumps(report, indent=1, allow_nan=False) if options.json else comparison_text(report))

@@ -1,0 +1,107 @@
+"""Figures of a table of predictions, and predictions of other systems."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ensemble.evaluate import evaluate_table
+from ensemble.measures import figures, styles
+from ensemble.predictions import read_predictions
+from ensemble.significance import clinically_significant
+from preprocessing.source import SourceError
+
+
+def cases(num_cases: int = 40, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    actual_C = rng.uniform(20, 200, num_cases).round(1)
+    return pd.DataFrame(
+        {
+            "case_id": [f"{index:03d}" for index in range(num_cases)],
+            "sex": np.where(np.arange(num_cases) % 2, "male", "female"),
+            "is_male": np.arange(num_cases) % 2 == 1,
+            "bone_age_months": actual_C,
+            "predicted_months": (actual_C + rng.normal(2, 8, num_cases)).clip(0, 239),
+        }
+    )
+
+
+def test_an_error_is_significant_where_it_changes_the_class_at_the_chronological_age():
+    chronological_C = np.full(4, 120.0)  # boys: two standard deviations are 22.8 months
+    actual_C, predicted_C = np.array([120.0, 120, 150, 150]), np.array([142.0, 143, 144, 142])
+    wrong_C = clinically_significant(actual_C, predicted_C, np.ones(4, bool), chronological_C)
+    assert wrong_C.tolist() == [False, True, False, True]
+
+
+def test_without_a_chronological_age_the_reference_stands_for_it():
+    unknown_C = np.array([np.nan, np.nan])
+    wrong_C = clinically_significant(np.array([120.0, 120]), np.array([142.0, 143]), np.ones(2, bool), unknown_C)
+    assert wrong_C.tolist() == [False, True]
+
+
+def test_the_figures_are_json_and_count_every_case():
+    report = json.loads(json.dumps(figures(cases()), allow_nan=False))
+    assert report["n"] == 40 == sum(map(sum, report["confusion"]))
+    assert len(report["worst"]) == 10
+    assert "coverage" not in report
+
+
+def test_coverage_is_measured_where_the_table_has_intervals():
+    table = cases()
+    for level, reach in ((80, 10), (90, 14), (95, 500)):
+        table[f"low_{level}"], table[f"high_{level}"] = (
+            table["predicted_months"] - reach,
+            table["predicted_months"] + reach,
+        )
+    shares = {level["level"]: level["share"] for level in figures(table)["coverage"]["levels"]}
+    assert shares[80] <= shares[90] <= shares[95] == 1
+
+
+def test_a_style_holds_the_cases_of_which_that_was_noticed():
+    table = cases(6).assign(findings=["", "framed", "framed,inverted", "", "", "inverted"])
+    found = {row["style"]: row["n"] for row in styles(table, np.ones(6))}
+    assert found == {"nothing noticed": 3, "framed": 2, "inverted": 2}
+
+
+def test_predictions_of_any_system_are_measured_with_their_references(tmp_path):
+    table = cases()
+    years = (table["predicted_months"] / 12).round(6)
+    pd.DataFrame({"Image ID": table["case_id"] + ".png", "Prediction (years)": years}).to_csv(
+        tmp_path / "theirs.csv", index=False, sep=";"
+    )
+    table[["case_id", "sex", "bone_age_months"]].iloc[:30].to_csv(tmp_path / "labels.csv", index=False)
+    evaluation = evaluate_table(tmp_path / "theirs.csv", tmp_path / "labels.csv")
+    assert evaluation.report["n"] == 30
+    assert evaluation.report["rejected_reasons"] == {"no_reference": 10}
+    expected = (table["predicted_months"] - table["bone_age_months"]).abs()[:30].mean()
+    assert evaluation.report["mae_months"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_one_table_may_hold_predictions_and_references(tmp_path):
+    cases().drop(columns="is_male").to_csv(tmp_path / "both.csv", index=False)
+    assert evaluate_table(tmp_path / "both.csv").report["n"] == 40
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("id,predicted_months\n1,100\n1,101\n", "1 stands there twice"),
+        ("id,predicted_months\n1,100\n2,\n", "line 3: a row must hold an id and a number"),
+        ("id,score\n1,100\n", "Say --predicted NAME"),
+        ("id,predicted\n1,10\n2,11\n3,12\n", "look like years"),
+        ("id,predicted,pred_months\n1,10,20\n", "must have one column of predictions"),
+        ("id,predicted\n", "holds no prediction"),
+    ],
+)
+def test_a_table_that_is_not_understood_is_refused(tmp_path, text, sentence):
+    (tmp_path / "theirs.csv").write_text(text)
+    with pytest.raises(SourceError, match=sentence):
+        read_predictions(tmp_path / "theirs.csv")
+
+
+def test_tables_without_a_common_case_name_their_ids(tmp_path):
+    (tmp_path / "theirs.csv").write_text("id,predicted\na,100\n")
+    cases().to_csv(tmp_path / "labels.csv", index=False, columns=["case_id", "sex", "bone_age_months"])
+    with pytest.raises(SourceError, match="a against 000, 001, 002"):
+        evaluate_table(tmp_path / "theirs.csv", tmp_path / "labels.csv")
