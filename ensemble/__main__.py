@@ -3,7 +3,14 @@
 import argparse
 import sys
 
-from ensemble import build_commands, explain_commands, measure_commands, registry_commands, site_commands
+from ensemble import (
+    build_commands,
+    explain_commands,
+    measure_commands,
+    registry_commands,
+    score_commands,
+    site_commands,
+)
 from preprocessing.progress import counting
 from preprocessing.storage import as_path, write_atomic
 
@@ -39,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(run=_report)
 
     measure_commands.add(commands)
+    score_commands.add(commands)
     explain_commands.add(commands)
     site_commands.add(commands)
     registry_commands.add(commands)

@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ["preprocessing", "search", "ensemble", "serve"]
 MAY_IMPORT_RAY = {
+    "ensemble/score.py",
     "preprocessing/__main__.py",
     "preprocessing/cluster.py",
     "search/adapters.py",

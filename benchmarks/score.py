@@ -1,0 +1,149 @@
+"""Batch scoring against a bare loop of the same forward passes on prepared arrays, and its memory against the files.
+
+    python -m benchmarks.score REGISTRY PICTURES [--images 512] [--rounds 3]
+
+The bare loop predicts pixels that are in memory already, in batches of the same size, on the same threads; scoring
+reads, decodes, checks, standardises, predicts and writes a row each. Both are timed without their start: the loop after
+a first batch, scoring from its first finished part to its last. Rounds alternate; the fastest of each counts, which
+other work disturbed least. Memory is the peak of this process and all its children, proportional set size, over a batch
+and over one of four times as many files; files are named again and again where there are too few.
+"""
+
+import argparse
+import json
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil  # type: ignore[import-untyped]
+import torch
+
+from ensemble.bundle import Bundle
+from ensemble.inputs import Inputs, read_inputs
+from ensemble.predictor import MAX_BATCH, Predictor
+from ensemble.registry import named_bundle
+from preprocessing.environment import prepare as prepare_environment
+from preprocessing.prepare import num_cores
+from preprocessing.standardize import Reading
+
+
+def main() -> None:
+    """Print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("registry")
+    parser.add_argument("pictures")
+    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    options = parser.parse_args()
+    prepare_environment(own_ray=True)
+    bundle = named_bundle(options.registry)
+    found = read_inputs(options.pictures, sex="female")
+    loops, scored = [], []
+    torch.set_num_threads(num_cores())
+    readings = _readings(bundle, found)
+    for _ in range(options.rounds):
+        loops.append(_loop(bundle, readings, options.images, options.device))
+        scored.append(_score(bundle, _repeated(found, options.images), options.device))
+    few = max(rate["peak_mib"] for rate in scored)
+    many = _score(bundle, _repeated(found, 4 * options.images), options.device)
+    report = {
+        "bundle": bundle.version,
+        "models": sum(len(member.files) for member in bundle.members),
+        "device": options.device,
+        "cores": num_cores(),
+        "images": options.images,
+        "loop_images_per_s": [round(rate, 2) for rate in loops],
+        "score_images_per_s": [round(rate["images_per_s"], 2) for rate in scored],
+        "ratio": round(max(rate["images_per_s"] for rate in scored) / max(loops), 3),
+        "peak_mib": {str(options.images): few, str(4 * options.images): many["peak_mib"]},
+        "rows_dropped": sum(int(rate["dropped"]) for rate in [*scored, many]),
+    }
+    print(json.dumps(report, indent=1))
+
+
+def _readings(bundle: Bundle, inputs: Inputs, at_most: int = 256) -> np.ndarray:
+    reader, pixels = Predictor(bundle).reader, []
+    for location, *_ in inputs.chunk(0, min(at_most, len(inputs))):
+        try:
+            reading: Reading = reader.read(Path(location).read_bytes())
+        except ValueError:
+            continue
+        pixels.append(reading.pixels)
+    return np.stack(pixels)
+
+
+def _loop(bundle: Bundle, pixels: np.ndarray, images: int, device: str) -> float:
+    predictor = Predictor(bundle, device)
+    is_male = np.zeros(MAX_BATCH, bool)
+    rows = np.arange(images) % len(pixels)
+    predictor.predict(pixels[rows[:MAX_BATCH]], is_male)
+    start = time.perf_counter()
+    for at in range(0, images, MAX_BATCH):
+        batch = rows[at : at + MAX_BATCH]
+        predictor.predict(pixels[batch], is_male[: len(batch)])
+    return images / (time.perf_counter() - start)
+
+
+def _score(bundle: Bundle, inputs: Inputs, device: str) -> dict[str, float]:
+    from ensemble.score import score
+
+    first: list[tuple[float, int]] = []
+    last: list[tuple[float, int]] = []
+
+    def seen(done: int, total: int) -> None:
+        moment = (time.perf_counter(), done)
+        if not first:
+            first.append(moment)
+        if not last or done > last[0][1]:
+            last[:] = [moment]
+
+    with tempfile.TemporaryDirectory() as folder, _Peak() as peak:
+        counts = score(bundle, inputs, Path(folder) / "out.parquet", device=device, progress=seen)
+    seconds, images = last[0][0] - first[0][0], last[0][1] - first[0][1]
+    return {
+        "images_per_s": images / seconds,
+        "peak_mib": round(peak.bytes / 2**20),
+        "dropped": len(inputs) - sum(counts.values()),
+    }
+
+
+def _repeated(inputs: Inputs, number: int) -> Inputs:
+    rows = [index % len(inputs) for index in range(number)]
+    return Inputs(
+        inputs.folder,
+        tuple(inputs.files[row] for row in rows),
+        tuple(f"{inputs.case_ids[row]}-{turn}" for turn, row in enumerate(rows)),
+        tuple(inputs.sexes[row] for row in rows),
+    )
+
+
+class _Peak:
+    """Highest proportional set size of this process and its children, asked five times a second."""
+
+    def __enter__(self) -> "_Peak":
+        self.bytes, self._stop = 0, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        own = psutil.Process()
+        while not self._stop.wait(0.2):
+            total = 0
+            for process in [own, *own.children(recursive=True)]:
+                try:
+                    total += process.memory_full_info().pss
+                except (psutil.NoSuchProcess, psutil.AccessDenied):
+                    continue
+            self.bytes = max(self.bytes, total)
+
+
+if __name__ == "__main__":
+    main()

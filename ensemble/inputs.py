@@ -1,0 +1,93 @@
+"""What a batch is scored from: a folder of pictures and DICOM files, or a table that names a file or URI a row."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from preprocessing import labels
+from preprocessing.columns import find_columns
+from preprocessing.dicom_folder import find_dicom
+from preprocessing.rows import case_id_of, require
+from preprocessing.source import SourceError, SourceOptions, find_images
+from preprocessing.storage import AnyPath, as_path, canonical_hash
+from preprocessing.table import TABLE_SUFFIXES, read_table
+
+_URI = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Files to be scored, in a fixed order."""
+
+    folder: AnyPath
+    """What `files` are relative to."""
+    files: tuple[str, ...]
+    """Paths below `folder`, or URIs; empty where a row of the table names none."""
+    case_ids: tuple[str, ...]
+    sexes: tuple[str, ...]
+    """``male``, ``female`` or empty where nobody has said."""
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def hash(self) -> str:
+        """Names this list: files, ids and sexes in their order."""
+        return canonical_hash([str(self.folder), self.files, self.case_ids, self.sexes])
+
+    def chunk(self, start: int, stop: int) -> Iterator[tuple[str, str, str, str]]:
+        """Location, file, case id and sex of some of them."""
+        for index in range(start, stop):
+            file = self.files[index]
+            yield locate(self.folder, file), file, self.case_ids[index], self.sexes[index]
+
+
+def locate(folder: AnyPath, file: str) -> str:
+    """Where a file lies; empty where none is named."""
+    if not file:
+        return ""
+    return file if _URI.match(file) or Path(file).is_absolute() else str(folder / file)
+
+
+def read_inputs(path: str | Path | AnyPath, options: SourceOptions | None = None, *, sex: str = "") -> Inputs:
+    """List what is to be scored; no picture is opened.
+
+    Args:
+        path: A folder, below which every picture and DICOM file counts; or a CSV or Parquet file with a path or URI a
+            row (a column such as ``file``, relative to the table's folder), and sex and id where they are known.
+        options: Its columns, where their names do not say what they are.
+        sex: Of every child whose row does not tell; empty where it is unknown.
+
+    Raises:
+        SourceError: There is no such folder or table, or no file in it.
+    """
+    root, options = as_path(path), options or SourceOptions()
+    if root.is_file() and root.suffix.lower() in TABLE_SUFFIXES:
+        return _of_table(root, options, sex)
+    if not root.is_dir():
+        raise SourceError(f"{root} is not a folder. Name a folder of radiographs, or a table with a file or URI a row.")
+    files = sorted({*find_images(root), *find_dicom(root)})
+    if not files:
+        raise SourceError(f"{root} holds neither pictures nor DICOM files. Name the folder that does.")
+    return Inputs(root, tuple(files), tuple(PurePosixPath(file).stem for file in files), (sex,) * len(files))
+
+
+def _of_table(root: AnyPath, options: SourceOptions, sex: str) -> Inputs:
+    table = read_table(root)
+    columns = find_columns(table, options.columns)
+    require(table, columns, ("image",))
+    asks = "is_male" in columns
+    files, case_ids, sexes = [], [], []
+    for row in table.rows:
+        file = columns.get(row, "image")
+        files.append("" if labels.is_missing(file) else file)
+        case_ids.append(case_id_of(row, columns))
+        cell = columns.get(row, "is_male" if asks else "sex")
+        said = labels.sex(cell, of_is_male=asks)
+        if said is None and not labels.is_missing(cell):
+            raise SourceError(f"{row.where}: the sex must be male, female or empty, got {cell!r}. Mend the table.")
+        sexes.append(said or sex)
+    if not files:
+        raise SourceError(f"{table.name} names no file. Give one row a radiograph.")
+    return Inputs(root.parent, tuple(files), tuple(case_ids), tuple(sexes))

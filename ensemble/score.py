@@ -1,0 +1,232 @@
+"""Batch scoring with Ray Data: files are read by all cores while the models predict; one row an input, always.
+
+Readers are Ray tasks and hold a few chunks at most; each predictor is one actor that keeps the models, takes chunks as
+they come and writes their rows as one part (`ensemble.parts`). Only the number of rows comes back, so that memory does
+not grow with the files. Call `preprocessing.environment.prepare` before this module is imported.
+"""
+
+import functools
+import logging
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from ray.data import ActorPoolStrategy, DataContext
+
+from ensemble.bundle import Bundle
+from ensemble.inputs import Inputs, locate
+from ensemble.parts import ENDS, Parts, write_part
+from ensemble.prediction import Prediction
+from ensemble.predictor import Predictor
+from preprocessing.cluster import connection
+from preprocessing.prepare import num_cores, single_thread
+from preprocessing.radiograph import RadiographError
+from preprocessing.standardize import Reader, Reading
+from preprocessing.storage import as_path
+
+CHUNK = 32
+"""Files a part: as many as the predictor takes at a time."""
+_MAX_BLOCKS = 2000
+
+
+def score(
+    bundle: Bundle,
+    inputs: Inputs,
+    out: Path,
+    *,
+    profile: str = "full",
+    device: str = "cpu",
+    address: str | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, int]:
+    """Score a batch into one Parquet file; interrupted and repeated, it goes on.
+
+    Args:
+        bundle: What scores; on a cluster its folder must be on a disk that all nodes share.
+        inputs: What is scored.
+        out: The table, on a disk that all nodes share; see `ensemble.parts.SCHEMA`.
+        profile: Which members answer.
+        device: ``cpu`` or ``cuda``.
+        address: Ray cluster; None starts a Ray here that ends with this process.
+        progress: Called with the number of inputs done and of all.
+
+    Returns:
+        Number of rows by reason; those with an answer under the empty one. Their sum is the number of inputs.
+
+    Raises:
+        PartsError: An unfinished run of another bundle or of other inputs lies there.
+        ValueError: The bundle has no such profile, or there is no such device.
+    """
+    plan = {"bundle": bundle.version, "profile": profile, "inputs": inputs.hash, "num_inputs": len(inputs)}
+    if profile not in bundle.manifest["profiles"]:
+        raise ValueError(
+            f"{bundle.version} has the profiles {', '.join(bundle.manifest['profiles'])}, got {profile!r}."
+        )
+    if device == "cuda" and not torch.cuda.is_available() and address is None:
+        raise ValueError("The device must be cpu where torch finds no GPU, got cuda.")
+    parts = Parts(out, plan)
+    started = not ray.is_initialized()
+    if started:
+        ray.init(**connection(address))
+    try:
+        for size in (CHUNK, 1):  # a file that takes a worker down takes its chunk along, so that is tried one by one
+            if missing := parts.missing(len(inputs)):
+                _run(bundle, inputs, parts, missing, size, profile, device, progress)
+    finally:
+        if started:
+            ray.shutdown()
+    for start, stop in parts.missing(len(inputs)):
+        for index in range(start, stop):
+            (row,) = _told(inputs, index, index + 1)
+            lost = row | {"reason": "worker_died", "detail": "Each process that read this file was killed by it."}
+            write_part(parts.folder, index, [lost | {"version": bundle.version, "profile": profile}])
+    progress(len(inputs), len(inputs))
+    return parts.finish(len(inputs))
+
+
+def _run(
+    bundle: Bundle,
+    inputs: Inputs,
+    parts: Parts,
+    missing: list[tuple[int, int]],
+    size: int,
+    profile: str,
+    device: str,
+    progress: Callable[[int, int], None],
+) -> None:
+    chunks = [(at, min(at + size, stop)) for start, stop in missing for at in range(start, stop, size)]
+    done = len(inputs) - sum(stop - start for start, stop in chunks)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.max_errored_blocks = -1  # what is lost is missed at the end, and tried again
+    items = [{"start": start, "rows": pickle.dumps(_told(inputs, start, stop))} for start, stop in chunks]
+    data = ray.data.from_items(items, override_num_blocks=min(len(items), _MAX_BLOCKS))
+    data = data.map(functools.partial(_read, location=str(bundle.folder)), num_cpus=1)
+    on_gpu = device != "cpu"
+    num_actors = int(ray.cluster_resources().get("GPU", 1)) if on_gpu else len(ray.nodes())
+    arguments = (str(bundle.folder), str(parts.folder), profile, device)
+    data = data.map(
+        _Scorer,
+        fn_constructor_args=arguments,
+        compute=ActorPoolStrategy(size=num_actors, max_tasks_in_flight_per_actor=2),
+        num_gpus=1 if on_gpu else 0,
+        num_cpus=0,  # readers fill the cores that the models leave; counted, the models would take them all
+    )
+    for row in data.iter_rows():
+        done += row["num_rows"]
+        progress(done, len(inputs))
+
+
+def _told(inputs: Inputs, start: int, stop: int) -> list[dict[str, Any]]:
+    """What is known of some inputs before they are read."""
+    return [
+        {
+            "case_id": inputs.case_ids[index],
+            "file": inputs.files[index],
+            "location": locate(inputs.folder, inputs.files[index]),
+            "sex": inputs.sexes[index],
+            "sex_from": "caller" if inputs.sexes[index] else "",
+        }
+        for index in range(start, stop)
+    ]
+
+
+@functools.lru_cache(maxsize=1)
+def _reader(location: str) -> Reader:
+    """One a process."""
+    single_thread()
+    bundle = Bundle.load(location)
+    return Reader(bundle.recipe, bundle.segmenter)
+
+
+def _read(chunk: dict[str, Any], *, location: str) -> dict[str, Any]:
+    """Read the files of a chunk: in place of each location comes a reading, or the reason for none."""
+    reader, rows = _reader(location), pickle.loads(chunk["rows"])
+    for row in rows:
+        row["reading"] = _reading(reader, row.pop("location"))
+    return {"start": chunk["start"], "rows": pickle.dumps(rows)}
+
+
+def _reading(reader: Reader, location: str) -> Reading | tuple[str, str]:
+    if not location:
+        return "missing_image", "The row names no file."
+    try:
+        return reader.read(as_path(location).read_bytes())
+    except RadiographError as error:
+        return error.code, str(error)
+    except Exception as error:  # a store's own errors are of any kind; one file must not stop a million others
+        return "unreadable", f"The file cannot be read ({type(error).__name__})."
+
+
+class _Scorer:
+    """Keeps the models; predicts a chunk and writes its rows."""
+
+    def __init__(self, location: str, parts: str, profile: str, device: str) -> None:
+        torch.set_num_threads(num_cores())  # Ray lets an actor without CPUs of its own have one thread
+        self._predictor = Predictor(Bundle.load(location), device)
+        self._parts, self._profile = Path(parts), profile
+
+    def __call__(self, chunk: dict[str, Any]) -> dict[str, int]:
+        rows = pickle.loads(chunk["rows"])
+        write_part(self._parts, int(chunk["start"]), answer(self._predictor, rows, self._profile))
+        return {"num_rows": len(rows)}
+
+
+def answer(predictor: Predictor, rows: list[dict[str, Any]], profile: str = "full") -> list[dict[str, Any]]:
+    """Answer the rows whose ``reading`` is one; where nobody told the sex, a DICOM header may.
+
+    Args:
+        predictor: With the bundle.
+        rows: case_id, file, sex, sex_from and reading, as the readers leave them.
+        profile: Which members answer.
+
+    Returns:
+        Rows of `ensemble.parts.SCHEMA`, in the same order.
+    """
+    answered = [row for row in rows if isinstance(row["reading"], Reading)]
+    for row in answered:
+        header = row["reading"].header
+        if not row["sex"] and header is not None and header.sex in ("male", "female"):
+            row["sex"], row["sex_from"] = header.sex, "header"
+    predictions: list[Prediction] = []
+    if answered:
+        predictions = predictor.predict(
+            np.stack([row["reading"].pixels for row in answered]),
+            np.array([{"male": True, "female": False}.get(row["sex"]) for row in answered], dtype=object),
+            [row["reading"].warnings(sex=row["sex"] or None) for row in answered],
+            profile=profile,
+        )
+    said = iter(predictions)
+    about = {"version": predictor.bundle.version, "profile": profile}
+    return [
+        {name: value for name, value in row.items() if name != "reading"}
+        | (_answered(next(said)) if isinstance(row["reading"], Reading) else _refused(*row["reading"]))
+        | about
+        for row in rows
+    ]
+
+
+def _answered(prediction: Prediction) -> dict[str, Any]:
+    ends = dict.fromkeys(ENDS)
+    for level, (low, high) in prediction.intervals.items():
+        ends |= {f"low_{level}": low, f"high_{level}": high}
+    return {
+        "predicted_months": prediction.bone_age_months,
+        **ends,
+        "spread_months": prediction.spread_months,
+        "distribution": prediction.distribution,
+        "findings": ",".join(sorted({warning.code for warning in prediction.warnings})),
+        "warnings": " ".join(warning.message for warning in prediction.warnings),
+        "reason": None,
+        "detail": None,
+    }
+
+
+def _refused(reason: str, detail: str) -> dict[str, Any]:
+    return {"predicted_months": None, "reason": reason, "detail": detail}

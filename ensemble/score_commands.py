@@ -1,0 +1,60 @@
+"""The command that scores a batch: score."""
+
+import argparse
+import os
+from typing import Any
+
+from preprocessing.progress import counting
+from preprocessing.sources import add_options, options_of
+from preprocessing.storage import as_path, is_local
+
+
+def add(commands: Any) -> None:
+    """Add it to a parser's commands."""
+    score = commands.add_parser("score", help="answer for every file of a folder or a table, into one Parquet file")
+    score.add_argument("bundle", help="folder of a bundle, a registry, or REGISTRY@VERSION_OR_ALIAS")
+    score.add_argument(
+        "inputs", help="folder of pictures and DICOM files, or a CSV or Parquet with a file or URI a row"
+    )
+    score.add_argument("out", help="the table to write, .parquet; interrupted, the same command goes on")
+    score.add_argument("--sex", choices=("male", "female"), default="", help="of every child whose row does not tell")
+    score.add_argument("--version", default="champion", help="version or alias in the registry (default champion)")
+    score.add_argument("--profile", default="full", help="which members answer (default full)")
+    score.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default cpu)")
+    score.add_argument("--address", help="Ray cluster to spread the work over (default: this machine)")
+    add_options(score)
+    score.set_defaults(run=_score)
+
+
+def _score(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from ensemble.inputs import read_inputs
+    from ensemble.parts import PartsError
+    from ensemble.registry import named_bundle
+    from preprocessing.environment import prepare as prepare_environment
+
+    out = as_path(options.out)
+    if not is_local(out) or out.suffix != ".parquet":
+        raise PartsError(f"The output must be a local path that ends in .parquet, got {options.out}. Copy it on later.")
+    if out.exists():
+        raise PartsError(f"{out} is there already. Remove it, or name another output.")
+    bundle = named_bundle(options.bundle, options.version)
+    inputs = read_inputs(options.inputs, options_of(options), sex=options.sex)
+    prepare_environment(own_ray=options.address is None)
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what fails is missed and tried again, and then told
+    from ensemble.score import score
+
+    counts = score(
+        bundle,
+        inputs,
+        Path(str(out)),
+        profile=options.profile,
+        device=options.device,
+        address=options.address,
+        progress=counting("radiographs scored"),
+    )
+    answered = counts.pop("", 0)
+    print(f"wrote {out}: {len(inputs)} rows, {answered} with an answer by {bundle.version}")
+    for reason, number in sorted(counts.items(), key=lambda item: -item[1]):
+        print(f"  {number:>7} x {reason}")

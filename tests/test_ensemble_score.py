@@ -1,0 +1,131 @@
+"""Batch scoring: one row an input, an answer or a reason, whatever happens on the way."""
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ensemble.combine import combine
+from ensemble.inputs import read_inputs
+from ensemble.parts import Parts, PartsError, write_part
+from ensemble.predictor import Predictor
+from ensemble.registry import Registry
+from preprocessing.source import SourceError
+from tests.ensemble_fixtures import make_cohort, make_study
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("score")
+    registry = Registry(root / "registry")
+    version = registry.publish(combine(make_study(root / "study", make_cohort(root / "cohort"))).write).version
+    return registry.resolve(version)
+
+
+def pictures(folder, names=("a.png", "sub/b.png", "c.png")):
+    rng = np.random.default_rng(0)
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / name), rng.integers(0, 256, (80, 60)).astype(np.uint8))
+    return folder
+
+
+def row(index: int, **values):
+    return {"case_id": str(index), "file": f"{index}.png", "predicted_months": float(index), "reason": None} | values
+
+
+def test_a_folder_is_every_picture_below_it(tmp_path):
+    inputs = read_inputs(pictures(tmp_path), sex="male")
+    assert inputs.files == ("a.png", "c.png", "sub/b.png")
+    assert inputs.case_ids == ("a", "c", "b")
+    assert set(inputs.sexes) == {"male"}
+
+
+def test_a_table_names_files_and_uris_and_loses_no_row(tmp_path):
+    (tmp_path / "batch.csv").write_text("id,path,sex\n1,a.png,F\n2,s3://bucket/x.dcm,\n3,,male\n")
+    inputs = read_inputs(tmp_path / "batch.csv")
+    assert inputs.files == ("a.png", "s3://bucket/x.dcm", "")
+    assert inputs.sexes == ("female", "", "male")
+    locations = [location for location, *_ in inputs.chunk(0, 3)]
+    assert locations == [str(tmp_path / "a.png"), "s3://bucket/x.dcm", ""]
+
+
+def test_a_table_that_says_another_sex_is_refused(tmp_path):
+    (tmp_path / "batch.csv").write_text("path,sex\na.png,unclear\n")
+    with pytest.raises(SourceError, match="line 2: the sex must be male, female or empty"):
+        read_inputs(tmp_path / "batch.csv")
+
+
+def test_parts_become_one_table_in_the_order_of_the_inputs(tmp_path):
+    parts = Parts(tmp_path / "out.parquet", {"bundle": "x"})
+    write_part(parts.folder, 2, [row(2), row(3, predicted_months=None, reason="blank")])
+    assert parts.missing(4) == [(0, 2)]
+    write_part(parts.folder, 0, [row(0), row(1)])
+    assert parts.finish(4) == {"": 3, "blank": 1}
+    assert pd.read_parquet(tmp_path / "out.parquet")["case_id"].tolist() == ["0", "1", "2", "3"]
+    assert not parts.folder.exists()
+
+
+def test_a_table_with_a_gap_is_not_finished(tmp_path):
+    parts = Parts(tmp_path / "out.parquet", {})
+    write_part(parts.folder, 0, [row(0)])
+    with pytest.raises(PartsError, match="inputs 1 to 2 have no row"):
+        parts.finish(3)
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_parts_of_another_bundle_are_not_mixed_in(tmp_path):
+    Parts(tmp_path / "out.parquet", {"bundle": "x", "profile": "full"})
+    Parts(tmp_path / "out.parquet", {"bundle": "x", "profile": "full"})
+    with pytest.raises(PartsError, match="its bundle differs"):
+        Parts(tmp_path / "out.parquet", {"bundle": "y", "profile": "full"})
+
+
+def test_each_row_is_answered_as_the_predictor_answers_it_or_says_why_not(bundle, tmp_path):
+    from ensemble.score import _reading, answer
+
+    predictor = Predictor(bundle)
+    pictures(tmp_path, ("a.png",))
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    rows = [
+        {
+            "case_id": name,
+            "file": name,
+            "sex": "male",
+            "sex_from": "caller",
+            "reading": _reading(predictor.reader, place),
+        }
+        for name, place in (
+            ("bad", str(tmp_path / "bad.png")),
+            ("a", str(tmp_path / "a.png")),
+            ("gone", "/no/such"),
+            ("-", ""),
+        )
+    ]
+    found = answer(predictor, rows)
+    assert [row["reason"] for row in found] == ["unsupported_format", None, "unreadable", "missing_image"]
+    alone = predictor.score((tmp_path / "a.png").read_bytes(), "male")
+    assert found[1]["predicted_months"] == pytest.approx(alone.bone_age_months, abs=1e-3)
+    assert all((row["predicted_months"] is None) == (row["reason"] is not None) for row in found)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_batch_goes_on_where_it_stopped_and_drops_nothing(bundle, tmp_path, monkeypatch):
+    from preprocessing.environment import prepare
+
+    prepare(own_ray=True)
+    from ensemble.score import score
+
+    folder = pictures(tmp_path / "in", tuple(f"{index}.png" for index in range(40)))
+    (folder / "39.png").write_bytes(b"no picture")
+    inputs = read_inputs(folder, sex="female")
+    plan = {"bundle": bundle.version, "profile": "full", "inputs": inputs.hash, "num_inputs": 40}
+    write_part(Parts(tmp_path / "out.parquet", plan).folder, 0, [row(i, detail="of the first run") for i in range(10)])
+    counts = score(bundle, inputs, tmp_path / "out.parquet")
+    table = pd.read_parquet(tmp_path / "out.parquet")
+    assert sum(counts.values()) == len(table) == 40
+    assert (table["detail"] == "of the first run").sum() == 10
+    assert table["predicted_months"].notna().sum() == 39
