@@ -10,6 +10,7 @@ from ensemble import (
     registry_commands,
     score_commands,
     site_commands,
+    stress_commands,
 )
 from preprocessing.progress import counting
 from preprocessing.storage import as_path, write_atomic
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 
     measure_commands.add(commands)
     score_commands.add(commands)
+    stress_commands.add(commands)
     explain_commands.add(commands)
     site_commands.add(commands)
     registry_commands.add(commands)

@@ -1,0 +1,211 @@
+"""The stress test: every alteration of the suite on the same labelled cases, against their answers as they are.
+
+Shape letters: C cases.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from ensemble.alterations import Alteration, png8
+from ensemble.compare import holm, mcnemar
+from ensemble.measures import chronological_of
+from ensemble.significance import clinically_significant
+from ensemble.subjects import Answer, Subject
+from preprocessing import cohort as cohort_folder
+from preprocessing.cohort import Cohort
+from preprocessing.radiograph import RadiographError, decode
+from preprocessing.sources import Source, SourceOptions, problem_table, read_source
+from preprocessing.storage import as_path
+from search.metrics import bootstrap_ci95, rounded
+
+CLEAN = Alteration("as it is", "")
+
+
+class StressError(ValueError):
+    """There is nothing to put under stress."""
+
+
+def stress(
+    subject: Subject,
+    source: Source,
+    suite: list[Alteration],
+    *,
+    num_cases: int = 100,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Ask for each case as it is and after each alteration.
+
+    Args:
+        subject: Who answers.
+        source: Labelled radiographs that the subject was not trained on.
+        suite: What is done to them.
+        num_cases: At most so many cases, drawn once.
+        seed: Of that draw, of the alterations' noise and of the bootstrap.
+        progress: Called with the number of cases done and of all.
+
+    Returns:
+        ``n``, ``clean`` and ``alterations``: for each its family, level, rejected share and reasons; for those that
+        can be answered also the error, its paired change with a 95 % interval, the mean shift, the shares that moved by
+        more than 6 and 12 months, the clinically significant errors (McNemar, p after Holm), the coverage of the 90 %
+        interval, and the share with a warning that the clean picture did not have.
+
+    Raises:
+        StressError: No case can be decoded and is answered as it is.
+    """
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(source.cases))[:num_cases])
+    asked: list[list[Answer]] = []
+    rows = []
+    for done, row in enumerate(chosen):
+        try:
+            image_HW = _levels((source.folder / source.paths[row]).read_bytes())
+        except (RadiographError, OSError):
+            continue
+        sex = str(source.cases["sex"].iloc[row])
+        queries = []
+        for index, alteration in enumerate([CLEAN, *suite]):
+            rng = np.random.default_rng([seed, int(row), index])
+            queries.append((alteration.file(image_HW, rng), alteration.sex_of(sex)))
+        asked.append(subject(queries))
+        rows.append(row)
+        progress(done + 1, len(chosen))
+    progress(len(chosen), len(chosen))
+    if not asked or not any(answers[0].months is not None for answers in asked):
+        raise StressError("A stress test needs 1 case or more that is answered as it is; none was. Name other cases.")
+    cases = source.cases.iloc[rows].reset_index(drop=True)
+    answers = [[of_case[index] for of_case in asked] for index in range(len(suite) + 1)]
+    measured = [
+        _measure(cases, answers[0], answers[index], alteration, seed) for index, alteration in enumerate(suite, start=1)
+    ]
+    tested = [row for row in measured if "significant_errors" in row]
+    for row, p in zip(tested, holm([row["significant_errors"]["p"] for row in tested]), strict=True):
+        row["significant_errors"]["p_holm"] = p
+    return {"n": len(cases), "seed": seed, "clean": _clean(cases, answers[0], seed), "alterations": measured}
+
+
+def read_cases(path: str, options: SourceOptions) -> Source:
+    """Labelled pictures, or of a cohort the files of its locked test, which no member has seen.
+
+    Raises:
+        StressError: The cohort locks no test split.
+        SourceError: The folder is in no known layout.
+    """
+    folder = as_path(path)
+    if not (folder / cohort_folder.MARKER).exists():
+        return read_source(folder, options)
+    cohort = Cohort.load(folder)
+    cases = cohort.cases.iloc[cohort.test_rows()].reset_index(drop=True)
+    if cases.empty:
+        raise StressError(f"{path} locks no test split. Prepare it with --test above 0, or name other cases.")
+    return Source(as_path(cohort.source), cases, problem_table([]))
+
+
+def examples(source: Source, suite: list[Alteration], *, seed: int = 0, side: int = 160) -> list[tuple[str, bytes]]:
+    """The first case that can be decoded after each alteration, as small PNGs, with their names."""
+    for path in source.paths:
+        try:
+            image_HW = _levels((source.folder / path).read_bytes())
+        except (RadiographError, OSError):
+            continue
+        found = []
+        for index, alteration in enumerate(suite):
+            data = alteration.file(image_HW, np.random.default_rng([seed, 0, index]))
+            try:
+                altered = _levels(data)
+            except RadiographError:
+                continue
+            scale = side / max(altered.shape)
+            size = max(1, round(altered.shape[1] * scale)), max(1, round(altered.shape[0] * scale))
+            found.append((f"{alteration.family}: {alteration.level}", png8(cv2.resize(altered, size))))
+        return found
+    return []
+
+
+def _levels(data: bytes) -> np.ndarray:
+    """The picture as float32 within 0..1, by the range of its own type."""
+    image = decode(data)
+    return image.astype(np.float32) / np.iinfo(image.dtype).max
+
+
+def _clean(cases: pd.DataFrame, answers: list[Answer], seed: int) -> dict[str, Any]:
+    answered_C = np.array([answer.months is not None for answer in answers])
+    found = {"rejected": _share(~answered_C), "reasons": _reasons(answers)}
+    actual_C, said_C, is_male_C = _of(cases, answers, answered_C)
+    error_C = np.abs(said_C - actual_C)
+    ends = [answer.interval90 for answer in answers if answer.months is not None]
+    return found | {
+        "answered": int(answered_C.sum()),
+        "mae_months": rounded(error_C.mean()),
+        "mae_ci95": bootstrap_ci95(error_C[None], seed=seed)[0],
+        "significant_errors": int(_significant(cases, actual_C, said_C, is_male_C, answered_C).sum()),
+        "coverage_90": _coverage(actual_C, ends),
+    }
+
+
+def _measure(
+    cases: pd.DataFrame, clean: list[Answer], altered: list[Answer], alteration: Alteration, seed: int
+) -> dict[str, Any]:
+    rejected_C = np.array([answer.months is None for answer in altered])
+    new = [bool(set(a.warnings) - set(c.warnings)) for a, c in zip(altered, clean, strict=True) if a.months is not None]
+    row: dict[str, Any] = {
+        "family": alteration.family,
+        "level": alteration.level,
+        "is_wrong": alteration.is_wrong,
+        "rejected": _share(rejected_C),
+        "reasons": _reasons(altered),
+        "warned": _share(np.array(new)) if new else None,
+    }
+    both_C = ~rejected_C & np.array([answer.months is not None for answer in clean])
+    row["answered"] = int(both_C.sum())
+    if alteration.is_wrong or not both_C.any():
+        return row
+    actual_C, before_C, is_male_C = _of(cases, clean, both_C)
+    _, after_C, _ = _of(cases, altered, both_C)
+    change_C, shift_C = np.abs(after_C - actual_C) - np.abs(before_C - actual_C), after_C - before_C
+    change_ci, shift_ci = bootstrap_ci95(np.stack([change_C, shift_C]), seed=seed)
+    ends = [answer.interval90 for answer, both in zip(altered, both_C, strict=True) if both]
+    return row | {
+        "mae_months": rounded(np.abs(after_C - actual_C).mean()),
+        "mae_change_months": rounded(change_C.mean()),
+        "mae_change_ci95": change_ci,
+        "shift_months": rounded(shift_C.mean()),
+        "shift_ci95": shift_ci,
+        "moved_6_months": _share(np.abs(shift_C) > 6),
+        "moved_12_months": _share(np.abs(shift_C) > 12),
+        "significant_errors": mcnemar(
+            _significant(cases, actual_C, before_C, is_male_C, both_C),
+            _significant(cases, actual_C, after_C, is_male_C, both_C),
+        ),
+        "coverage_90": _coverage(actual_C, ends),
+    }
+
+
+def _of(cases: pd.DataFrame, answers: list[Answer], chosen_C: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    said = [answer.months for answer, is_chosen in zip(answers, chosen_C, strict=True) if is_chosen]
+    chosen = cases[chosen_C]
+    return chosen["bone_age_months"].to_numpy(float), np.array(said, float), chosen["is_male"].to_numpy(bool)
+
+
+def _significant(
+    cases: pd.DataFrame, actual_C: np.ndarray, said_C: np.ndarray, is_male_C: np.ndarray, chosen_C: np.ndarray
+) -> np.ndarray:
+    return clinically_significant(actual_C, said_C, is_male_C, chronological_of(cases[chosen_C]))
+
+
+def _coverage(actual_C: np.ndarray, ends: list[tuple[float, float] | None]) -> float | None:
+    if any(pair is None for pair in ends):
+        return None
+    return _share(np.array([pair[0] <= actual <= pair[1] for actual, pair in zip(actual_C, ends, strict=True) if pair]))
+
+
+def _share(hits_C: np.ndarray) -> float:
+    return rounded(hits_C.mean())
+
+
+def _reasons(answers: list[Answer]) -> dict[str, int]:
+    return dict(Counter(answer.reason for answer in answers if answer.months is None).most_common())

@@ -1,0 +1,160 @@
+"""Who is put under stress: a bundle, or any HTTP endpoint that takes a radiograph and says a bone age."""
+
+import json
+import secrets
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ensemble.predictor import Predictor
+from preprocessing.prepare import num_cores, single_thread
+from preprocessing.radiograph import RadiographError
+from preprocessing.standardize import Reading
+
+_TIMEOUT_S = 120.0
+
+
+class SubjectError(ValueError):
+    """The endpoint cannot be asked at all."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was said of one file."""
+
+    months: float | None
+    """None where it was refused."""
+    interval90: tuple[float, float] | None = None
+    reason: str = ""
+    """Why there is no bone age: a code of the gate, ``http_400`` and the like, ``no_answer``."""
+    warnings: tuple[str, ...] = ()
+    """Codes of what the answer warns of."""
+
+
+Subject = Callable[[Sequence[tuple[bytes, str | None]]], list[Answer]]
+"""From files, each with the sex that is stated, to as many answers."""
+
+
+def bundle_subject(predictor: Predictor) -> Subject:
+    """A bundle, asked as the service asks it: the whole path from the file's bytes on."""
+    pool = ThreadPoolExecutor(num_cores(), "stress", initializer=single_thread)
+    reader = predictor.reader
+
+    def read(query: tuple[bytes, str | None]) -> Reading | str:
+        try:
+            return reader.read(query[0])
+        except RadiographError as error:
+            return error.code
+
+    def ask(queries: Sequence[tuple[bytes, str | None]]) -> list[Answer]:
+        readings = list(pool.map(read, queries))
+        usable = [index for index, reading in enumerate(readings) if isinstance(reading, Reading)]
+        answers = [Answer(None, reason=str(reading)) for reading in readings]
+        if usable:
+            sexes = [queries[index][1] for index in usable]
+            chosen = [reading for reading in readings if isinstance(reading, Reading)]
+            predictions = predictor.predict(
+                np.stack([reading.pixels for reading in chosen]),
+                np.array([None if sex is None else sex == "male" for sex in sexes], dtype=object),
+                [reading.warnings(sex=sex) for reading, sex in zip(chosen, sexes, strict=True)],
+            )
+            for index, prediction in zip(usable, predictions, strict=True):
+                codes = tuple(warning.code for warning in prediction.warnings)
+                answers[index] = Answer(prediction.bone_age_months, prediction.intervals.get(90), warnings=codes)
+        return answers
+
+    return ask
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """How an HTTP service is asked. As it stands: Carpal's own ``POST /v1/score``, the file as the body."""
+
+    url: str
+    """Where to post; without a path, ``/v1/score`` is added."""
+    form: str = ""
+    """Field of a multipart form that holds the file; empty sends it as the body."""
+    sex_field: str = "sex"
+    """Field of the form, or of the query, that states the sex; left out where it is unknown."""
+    sex_words: tuple[str, str] = ("female", "male")
+    answer: str = "bone_age_months"
+    """Where in the JSON the bone age stands; dots go deeper."""
+    answer_unit: str = "months"
+    interval: str = "intervals.90"
+    """Where the ends of the 90 % interval stand, where there is one."""
+
+    def ask(self, queries: Sequence[tuple[bytes, str | None]]) -> list[Answer]:
+        """Ask a few at a time.
+
+        Raises:
+            SubjectError: Nobody answers at that address.
+        """
+        with ThreadPoolExecutor(4) as pool:
+            return list(pool.map(self._ask, queries))
+
+    def _ask(self, query: tuple[bytes, str | None]) -> Answer:
+        data, sex = query
+        said = {self.sex_field: self.sex_words[sex == "male"]} if sex else {}
+        parts = urllib.parse.urlsplit(self.url)
+        url = self.url if parts.path.strip("/") else f"{self.url.rstrip('/')}/v1/score"
+        if self.form:
+            body, kind = _multipart(said, self.form, data)
+        else:
+            body, kind = data, "application/octet-stream"
+            url += ("&" if parts.query else "?") + urllib.parse.urlencode(said) if said else ""
+        request = urllib.request.Request(url, body, {"Content-Type": kind}, method="POST")
+        # a web proxy in the environment must not catch what stays on this machine
+        proxies: dict[str, str] | None = {} if parts.hostname in ("127.0.0.1", "localhost", "::1") else None
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
+        try:
+            with opener.open(request, timeout=_TIMEOUT_S) as response:
+                return self._answer(json.loads(response.read()))
+        except urllib.error.HTTPError as error:
+            return Answer(None, reason=_code(error))
+        except TimeoutError:
+            return Answer(None, reason="timeout")
+        except (OSError, ValueError) as error:
+            if isinstance(getattr(error, "reason", error), ConnectionRefusedError):
+                raise SubjectError(f"Nobody answers at {url}. Start the service, or mend the address.") from None
+            return Answer(None, reason="no_answer")
+
+    def _answer(self, body: Any) -> Answer:
+        value = _at(body, self.answer)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+            return Answer(None, reason="no_answer")
+        scale = 12.0 if self.answer_unit == "years" else 1.0
+        ends = _at(body, self.interval)
+        interval = (
+            (float(ends[0]) * scale, float(ends[1]) * scale) if isinstance(ends, list) and len(ends) == 2 else None
+        )
+        warnings = body.get("warnings") if isinstance(body, dict) else None
+        codes = [str(w.get("code")) for w in warnings if isinstance(w, dict)] if isinstance(warnings, list) else []
+        return Answer(scale * float(value), interval, warnings=tuple(codes))
+
+
+def _at(body: Any, path: str) -> Any:
+    for name in path.split("."):
+        body = body.get(name) if isinstance(body, dict) else None
+    return body
+
+
+def _code(error: urllib.error.HTTPError) -> str:
+    try:
+        code = json.loads(error.read()).get("code")
+    except (ValueError, AttributeError, OSError):
+        code = None
+    return str(code) if code else f"http_{error.code}"
+
+
+def _multipart(fields: dict[str, str], name: str, data: bytes) -> tuple[bytes, str]:
+    mark = secrets.token_hex(16)
+    head = "".join(f'--{mark}\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n' for k, v in fields.items())
+    head += f'--{mark}\r\nContent-Disposition: form-data; name="{name}"; filename="radiograph"\r\n'
+    head += "Content-Type: application/octet-stream\r\n\r\n"
+    return head.encode() + data + f"\r\n--{mark}--\r\n".encode(), f"multipart/form-data; boundary={mark}"

@@ -1,0 +1,230 @@
+"""The stress test: alterations are what they say, figures are paired, and the gate judges them."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ensemble.alterations import suite
+from ensemble.combine import combine
+from ensemble.gate import Policy, failures, promote, record
+from ensemble.registry import Registry, RegistryError
+from ensemble.stress import StressError, stress
+from ensemble.stress_report import table_csv, table_text, write
+from ensemble.subjects import Answer, Endpoint, SubjectError
+from preprocessing.radiograph import RadiographError, decode
+from preprocessing.source import Source, problem_table
+from tests.ensemble_fixtures import make_cohort, make_study
+
+SUITE = suite()
+BY_NAME = {f"{alteration.family}: {alteration.level}": alteration for alteration in SUITE}
+
+
+def source(folder, months=(60, 100, 140)) -> Source:
+    """Pictures whose brightness is their bone age."""
+    folder.mkdir(exist_ok=True)
+    rows = []
+    for index, age in enumerate(months):
+        image = np.full((96, 80), age, np.uint8)
+        image[:20, :20] = 0  # something to turn and to flip
+        cv2.imwrite(str(folder / f"{index}.png"), image)
+        rows.append(
+            {
+                "case_id": str(index),
+                "sex": "male",
+                "is_male": True,
+                "bone_age_months": float(age),
+                "chronological_age_months": np.nan,
+                "file": f"{index}.png",
+            }
+        )
+    return Source(folder, pd.DataFrame(rows), problem_table([]))
+
+
+def by_brightness(queries):
+    """Reads the brightness, adds a year where the sex is missing, refuses what is no picture."""
+    answers = []
+    for data, sex in queries:
+        try:
+            image = decode(data)
+        except RadiographError as error:
+            answers.append(Answer(None, reason=error.code))
+            continue
+        months = float(np.median(image)) * 255 / np.iinfo(image.dtype).max + (12 if sex is None else 0)
+        answers.append(Answer(months, (months - 20, months + 20), warnings=("sex_unknown",) if sex is None else ()))
+    return answers
+
+
+def of(report, name):
+    (row,) = [row for row in report["alterations"] if f"{row['family']}: {row['level']}" == name]
+    return row
+
+
+def test_every_alteration_has_a_name_of_its_own_and_gives_a_file_that_depends_on_the_seed_alone(tmp_path):
+    assert len(BY_NAME) == len(SUITE) > 90
+    image = np.random.default_rng(0).random((96, 80)).astype(np.float32)
+    for alteration in SUITE:
+        before = image.copy()
+        one, other = (alteration.file(image, np.random.default_rng(5)) for _ in range(2))
+        assert one == other, alteration
+        assert (image == before).all(), alteration
+        if alteration.level != "not a picture":
+            assert decode(one).ndim == 2
+
+
+def test_an_inverted_file_whose_header_says_so_is_the_same_picture():
+    image = np.linspace(0, 1, 96 * 96, dtype=np.float32).reshape(96, 96)
+    plain, rightly, wrongly = (
+        decode(BY_NAME[f"{name}"].file(image, np.random.default_rng(0))).astype(float)
+        for name in ("metadata: spacing 1.0 mm", "inversion: MONOCHROME1, rightly", "inversion: MONOCHROME1, wrongly")
+    )
+    assert np.abs(plain - rightly).max() <= plain.max() / 4000
+    assert np.corrcoef(plain.ravel(), wrongly.ravel())[0, 1] < -0.99
+
+
+def test_a_turn_by_a_right_angle_loses_nothing():
+    image = np.random.default_rng(0).random((48, 40)).astype(np.float32)
+    turned = decode(BY_NAME["rotation: +90°"].file(image, np.random.default_rng(0)))
+    np.testing.assert_array_equal(np.rot90(turned, -1), np.rint(255 * image).astype(np.uint8))
+
+
+def test_the_change_of_error_is_that_of_the_same_cases(tmp_path):
+    chosen = [BY_NAME[name] for name in ("brightness: × 1.25", "metadata: sex missing", "flip: both")]
+    report = stress(by_brightness, source(tmp_path), chosen)
+    assert report["clean"]["mae_months"] == pytest.approx(0, abs=0.01)
+    assert of(report, "brightness: × 1.25")["shift_months"] == pytest.approx(25, abs=0.5)
+    missing = of(report, "metadata: sex missing")
+    assert (missing["mae_change_months"], missing["warned"]) == (12, 1)
+    assert of(report, "flip: both")["mae_change_months"] == 0
+
+
+def test_a_refusal_is_counted_with_its_reason_and_not_as_an_error(tmp_path):
+    report = stress(by_brightness, source(tmp_path), [BY_NAME["wrong input: not a picture"]])
+    row = of(report, "wrong input: not a picture")
+    assert (row["rejected"], row["reasons"]) == (1, {"unsupported_format": 3})
+    assert "mae_change_months" not in row
+
+
+def test_cases_of_which_none_is_answered_are_refused(tmp_path):
+    with pytest.raises(StressError, match="answered as it is"):
+        stress(lambda queries: [Answer(None, reason="no") for _ in queries], source(tmp_path), [BY_NAME["flip: both"]])
+
+
+def test_table_drawing_and_page_are_written_for_every_alteration(tmp_path):
+    cases, chosen = source(tmp_path / "in"), [BY_NAME["flip: both"], BY_NAME["wrong input: chest"]]
+    report = {"subject": "x", **stress(by_brightness, cases, chosen)}
+    write(report, cases, chosen, tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"stress.csv", "stress.png", "stress.html"}
+    html = (tmp_path / "out" / "stress.html").read_text()
+    assert "flip: both" in html
+    assert "http" not in html.replace("http://www.w3.org", "").replace("http-equiv", "")
+    assert len(table_csv(report).splitlines()) == 3
+    assert "wrong input: chest" in table_text(report)
+    json.dumps(report, allow_nan=False)
+
+
+class Theirs(BaseHTTPRequestHandler):
+    """A service that is not ours: a form, years, and a plausible number for everything but an empty file."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        status, said = (
+            (200, {"result": {"years": 10.0 if b"\r\nm\r\n" in body else 9.0}}) if b"PNG" in body else (400, {})
+        )
+        data = json.dumps(said).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args):
+        pass
+
+
+def test_any_http_endpoint_can_be_asked():
+    server = HTTPServer(("127.0.0.1", 0), Theirs)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    endpoint = Endpoint(
+        url=f"http://127.0.0.1:{server.server_port}/predict",
+        form="file",
+        sex_words=("f", "m"),
+        answer="result.years",
+        answer_unit="years",
+    )
+    picture = cv2.imencode(".png", np.zeros((8, 8), np.uint8))[1].tobytes()
+    answers = endpoint.ask([(picture, "male"), (picture, "female"), (b"", "male")])
+    server.shutdown()
+    server.server_close()
+    assert [answer.months for answer in answers] == [120, 108, None]
+    assert answers[2].reason == "http_400"
+    with pytest.raises(SubjectError, match="Nobody answers"):
+        endpoint.ask([(picture, None)])
+
+
+def passing(n: int = 200):
+    row = {"family": "flip", "level": "both", "is_wrong": False, "answered": n, "rejected": 0.0}
+    test = {"before": 5, "after": 6, "gained": 1, "lost": 0, "p": 1.0, "p_holm": 1.0}
+    wrong = {"family": "wrong input", "level": "chest", "is_wrong": True, "answered": 0, "rejected": 1.0}
+    clean = {"rejected": 0.0, "answered": n, "coverage_90": 0.9}
+    return {"n": n, "clean": clean, "alterations": [row | {"significant_errors": test}, wrong]}
+
+
+BROKEN = {
+    "needs 100 cases or more": lambda report: report.update(n=20),
+    "as they are were refused": lambda report: report["clean"].update(rejected=0.2),
+    "wrong inputs were answered": lambda report: report["alterations"][1].update(rejected=0.8),
+    "clinically significant errors rose from 5 to 25": lambda report: report["alterations"][0][
+        "significant_errors"
+    ].update(after=25, gained=20, p_holm=0.001),
+    "held 70.0%": lambda report: report["clean"].update(coverage_90=0.7),
+    "no 90 % interval": lambda report: report["clean"].update(coverage_90=None),
+}
+
+
+@pytest.mark.parametrize("sentence", BROKEN)
+def test_the_gate_names_the_rule_that_the_data_contradict(sentence):
+    report = passing()
+    assert failures(report, Policy()) == []
+    BROKEN[sentence](report)
+    (found,) = failures(report, Policy())
+    assert sentence in found
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("gate")
+    study = make_study(root / "study", make_cohort(root / "cohort"))
+    made = Registry(root / "registry")
+    for members in (1, 2):
+        made.publish(combine(study, max_members=members).write)
+    return made
+
+
+def test_only_what_passed_the_gate_is_promoted_unless_told_so_and_that_is_recorded(registry):
+    first, second = (row["version"] for row in registry.versions())
+    with pytest.raises(RegistryError, match="has not been put under stress"):
+        promote(registry, first, "champion")
+    assert record(registry, first, passing(), "0" * 64) == []
+    assert promote(registry, first, "champion") == (first, None)
+    bad = passing()
+    BROKEN["wrong inputs were answered"](bad)
+    record(registry, second, bad, "1" * 64)
+    with pytest.raises(RegistryError, match=r"it failed: .* wrong inputs were answered"):
+        promote(registry, second, "champion")
+    assert promote(registry, second, "champion", regardless="the old one is recalled") == (second, first)
+    last = registry.history()[-1]
+    assert (last["gate"], last["regardless"]) == ("not passed", "the old one is recalled")
+
+
+def test_a_registry_has_its_own_policy(registry):
+    (registry.path / "policy.json").write_text('{"min_cases": 500}')
+    assert "needs 500 cases" in failures(passing(), Policy.of(registry))[0]
+    (registry.path / "policy.json").write_text('{"max_luck": 1}')
+    with pytest.raises(RegistryError, match="no rule 'max_luck'"):
+        Policy.of(registry)
