@@ -1,10 +1,10 @@
-"""Commands that look at a registry and change it: list, show, rollback, remove."""
+"""Commands that look at a registry and change it: list, show, card, rollback, remove."""
 
 import argparse
 import json
 from typing import Any
 
-from preprocessing.storage import as_path
+from preprocessing.storage import as_path, read_json, write_atomic
 
 
 def add(commands: Any) -> None:
@@ -19,6 +19,13 @@ def add(commands: Any) -> None:
     show.add_argument("--version", default="champion", help="version or alias in the registry (default champion)")
     show.add_argument("--json", action="store_true", help="print its manifest and nothing else")
     show.set_defaults(run=_show)
+
+    card = commands.add_parser("card", help="the model card of a bundle, as Markdown")
+    card.add_argument("bundle_or_registry", help="folder of a bundle, a registry, or REGISTRY@VERSION_OR_ALIAS")
+    card.add_argument("--version", default="champion", help="version or alias in the registry (default champion)")
+    card.add_argument("--evaluation", metavar="JSON", help="report.json of python -m ensemble evaluate --out")
+    card.add_argument("--out", help="file to write (default: print it)")
+    card.set_defaults(run=_card)
 
     rollback = commands.add_parser("rollback", help="let an alias point again to where it pointed before")
     _add_registry(rollback)
@@ -72,6 +79,24 @@ def _show(options: argparse.Namespace) -> None:
         print(f"    {name:<10} {member.weight:>7.3f}  {models:<16} {member.config.backbone}: {member.licence}")
     for name in manifest["files"]:
         print(f"  file         {name}")
+
+
+def _card(options: argparse.Namespace) -> None:
+    from ensemble.card import render
+    from ensemble.registry import RegistryError, named_bundle
+
+    bundle = named_bundle(options.bundle_or_registry, options.version)
+    evaluation = read_json(as_path(options.evaluation)) if options.evaluation else None
+    if evaluation and evaluation.get("bundle") != bundle.version:
+        raise RegistryError(
+            f"The evaluation is of {evaluation.get('bundle')}, not of {bundle.version}. Evaluate it anew."
+        )
+    text = render(bundle, evaluation)
+    if options.out:
+        write_atomic(as_path(options.out), text.encode())
+        print(f"wrote {options.out}")
+    else:
+        print(text, end="")
 
 
 def _rollback(options: argparse.Namespace) -> None:

@@ -128,3 +128,16 @@ def test_an_evaluation_is_written_with_its_drawings(folders, tmp_path, capsys):
     main(["evaluate", str(folders / "registry"), str(folders / "cohort"), "--out", str(tmp_path / "out")])
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names >= {"report.json", "cases.csv", "rejected.csv", "bland_altman.png", "confusion.png", "agreement.png"}
+
+
+def test_the_card_says_what_the_bundle_is_for_is_made_of_and_has_shown(folders, tmp_path, capsys):
+    registry, out = str(folders / "registry"), tmp_path / "out"
+    main(["evaluate", registry, str(folders / "cohort"), "--out", str(out)])
+    capsys.readouterr()
+    assert main(["card", registry, "--evaluation", str(out / "report.json")]) == 0
+    card = capsys.readouterr().out
+    assert all(word in card for word in ("Not for clinical use", "test_resnet", "Measured on 6 cases", "cohort `"))
+    report = json.loads((out / "report.json").read_text()) | {"bundle": "ens-0123456789ab"}
+    (out / "report.json").write_text(json.dumps(report))
+    assert main(["card", registry, "--evaluation", str(out / "report.json")]) == 2
+    assert "The evaluation is of ens-0123456789ab" in capsys.readouterr().err

@@ -1,0 +1,111 @@
+"""The model card of a bundle, as Markdown: what it is for, what it is made of, what was measured, where it comes from.
+
+Source of the form: Mitchell et al., "Model cards for model reporting", FAT* 2019.
+"""
+
+from typing import Any
+
+from ensemble.bundle import Bundle
+
+INTENDED = """Estimates the bone age of a child from one radiograph of the left hand with wrist, as Greulich and Pyle's
+atlas would be read, together with the sex. For research, and for measuring it on data of one's own.
+
+Not for clinical use: no regulator has cleared it. Not for adults, other bones, photographs of screens, or hands with
+fractures, implants or skeletal dysplasia, of which its training data tell nothing. It must not be used to decide
+whether a person is of age: the spread between children of one age is wider than the question allows."""
+
+
+def render(bundle: Bundle, evaluation: dict[str, Any] | None = None) -> str:
+    """The card.
+
+    Args:
+        bundle: What it is about.
+        evaluation: From `ensemble.evaluate`, where the bundle has been measured; its own data and number of cases
+            stand beside each figure.
+    """
+    manifest = bundle.manifest
+    provenance, calibration = manifest["provenance"], manifest["calibration"]
+    lines = [
+        f"# Bone-age ensemble {bundle.version}",
+        "",
+        "## Intended use",
+        "",
+        INTENDED,
+        "",
+        "## What it is made of",
+        "",
+    ]
+    lines += ["| study | trial | weight | network | models | started from |", "|---|---|---|---|---|---|"]
+    for member in bundle.members:
+        models = f"{len(member.files)} fold models" if member.fitted == "folds" else "one, trained on all folds"
+        lines.append(
+            f"| {member.study} | {member.trial} | {member.weight:.3f} | {member.config.backbone} | {models} | "
+            f"{member.licence} |"
+        )
+    lines += [
+        "",
+        f"The members become one distribution by the rule `{manifest['combination']['rule']}`; profiles: "
+        f"{', '.join(manifest['profiles'])}; test-time views: {', '.join(manifest['views'])}.",
+        f"A radiograph is standardised to {bundle.recipe.size} pixels, views {', '.join(bundle.recipe.views)}.",
+        "Intervals are calibrated out of fold." if calibration else "No interval is calibrated.",
+        "",
+        "## Figures from its training cases",
+        "",
+        "Out of fold: each prediction by a model that never saw the case. Members were chosen on what is *optimistic*.",
+        "",
+        "| figure | value | 95 % interval |",
+        "|---|---|---|",
+        *_rows(manifest["evidence"]),
+    ]
+    if evaluation:
+        lines += ["", f"## Measured on {evaluation['n']} cases ({evaluation['source']})", "", *_measured(evaluation)]
+    lines += ["", "## Provenance", "", f"- cohort `{provenance['cohort_hash']}`"]
+    lines += [f"- study {study['name']} `{study['study_hash']}`" for study in provenance["studies"]]
+    lines += [f"- recipe `{manifest['recipe_hash']}`"]
+    lines += [f"- {name}: {licence}" for name, licence in sorted(manifest["licences"].items())]
+    lines += ["- " + ", ".join(f"{name} {version}" for name, version in sorted(provenance["packages"].items()))]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(evidence: dict[str, Any]) -> list[str]:
+    """Every single figure among the evidence; lists and tables stay in the manifest."""
+    rows = []
+    for name, found in evidence.items():
+        value = found.get("value") if isinstance(found, dict) else found
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        ends = found.get("ci95") if isinstance(found, dict) else None
+        interval = f"{ends[0]:.2f} to {ends[1]:.2f}" if ends else ""
+        optimistic = " (optimistic)" if isinstance(found, dict) and "ptimistic" in str(found.get("note", "")) else ""
+        rows.append(f"| {name.replace('_', ' ')}{optimistic} | {value:,.6g} | {interval} |")
+    return rows
+
+
+def _measured(report: dict[str, Any]) -> list[str]:
+    rows = ["| figure | value | 95 % interval |", "|---|---|---|"]
+    for name, key in (
+        ("mean absolute error, months", "mae"),
+        ("bias, months", "bias"),
+        ("root mean square, months", "rmse"),
+    ):
+        low, high = report[f"{key}_ci95"]
+        rows.append(f"| {name} | {report[f'{key}_months']:.2f} | {low:.2f} to {high:.2f} |")
+    for months in (6, 12, 24):
+        low, high = report[f"within_{months}_ci95"]
+        rows.append(f"| within {months} months | {report[f'within_{months}_months']:.1%} | {low:.1%} to {high:.1%} |")
+    wrong = report["significant_errors"]
+    rows.append(
+        f"| clinically significant errors | {wrong['share']:.1%} | {wrong['ci95'][0]:.1%} to {wrong['ci95'][1]:.1%} |"
+    )
+    for level in report.get("coverage", {}).get("levels", ()):
+        low, high = level["ci95"]
+        rows.append(f"| inside the {level['level']} % interval | {level['share']:.1%} | {low:.1%} to {high:.1%} |")
+    rows += ["", "| sex | bone age | cases | error, months | 95 % interval | bias |", "|---|---|---|---|---|---|"]
+    for group in report["groups"]:
+        low, high = group["bone_age_years"]
+        ends = group["mae_ci95"]
+        rows.append(
+            f"| {group['sex']} | {low} to {high} years | {group['n']} | {group['mae_months']:.2f} | "
+            f"{ends[0]:.2f} to {ends[1]:.2f} | {group['bias_months']:+.2f} |"
+        )
+    return rows
