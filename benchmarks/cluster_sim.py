@@ -6,8 +6,8 @@ simulation. Training passes on a virtual clock; every question to the driver occ
 really takes, first come, first served, while the worker that asked waits.
 
 Idle is the time from a worker's question to its answer: in the queue, and while the driver decides. It is given as a
-share of all worker time but the last wave, which is what remains after a worker was told that no trial is left; the
-last wave stands beside it, and the speed-up contains both. Every number of workers runs in a process of its own, whose
+share of all worker time but the last wave, in which no trial is left for a worker and no fold to assist with; the last
+wave stands beside it, and the speed-up contains both. Every number of workers runs in a process of its own, whose
 highest resident memory is read at the end.
 
 Left out: Ray's own messages, its controller loop and loggers (TensorBoard, CSV, JSON, MLflow), the start of workers,
@@ -118,7 +118,7 @@ def main() -> None:
     folds = read_study(options.study)["num_folds"] if options.study else options.folds
     setting = Setting(options.trials, folds, options.study, options.space, options.seed, options.clock)
     rows: list[dict[str, Any]] = []
-    heads = ("workers", "idle", "last wave", "driver busy", "decisions/s", "peak MB", "hours", "speed-up")
+    heads = ("workers", "idle", "last wave", "driver busy", "decisions/s", "assisted", "peak MB", "hours", "speed-up")
     print("  ".join(f"{head:>11s}" for head in heads), flush=True)
     for workers in sorted({1, *(int(word) for word in options.workers.split(","))}):
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -126,7 +126,8 @@ def main() -> None:
         row["speed_up"] = (rows[0] if rows else row)["makespan"] / row["makespan"]
         rows.append(row)
         cells = [f"{workers}", *(f"{row[key]:.1%}" for key in ("idle_share", "last_wave_share", "driver_share"))]
-        cells += [f"{row['decisions_per_s']:.0f}", f"{row['peak_mb']:.0f}", f"{row['makespan'] / 3600:.2f}"]
+        cells += [f"{row['decisions_per_s']:.0f}", f"{row['assisted']}", f"{row['peak_mb']:.0f}"]
+        cells += [f"{row['makespan'] / 3600:.2f}"]
         print("  ".join(f"{cell:>11s}" for cell in [*cells, f"{row['speed_up']:.1f}"]), flush=True)
     summary = {
         "name": "cluster_sim",

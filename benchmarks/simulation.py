@@ -1,9 +1,14 @@
-"""A discrete-event simulation of workers that ask one driver: training on a virtual clock, answers on a real one."""
+"""A discrete-event simulation of workers that ask one driver: training on a virtual clock, answers on a real one.
+
+A free worker for which there is nothing just now asks again whenever the driver has heard of another one, as Tune asks
+its searcher after every event.
+"""
 
 import heapq
 import itertools
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,7 +30,9 @@ class Tally:
     idle: float = 0.0
     """Of all workers, from question to answer."""
     last_wave: float = 0.0
-    """Of all workers, after they were told that no trial is left."""
+    """Of all workers, while nothing was left for them, neither a trial nor a fold to assist with."""
+    assisted: int = 0
+    """Folds that assistants were given."""
     driver: float = 0.0
     """In which it decided."""
     decisions: int = 0
@@ -37,34 +44,57 @@ class Tally:
 
 
 Question = Callable[[], Any]
-Worker = Generator[float | Question, Any, None]
+Worker = Generator[float | Question | None, Any, None]
+"""Yields the seconds that it trains, its questions to the driver, whose answers it is sent, and None: it waits."""
 
 
 def work(control: Any, curves_of: CurvesOf) -> Worker:
-    """One worker: yields the seconds it trains, and its questions to the driver, whose answers it is sent."""
-    while following := (yield control.next):
-        number, config = following[0], TrialConfig.from_dict(following[1])
-        for seconds, result in results_of(config, curves_of(number, config)):
-            yield seconds
-            if (yield partial(control.on_result, number, result)):
+    """One worker, from its first question to the end of the study."""
+    while True:
+        task = yield control.next
+        if task is None:
+            if not control.may_have_more:
+                return
+            yield None
+            continue
+        number, config, assisted = task.number, TrialConfig.from_dict(task.settings), task.fold
+        curves, maes = curves_of(number, config), ()
+        for fold in range(len(curves.folds)) if assisted is None else [assisted]:
+            if assisted is None and fold and (yield partial(control.on_result, number, {"begins": fold})):
                 break
-        yield partial(control.on_end, number, crashed=False)
+            is_told_to_stop = False
+            for seconds, result in results_of(config, curves, fold, maes):
+                yield seconds
+                maes = result.get("fold_mae_months", ())
+                is_told_to_stop = yield partial(control.on_result, number, result, fold=assisted)
+                if is_told_to_stop or "failed" in result:
+                    break
+            if is_told_to_stop or fold == curves.fails_in:
+                break
+        yield partial(control.on_end, number, crashed=False, fold=assisted)
 
 
-def results_of(config: TrialConfig, curves: TrialCurves) -> Iterator[tuple[float, dict[str, Any]]]:
-    """What a trial reports, and the seconds of training before each report."""
-    maes: list[float] = []
-    for fold, curve in enumerate(curves.folds):
-        if fold == curves.fails_in:
-            yield 0.1 * curve.seconds, {"failed": "The loss became inf."}
-            return
-        before = 0.0
-        for share, mae in zip(curve.shares, curve.mae_months, strict=True):
-            is_last = share == curve.shares[-1]
-            maes += [mae] if is_last else []
-            point = Measurement(share * config.epochs, round(share * config.max_images_seen), 1.0, mae, is_last)
-            yield (share - before) * curve.seconds, result_of(FoldReport(fold, point, tuple(maes), is_last, False))
-            before = share
+def results_of(
+    config: TrialConfig, curves: TrialCurves, fold: int, maes: Sequence[float]
+) -> Iterator[tuple[float, dict[str, Any]]]:
+    """What a worker reports of one fold, and the seconds of training before each report.
+
+    Args:
+        config: The trial.
+        curves: Of the trial.
+        fold: Which one is trained.
+        maes: Errors of the folds that the same worker has finished.
+    """
+    curve, before = curves.folds[fold], 0.0
+    if fold == curves.fails_in:
+        yield 0.1 * curve.seconds, {"failed": "The loss became inf."}
+        return
+    for share, mae in zip(curve.shares, curve.mae_months, strict=True):
+        is_last = share == curve.shares[-1]
+        point = Measurement(share * config.epochs, round(share * config.max_images_seen), 1.0, mae, is_last)
+        report = FoldReport(fold, point, (*maes, mae) if is_last else tuple(maes), is_last, False)
+        yield (share - before) * curve.seconds, result_of(report)
+        before = share
 
 
 def simulate(
@@ -80,15 +110,22 @@ def simulate(
     """
     tally, order, driver_free = Tally(workers), itertools.count(), 0.0
     ended: list[float] = []
+    waiting: deque[tuple[float, Worker]] = deque()
     events: list[tuple[float, int, Worker, Any]] = [
         (0.0, next(order), work(control, curves_of), None) for _ in range(workers)
     ]
-    while events:
+    while events or waiting:
+        if not events:
+            _wake(waiting, events, max(ended), order, tally)
         now, _, worker, answer = heapq.heappop(events)  # in the order of arrival, so the driver's queue is this heap
         try:
             action = worker.send(answer)
         except StopIteration:
             ended.append(now)
+            _wake(waiting, events, now, order, tally)
+            continue
+        if action is None:
+            waiting.append((now, worker))
             continue
         if isinstance(action, float):
             tally.training += action
@@ -101,7 +138,24 @@ def simulate(
         tally.driver += taken
         tally.idle += driver_free - now
         tally.decisions += 1
+        tally.assisted += getattr(answer, "fold", None) is not None
         heapq.heappush(events, (driver_free, next(order), worker, answer))
+        if answer is not None or action != control.next:
+            _wake(waiting, events, driver_free, order, tally)
     tally.makespan = max(ended)
-    tally.last_wave = sum(tally.makespan - time for time in ended)
+    tally.last_wave += sum(tally.makespan - time for time in ended)
     return tally
+
+
+def _wake(
+    waiting: deque[tuple[float, Worker]],
+    events: list[tuple[float, int, Worker, Any]],
+    now: float,
+    order: Iterator[int],
+    tally: Tally,
+) -> None:
+    """Let one of those that wait ask again; if it gets something, the next may ask."""
+    if waiting:
+        since, worker = waiting.popleft()
+        tally.last_wave += now - since
+        heapq.heappush(events, (now, next(order), worker, None))

@@ -1,5 +1,8 @@
 """Ray Tune's searcher and scheduler interfaces, answered by `StudyControl`.
 
+A trial is a trial to Tune too. An assistant, which trains one fold of another worker's trial, is one by name only:
+``assistant_0007_fold_4`` stands in Tune's own account, and nowhere else.
+
 Tune's own OptunaSearch tells Optuna COMPLETE with a partial error for stopped trials, leaves zombies after NaN and
 loses results on restore (measured on Ray 2.60), and Tune drops its scheduler's state in a snapshot. Here both sides
 keep no state of their own: it lies in the study's folder.
@@ -14,7 +17,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from search.control import StudyControl
+from search.control import StudyControl, Task
 
 
 class StudySearcher(Searcher):
@@ -23,21 +26,24 @@ class StudySearcher(Searcher):
     def __init__(self, control: StudyControl) -> None:
         super().__init__()
         self._control: StudyControl | None = control
-        self._numbers: dict[str, int] = {}
+        self._tasks: dict[str, Task] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial's configuration, with its Optuna number."""
+        """The next trial's configuration with its Optuna number, or which fold of which trial to assist with."""
         assert self._control is not None
-        following = self._control.next()
-        if following is None:
-            return Searcher.FINISHED
-        self._numbers[trial_id] = following[0]
-        return {"number": following[0], **following[1]}
+        task = self._control.next()
+        if task is None:
+            return None if self._control.may_have_more else Searcher.FINISHED
+        self._tasks[trial_id] = task
+        if task.fold is not None:
+            return {"number": task.number, "fold": task.fold}
+        return {"number": task.number, **task.settings}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Close the trial, unless it was only interrupted."""
         assert self._control is not None
-        self._control.on_end(self._numbers[trial_id], crashed=error)
+        task = self._tasks[trial_id]
+        self._control.on_end(task.number, crashed=error, fold=task.fold)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the study's folder is the state."""
@@ -60,7 +66,7 @@ class RaceScheduler(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Decide after each report."""
         assert self._control is not None
-        stop = self._control.on_result(trial.config["number"], result)
+        stop = self._control.on_result(trial.config["number"], result, fold=trial.config.get("fold"))
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
     def __getstate__(self) -> dict[str, Any]:

@@ -26,7 +26,8 @@ class Event:
     fold_mae_months: tuple[float, ...]
     text: str
     folds_trained: int = 0
-    """Folds trained since the event before: 1 or 0."""
+    """Folds trained since the event before: 1 or 0; of a trial that did not become complete, those that assistants had
+    finished before their turn came."""
     folds_replayed: int = 0
     """Folds found finished: 1 or 0."""
     stopped_at: str = ""
@@ -136,7 +137,7 @@ class Board:
             if mae < self.best:
                 self.best, self._best_trial = mae, event.number
             return
-        self._folds_saved += self.num_folds - finished
+        self._folds_saved += self.num_folds - finished - event.folds_trained
         if event.kind == "failed":
             self._failed += 1
         else:
@@ -145,7 +146,7 @@ class Board:
 
     def _rest_of(self, event: Event) -> float:
         """Image passes that the folds of a stopped trial would still take, as far as finished folds tell."""
-        finished = len(event.fold_mae_months)
+        finished = len(event.fold_mae_months) + event.folds_trained
         if finished and event.stopped_at in ("", "race"):
             per_fold = event.images_seen / finished
         elif self._fold_images:

@@ -1,16 +1,32 @@
-"""What happens next in a study, and what each result means. Ray's adapters only pass messages to it."""
+"""What happens next in a study: who gets which work, and what follows from a report. Ray's adapters only pass on.
+
+How workers share the folds of a trial is told in search/sharing.py, how folds are judged in search/judging.py.
+"""
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from search.board import Event
+from search.fold_files import finished_folds
+from search.judging import Judgement
 from search.pace import Pace
-from search.progress import SCREEN, Progress, read_case_errors, read_progress, share_done
-from search.racing import Moment, Race
-from search.sampler import Outcome, Sampler
+from search.racing import Race
+from search.sampler import Sampler
+from search.sharing import Arrival, SharedFolds
 from search.trial import FoldReport, trial_folder
+
+GIVEN_UP = "its worker ended again and again without saying why"
+
+
+class Task(NamedTuple):
+    """What a free worker is given."""
+
+    number: int
+    """The trial."""
+    settings: dict[str, Any]
+    fold: int | None = None
+    """The one to train, as an assistant; None: the whole trial, as its own worker."""
 
 
 def result_of(report: FoldReport) -> dict[str, Any]:
@@ -57,146 +73,141 @@ class StudyControl:
                 then, and none goes past the fold it is in.
             say: Called with what happens.
         """
-        self._sampler, self._race, self._num_folds = sampler, race, num_folds
+        self._sampler, self._num_folds = sampler, num_folds
         self._pace, self.say = Pace(num_folds, deadline), say
+        self._folds = SharedFolds(num_folds)
+        self._judgement = Judgement(sampler, race, num_folds, lambda event: self.say(event))
         ended, begun = sampler.reconcile()
         self.num_ended = len(ended)
-        self._replays = set(ended)
+        self._replays = frozenset(ended)
         self._queue = deque(ended + begun)
-        self._configs = {number: sampler.config(number) for number in ended + begun}
-        self._images: dict[int, dict[int, int]] = {}
-        self._maes: dict[int, tuple[float, ...]] = {}
-        self._replayed: dict[int, bool] = {}
-        self._stops: dict[int, tuple[str, str]] = {}
-        self._failures: dict[int, str] = {}
+        for number in self._queue:
+            self._judgement.read(number, sampler.config(number), has_ended=number in self._replays)
         self.halted = ""
         """Why the study cannot go on just now: a full disk, a cohort that cannot be read. No trial is to blame."""
         self.is_out_of_time = False
         """Whether a trial was kept back or cut off by the deadline."""
-        for number, config in self._configs.items():
-            folder = trial_folder(sampler.folder, number)
-            progress, self._images[number] = read_progress(
-                folder, number, config, num_folds, with_cases=race.needs_cases
-            )
-            race.record(progress)
 
     @property
     def best_mae_months(self) -> float:
         """Lowest error of a complete trial, infinite before the first."""
-        complete = (trial.mae_months for trial in self._race.trials.values() if trial.is_complete)
-        return min(complete, default=float("inf"))
+        return self._judgement.best_mae_months
 
-    def next(self) -> tuple[int, dict[str, Any]] | None:
-        """Number and settings of the next trial, or None when no more shall begin."""
+    @property
+    def may_have_more(self) -> bool:
+        """Whether `next`, which has nothing now, may have something when another worker has come further."""
+        return not self.halted and not self._pace.is_late and self._folds.is_anyone_at_work
+
+    def next(self) -> Task | None:
+        """What a free worker shall do: a trial, or else a fold of another worker's; None when there is nothing now."""
         may_go_on = not self.halted and not self._pace.is_late
-        may_begin = not self.halted and self._pace.allows_another
-        self.is_out_of_time |= not (self.halted or may_begin)
         if self._queue and (may_go_on or self._queue[0] in self._replays):
             number = self._queue.popleft()
-        elif self._queue or not may_begin or self._sampler.num_asked() >= self._sampler.num_trials:
+            if number not in self._replays:
+                self._reopen(number)
+        elif self._queue:
+            self.is_out_of_time |= not self.halted
             return None
+        elif self._sampler.num_asked() >= self._sampler.num_trials:
+            return self._assist()
+        elif self.halted or not self._pace.allows_another:
+            self.is_out_of_time |= not self.halted
+            return self._assist()
         else:
             number = self._sampler.ask()
-            self._configs[number] = self._sampler.config(number)
-            self._images[number] = {}
-            self._race.record(Progress(number))
-        self._pace.begin(number)
-        return number, self._configs[number].to_dict()
+            self._judgement.begin(number, self._sampler.config(number))
+            self._folds.open(number)
+        self._pace.begin((number, None))
+        return Task(number, self._judgement.configs[number].to_dict())
 
-    def on_result(self, number: int, result: dict[str, Any]) -> bool:
-        """Take a trial's report; returns whether the trial shall stop now."""
-        if number in self._replays:
-            return False
-        if reason := result.get("failed"):
-            self._failures[number] = reason
-            return False
+    def on_result(self, number: int, result: dict[str, Any], *, fold: int | None = None) -> bool:
+        """Take a worker's report.
+
+        Args:
+            number: The trial.
+            result: From `result_of`; or ``begins``: the fold that a trial's own worker comes to; or why it fails.
+            fold: The one that the worker assists with; None: it is the trial's own.
+
+        Returns:
+            Whether the worker shall stop now.
+        """
+        if "begins" in result:
+            return not self._folds.claim(number, result["begins"])
+        if number in self._judgement.closed:
+            return fold is not None  # a trial that has ended needs no assistant
         if reason := result.get("halted"):
             self.halted = reason
             return True
-        if result.get("cost_measured"):
-            if reason := self._sampler.constrain(number):
-                self._stops[number] = ("limits", reason)
-            return number in self._stops
-        if result["is_screen"]:
-            return self._on_screen(number, result)
-        known = len(self._race.trials[number].fold_mae_months)
-        self._record(number, result)
-        maes = tuple(result["fold_mae_months"])
-        if not result["fold_finished"]:
-            text = f"fold {result['fold'] + 1}, epoch {result['epoch']:.1f}: {result['measured_mae_months']:.1f} months"
-            kind, text = ("noted", f"{text}. {note}") if (note := result.get("note")) else ("measured", text)
-            self.say(Event(kind, number, maes, text, images_seen=sum(self._images[number].values())))
-            return result["fold"] == 0 and not result["replayed"] and self._stop(number, "measurement")
-        self._maes[number] = maes
-        self._replayed[number] = bool(result["replayed"])
-        self._pace.end_fold(number, was_trained=not result["replayed"])
-        self._sampler.report(number, len(maes) - 1, maes[-1])
-        if len(maes) == self._num_folds:
+        if reason := result.get("failed"):
+            if fold is not None:
+                return self._arrive(number, fold, Arrival(float("nan"), failure=reason))
+            self._judgement.fail(number, reason)
+            self._folds.bar(number)
             return False
-        verb = "was finished before" if result["replayed"] else f"{maes[-1]:.1f} months"
-        self._tell("fold", number, maes, f"fold {len(maes)}/{self._num_folds}: {verb}")
-        if len(maes) >= known and self._stop(number, "fold"):  # what a restart replays was judged before
+        if result.get("cost_measured"):
+            return self._judgement.weigh(number)
+        if result["is_screen"]:
+            return self._judgement.screened(number, result)
+        if self._judgement.measured(number, result, by_assistant=fold is not None):
             return True
-        return self._pace.is_late
+        if not result["fold_finished"]:
+            return fold is not None and self._judgement.has_verdict(number)
+        self._pace.end_fold((number, fold), was_trained=not result["replayed"])
+        if self._arrive(number, result["fold"], Arrival(result["measured_mae_months"], bool(result["replayed"]))):
+            return True
+        if fold is None and self._pace.is_late and self._judgement.num_judged(number) < self._num_folds:
+            self.is_out_of_time = True
+            return True
+        return False
 
-    def on_end(self, number: int, *, crashed: bool) -> None:
-        """Close a trial that Tune runs no longer; one that was merely interrupted stays open for `resume`."""
-        if number in self._replays:
+    def on_end(self, number: int, *, crashed: bool, fold: int | None = None) -> None:
+        """A worker ends, by itself or because it was told to.
+
+        A trial that was merely interrupted stays open for `resume`, and one that assistants still train, for them.
+
+        Args:
+            number: The trial.
+            crashed: Whether it died, again and again.
+            fold: The one that it assisted with; None: it is the trial's own worker.
+        """
+        if number in self._judgement.closed:
             return
-        maes = self._maes.get(number, ())
-        images_seen = sum(self._images[number].values())
-        if crashed:
-            reason = "its worker ended again and again without saying why"
-            outcome = Outcome("failed", maes, reason, images_seen)
-        elif number in self._failures:
-            outcome = Outcome("failed", maes, self._failures[number], images_seen)
-        elif number in self._stops:
-            stage, reason = self._stops[number]
-            outcome = Outcome("stopped", maes, reason, images_seen, stage)
-        elif len(maes) == self._num_folds:
-            outcome = Outcome("complete", maes, "", images_seen)
-            self._race.record(replace(self._race.trials[number], is_complete=True))
-        else:
+        if crashed and fold is not None:
+            self._arrive(number, fold, Arrival(float("nan"), failure=GIVEN_UP))
+        elif crashed:
+            self._judgement.fail(number, GIVEN_UP)
+        self._folds.leave(number, fold)
+        self._close_if_due(number)
+
+    def _reopen(self, number: int) -> None:
+        """Go on with a trial that was begun before; its own worker reads its folds up to the first that is missing."""
+        done = finished_folds(trial_folder(self._sampler.folder, number), self._num_folds)
+        gap = next((fold for fold in range(self._num_folds) if fold not in done), self._num_folds)
+        beyond = {fold: Arrival(record["mae_months"], True) for fold, record in done.items() if fold > gap}
+        self._folds.open(number, done, beyond)
+
+    def _assist(self) -> Task | None:
+        may_begin = not self.halted and self._pace.allows_fold
+        self.is_out_of_time |= not (self.halted or may_begin)
+        if not may_begin or (claimed := self._folds.assist()) is None:
+            return None
+        number, fold = claimed
+        self._pace.begin(claimed)
+        return Task(number, self._judgement.configs[number].to_dict(), fold)
+
+    def _arrive(self, number: int, fold: int, arrival: Arrival) -> bool:
+        """A fold has ended: judge all whose turn has come; returns whether the trial needs no more of them."""
+        self._folds.arrive(number, fold, arrival)
+        while not self._judgement.has_verdict(number) and (arrived := self._folds.turn(number)):
+            self._judgement.judge(number, arrived)
+        if self._judgement.has_verdict(number):
+            self._folds.bar(number)
+        self._close_if_due(number)
+        return self._judgement.has_verdict(number)
+
+    def _close_if_due(self, number: int) -> None:
+        """A trial is closed when it has ended and its own worker has; that one may still have reports on the way."""
+        if self._folds.has_own_worker(number):
             return
-        self._replays.add(number)  # closed: nothing that comes late may change it
-        self._sampler.finish(number, outcome)
-        text = outcome.reason or f"MAE {outcome.to_dict()['mae_months']:.2f} months over {len(maes)} folds"
-        self._tell(outcome.state, number, maes, f"{outcome.state}: {text}", outcome)
-
-    def _on_screen(self, number: int, result: dict[str, Any]) -> bool:
-        """Take what the short training measured; one that is replayed was judged before."""
-        mae, images = result["measured_mae_months"], self._images[number]
-        images[SCREEN] = result["images_seen"]
-        self._race.record(replace(self._race.trials[number], screen_months=mae))
-        self.say(Event("measured", number, (), f"short training: {mae:.1f} months", images_seen=sum(images.values())))
-        return not result["replayed"] and self._stop(number, "screen")
-
-    def _record(self, number: int, result: dict[str, Any]) -> None:
-        """Bring what the rules see of a trial up to date."""
-        fold, trial = result["fold"], self._race.trials[number]
-        images = self._images[number]
-        images[fold] = max(images.get(fold, 0), result["images_seen"])
-        if fold == 0:
-            share = share_done(self._configs[number], result["epoch"], result["images_seen"])
-            earlier = tuple(point for point in trial.curve if point[0] < share)
-            if len(earlier) == len(trial.curve) or not result["replayed"]:
-                trial = replace(trial, curve=(*earlier, (share, result["measured_mae_months"])))
-        if result["fold_finished"] and fold == len(trial.fold_mae_months):
-            errors = trial.case_errors
-            if self._race.needs_cases:
-                errors = (*errors, read_case_errors(trial_folder(self._sampler.folder, number), fold))
-            trial = replace(trial, fold_mae_months=tuple(result["fold_mae_months"]), case_errors=errors)
-        self._race.record(trial)
-
-    def _stop(self, number: int, after: Moment) -> bool:
-        verdict = self._race.verdict(number, after=after)
-        if verdict:
-            self._stops[number] = verdict
-        return verdict is not None
-
-    def _tell(self, kind: str, number: int, maes: tuple[float, ...], text: str, outcome: Outcome | None = None) -> None:
-        ends_a_fold = kind in ("fold", "complete")
-        replayed = self._replayed.get(number, False)
-        trained = int(ends_a_fold and not replayed)
-        at, images = outcome.stopped_at if outcome else "", sum(self._images[number].values())
-        self.say(Event(kind, number, maes, text, trained, int(ends_a_fold and replayed), at, images))
+        if self._judgement.close(number, self._folds.num_waiting(number)):
+            self._folds.close(number)

@@ -1,7 +1,7 @@
 """Whether there is time for another trial."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 
 class Pace:
@@ -19,19 +19,19 @@ class Pace:
             clock: Seconds from any origin.
         """
         self._num_folds, self._deadline, self._clock = num_folds, deadline, clock
-        self._since: dict[int, float] = {}
+        self._since: dict[Hashable, float] = {}
         self._folds: list[float] = []
 
-    def begin(self, number: int) -> None:
-        """A trial begins, or goes on."""
-        self._since[number] = self._clock()
+    def begin(self, worker: Hashable) -> None:
+        """A worker begins a trial or a fold, or goes on with one."""
+        self._since[worker] = self._clock()
 
-    def end_fold(self, number: int, *, was_trained: bool) -> None:
-        """A trial has finished a fold; one that was only read says nothing of the time that folds take."""
+    def end_fold(self, worker: Hashable, *, was_trained: bool) -> None:
+        """A worker has finished a fold; one that was only read says nothing of the time that folds take."""
         now = self._clock()
         if was_trained:
-            self._folds.append(now - self._since[number])
-        self._since[number] = now
+            self._folds.append(now - self._since[worker])
+        self._since[worker] = now
 
     @property
     def is_late(self) -> bool:
@@ -41,7 +41,14 @@ class Pace:
     @property
     def allows_another(self) -> bool:
         """Whether a whole trial fits before the deadline, by the mean of the folds so far; before the first, yes."""
+        return self._fits(self._num_folds)
+
+    @property
+    def allows_fold(self) -> bool:
+        """Whether one fold fits before the deadline, by the same mean."""
+        return self._fits(1)
+
+    def _fits(self, count: int) -> bool:
         if self._deadline is None or not self._folds:
             return not self.is_late
-        expected = self._num_folds * sum(self._folds) / len(self._folds)
-        return self._clock() + expected <= self._deadline
+        return self._clock() + count * sum(self._folds) / len(self._folds) <= self._deadline

@@ -4,6 +4,7 @@ trials/0007/fold_0.measured.json   measurements of a fold that is not finished, 
 """
 
 import contextlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,10 +13,11 @@ import numpy as np
 import pandas as pd
 
 from preprocessing.storage import AnyPath, read_json, write_json
+from search.fold_files import finished_folds, read_fold
 from search.screen import read_screen
 from search.space import TrialConfig
 from search.train import Measurement
-from search.trial import FoldReport, read_fold
+from search.trial import FoldReport
 
 SCREEN = -1
 """Stands for the short training where image passes are counted by fold."""
@@ -99,8 +101,7 @@ def read_progress(
     Returns:
         Its progress, and the images that each fold has seen, by fold; those of the short training as fold `SCREEN`.
     """
-    folds = [read_fold(folder, fold) for fold in range(num_folds)]
-    maes = tuple(fold["mae_months"] for fold in folds if fold)  # they are finished in order
+    maes = maes_in_order(folder, num_folds)
     images = {
         fold: history[-1].images_seen for fold in range(num_folds) if (history := read_measurements(folder, fold))
     }
@@ -115,6 +116,12 @@ def read_progress(
     curve = tuple((share_done(config, item.epoch, item.images_seen), item.mae_months) for item in first)
     errors = tuple(read_case_errors(folder, fold) for fold in range(len(maes))) if with_cases else ()
     return Progress(number, curve, maes, is_complete, errors, screen.mae_months if screen else None), images
+
+
+def maes_in_order(folder: AnyPath, num_folds: int) -> tuple[float, ...]:
+    """Errors of the finished folds up to the first that is not: later ones wait for their turn to be judged."""
+    found = finished_folds(folder, num_folds)
+    return tuple(found[fold]["mae_months"] for fold in itertools.takewhile(found.__contains__, range(num_folds)))
 
 
 def read_case_errors(folder: AnyPath, fold: int) -> np.ndarray:

@@ -168,6 +168,10 @@ class Sampler:
         if trial.state == TrialState.RUNNING and fold not in trial.intermediate_values:
             optuna.trial.Trial(self._study, trial._trial_id).report(mae_months, fold)
 
+    def num_told(self, number: int) -> int:
+        """How many folds of a trial Optuna knows the error of."""
+        return len(self._trials()[number].intermediate_values)
+
     def constrain(self, number: int) -> str | None:
         """Tell Optuna by how much a trial passes the limits, its cost lying in ``cost.json``.
 

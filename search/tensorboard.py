@@ -25,11 +25,11 @@ class FoldCurves(TBXLoggerCallback):
         self._logs = Path(str(study)) / "tune" if is_local(study) else None
 
     def log_trial_start(self, trial: Trial) -> None:
-        """Open the trial's log; a trial that is replayed or goes on gets a further file in the same folder."""
+        """Open the trial's log; one that is replayed, goes on or is assisted gets a further file in the same folder."""
         if trial in self._trial_writer:
             self._trial_writer[trial].close()
         trial.init_local_path()
-        folder = trial.local_path if self._logs is None else str(self._logs / str(trial))
+        folder = trial.local_path if self._logs is None else str(self._logs / f"trial_{trial.config['number']:04d}")
         self._trial_writer[trial] = self._summary_writer_cls(folder, flush_secs=FLUSH_SECONDS)
         self._trial_result[trial] = {}
 
@@ -54,7 +54,6 @@ def scalars(result: dict[str, Any]) -> dict[str, tuple[float, int]]:
         f"mae_months/{name}": (float(result["measured_mae_months"]), images),
         f"train_loss/{name}": (float(result["train_loss"]), images),
     }
-    if result["fold_finished"]:
-        maes = result["fold_mae_months"]
+    if maes := result["fold_finished"] and result["fold_mae_months"]:  # an assistant knows of no other folds
         found["mae_months/mean_of_folds"] = (sum(maes) / len(maes), len(maes))
     return found

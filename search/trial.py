@@ -9,19 +9,18 @@ trials/0007/fold_0.checkpoint    while the fold trains (see search/checkpoint.py
 trials/0007/precision.json       in which precision it trains, where that was measured (see search/precision.py)
 trials/0007/oof.parquet          the out-of-fold table: one row a case, from all folds
 trials/0007/outcome.json         complete, stopped or failed, and why; written last, by the driver
+
+Which worker trains which fold is told in search/sharing.py.
 """
 
-import hashlib
-import io
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from safetensors.torch import save
 
 from preprocessing.cohort import Cohort
 from preprocessing.storage import (
@@ -29,16 +28,16 @@ from preprocessing.storage import (
     StorageError,
     as_path,
     read_json,
-    write_atomic,
-    write_json,
 )
-from search.checkpoint import FoldCheckpoint
-from search.model import BIN_MONTHS
+from search.fold_files import checkpoint_file, clear_checkpoints, finished_folds, join_folds
+from search.fold_files import read_fold as read_fold
+from search.fold_files import write_fold as write_fold
+from search.fold_files import write_oof as write_oof
 from search.numerics import Numerics
 from search.precision import trial_numerics
 from search.screen import read_screen, run_screen
 from search.space import TrialConfig
-from search.train import Measurement, TrainedFold, steps_of, train_fold
+from search.train import Measurement, steps_of, train_fold
 
 OOF_COLUMNS = ["case_id", "fold", "is_male", "bone_age_months", "predicted_months"]
 """Of the out-of-fold table, beside the distribution."""
@@ -86,6 +85,7 @@ def run_trial(
     cohort: Cohort,
     *,
     device: str = "cpu",
+    begin: Callable[[int], None] = lambda fold: None,
     report: Callable[[FoldReport], None] = lambda report: None,
     screen: bool = False,
 ) -> None:
@@ -100,6 +100,7 @@ def run_trial(
         config: What to train.
         cohort: What to train on.
         device: Where.
+        begin: Called before a fold but the first is trained; it does not return where another worker has that fold.
         report: Called after each measurement; it may not return, when the trial is stopped.
         screen: Whether a short training comes first (see search/screen.py).
 
@@ -107,113 +108,95 @@ def run_trial(
         TrainingError: The configuration cannot be trained.
     """
     maes: list[float] = []
-    ended = (folder / "outcome.json").exists()
-    parts = 1
-
-    def numerics() -> Numerics:
-        steps = steps_of(config, len(cohort.train_rows(0)))
-        return trial_numerics(folder, config, cohort.recipe.size, device, num_steps=steps, num_folds=cohort.num_folds)
-
-    is_new = screen and not ended and read_fold(folder, 0) is None
+    outcome = read_json(folder / "outcome.json") if (folder / "outcome.json").exists() else None
+    is_new = screen and outcome is None and read_fold(folder, 0) is None
     if is_new or read_screen(folder):
-        measured, is_known = run_screen(folder, config, cohort, device=device, numerics=numerics)
+        measured, is_known = run_screen(
+            folder, config, cohort, device=device, numerics=lambda: _numerics(folder, config, cohort, device)
+        )
         report(FoldReport(0, measured, (), False, is_known, is_screen=True))
-    for fold in range(cohort.num_folds):
+    for fold in range(cohort.num_folds if outcome is None else len(outcome["fold_mae_months"])):
         done = read_fold(folder, fold)
-        if ended and not done:
-            clear_checkpoints(folder)
-            return
-        history: list[Measurement] = [Measurement(**item) for item in done["history"]] if done else []
+        if outcome and not done:
+            break
 
         def say(measurement: Measurement, finished: bool, replayed: bool, fold: int = fold) -> None:
             report(FoldReport(fold, measurement, tuple(maes), finished, replayed))
 
         if done:
+            history = [Measurement(**item) for item in done["history"]]
             for measurement in history[:-1]:
                 say(measurement, False, True)
         else:
-            trained = train_fold(
-                config,
-                cohort,
-                fold,
-                device=device,
-                report=lambda m: None if m.final else say(m, False, False),
-                checkpoint=checkpoint_file(folder, fold),
-                replay=lambda m: say(m, False, True),
-                numerics=numerics(),
-                parts=parts,
-            )
-            write_fold(folder, fold, trained, cohort)
-            history = trained.history
-        parts = max(parts, (read_fold(folder, fold) or {}).get("run", {}).get("accumulate", 1))
+            if fold:
+                begin(fold)
+            history = _train(folder, config, cohort, fold, device, say)
         maes.append(history[-1].mae_months)
-        if fold == cohort.num_folds - 1 and not (folder / "oof.parquet").exists():
-            write_oof(folder, cohort)
+        join_folds(folder, cohort)
         say(history[-1], True, bool(done))
+    if outcome:
+        clear_checkpoints(folder)
 
 
-def checkpoint_file(folder: AnyPath, fold: int) -> AnyPath:
-    """Where the state of a fold in training lies."""
-    return folder / f"fold_{fold}.checkpoint"
+def run_fold(
+    folder: AnyPath,
+    config: TrialConfig,
+    cohort: Cohort,
+    fold: int,
+    *,
+    device: str = "cpu",
+    report: Callable[[FoldReport], None] = lambda report: None,
+) -> None:
+    """Run one fold of a trial, as an assistant of the worker that has the trial: `run_trial` would leave the same.
 
+    The reports name no error of other folds. Nothing is trained, nor reported, where the trial has ended meanwhile.
 
-def clear_checkpoints(folder: AnyPath) -> None:
-    """Remove what folds in training have left: a trial that has ended never goes on with them."""
-    for path in [*folder.glob("*.checkpoint"), *folder.glob("*.attempt.json")]:
-        path.unlink(missing_ok=True)
+    Raises:
+        TrainingError: The fold cannot be trained.
+    """
+    if (folder / "outcome.json").exists():
+        return
+    done = read_fold(folder, fold)
 
+    def say(measurement: Measurement, finished: bool, replayed: bool) -> None:
+        report(FoldReport(fold, measurement, (), finished, replayed))
 
-def write_fold(folder: AnyPath, fold: int, trained: TrainedFold, cohort: Cohort) -> None:
-    """Store a trained fold, its marker last."""
-    table = cohort.cases.iloc[cohort.fold_rows(fold)][["case_id", "fold", "is_male", "bone_age_months"]]
-    table = table.assign(
-        predicted_months=(trained.probabilities_NM @ BIN_MONTHS).astype(np.float64),
-        distribution=list(trained.probabilities_NM),
+    history = (
+        [Measurement(**item) for item in done["history"]] if done else _train(folder, config, cohort, fold, device, say)
     )
-    if trained.male_probability_N is not None:
-        table["male_probability"] = trained.male_probability_N
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    weights, predictions = folder / f"fold_{fold}.safetensors", folder / f"fold_{fold}.parquet"
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.model.state_dict().items()}
-    content = save(state)
-    write_atomic(weights, content)
-    write_atomic(predictions, buffer.getvalue())
-    record = {
-        "fold": fold,
-        "num_cases": len(table),
-        "mae_months": trained.mae_months,
-        "history": [asdict(measurement) for measurement in trained.history],
-        "weights_sha256": hashlib.sha256(content).hexdigest(),
-        "predictions_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
-    }
-    if trained.run:
-        record["run"] = asdict(trained.run)
-    write_json(folder / f"fold_{fold}.json", record)
-    FoldCheckpoint(checkpoint_file(folder, fold)).remove()
+    join_folds(folder, cohort)
+    say(history[-1], True, bool(done))
 
 
-def read_fold(folder: AnyPath, fold: int) -> dict[str, Any] | None:
-    """Record of a finished fold, or None when it is not finished."""
-    path = folder / f"fold_{fold}.json"
-    return read_json(path) if path.exists() else None
+def _train(
+    folder: AnyPath,
+    config: TrialConfig,
+    cohort: Cohort,
+    fold: int,
+    device: str,
+    say: Callable[[Measurement, bool, bool], None],
+) -> list[Measurement]:
+    """Train a fold and store it; its last measurement is not told yet."""
+    numerics = _numerics(folder, config, cohort, device)
+    before = finished_folds(folder, fold).values()
+    trained = train_fold(
+        config,
+        cohort,
+        fold,
+        device=device,
+        report=lambda m: None if m.final else say(m, False, False),
+        checkpoint=checkpoint_file(folder, fold),
+        replay=lambda m: say(m, False, True),
+        numerics=numerics,
+        parts=max([1, *(record.get("run", {}).get("accumulate", 1) for record in before)]),
+    )
+    write_fold(folder, fold, trained, cohort)
+    return trained.history
 
 
-def write_oof(folder: AnyPath, cohort: Cohort) -> None:
-    """Join the folds' predictions into the out-of-fold table."""
-    parts = []
-    for fold in range(cohort.num_folds):
-        with (folder / f"fold_{fold}.parquet").open("rb") as file:
-            parts.append(pd.read_parquet(file))
-    table = pd.concat(parts).sort_values("case_id", ignore_index=True)
-    expected = cohort.cases.loc[~cohort.cases["is_test"], "case_id"]
-    if not table["case_id"].is_unique or set(table["case_id"]) != set(expected):
-        raise StorageError(
-            f"The folds of {folder} do not cover each case exactly once. Restore the trial's folder from a backup."
-        )
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    write_atomic(folder / "oof.parquet", buffer.getvalue())
+def _numerics(folder: AnyPath, config: TrialConfig, cohort: Cohort, device: str) -> Numerics:
+    steps = steps_of(config, len(cohort.train_rows(0)))
+    return trial_numerics(folder, config, cohort.recipe.size, device, num_steps=steps, num_folds=cohort.num_folds)
 
 
 def read_distributions(folder: AnyPath) -> np.ndarray:

@@ -12,6 +12,8 @@ from typing import Any
 os.environ.setdefault("TUNE_RESULT_BUFFER_LENGTH", "1")  # a decision per report, not per bundle of reports
 os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")  # a failing trial reports its reason, no metric
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("TUNE_FUNCTION_THREAD_TIMEOUT_S", "120")  # a stopped fold leaves its checkpoint first; Tune
+# fails the trial that comes after it in a worker that is not free by then
 
 import ray
 import torch
@@ -24,12 +26,12 @@ from preprocessing.storage import AnyPath, StorageError, as_path, is_local, read
 from search.adapters import RaceScheduler, RayWatch, StudySearcher
 from search.control import StudyControl, result_of
 from search.limits import Limits, measure
-from search.progress import keep_measurement, read_measurements
+from search.progress import keep_measurement, maes_in_order, read_measurements
 from search.space import TrialConfig
 from search.spaces import load_space
 from search.tensorboard import FoldCurves
 from search.train import TrainingError
-from search.trial import FoldReport, read_fold, run_trial, trial_folder
+from search.trial import FoldReport, run_fold, run_trial, trial_folder
 
 MAX_FAILURES = 3
 """How often a trial whose worker died is started again; each time it goes on after its last finished fold."""
@@ -72,10 +74,9 @@ class Job:
 
 
 def trainable(config: dict[str, Any], *, job: Job, num_threads: int) -> None:
-    """What Tune runs in a worker: one trial, reporting after each measurement."""
+    """What Tune runs in a worker: one trial, or one fold of another worker's, reporting after each measurement."""
     torch.set_num_threads(num_threads)
     load_space(job.space)  # with it, the models that a user's module registers
-    settings = {key: value for key, value in config.items() if key != "number"}
     folder = trial_folder(as_path(job.study), config["number"])
 
     def report(item: FoldReport) -> None:
@@ -85,14 +86,18 @@ def trainable(config: dict[str, Any], *, job: Job, num_threads: int) -> None:
     try:
         device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
         opened = Cohort.load(job.cohort)
+        settings = TrialConfig.from_dict(read_json(folder / "config.json")["config"])
+        if "fold" in config:
+            run_fold(folder, settings, opened, config["fold"], device=device, report=report)
+            return
         if job.limits.any and not (folder / "outcome.json").exists():
             if not (folder / "cost.json").exists():
-                cost = measure(TrialConfig.from_dict(settings), opened.recipe.size, device)
+                cost = measure(settings, opened.recipe.size, device)
                 write_json(folder / "cost.json", cost.to_dict())
             tune.report({"cost_measured": True})
             if job.limits.verdict(read_json(folder / "cost.json")):
                 return
-        run_trial(folder, TrialConfig.from_dict(settings), opened, device=device, report=report, screen=job.screen)
+        run_trial(folder, settings, opened, device=device, begin=_ask, report=report, screen=job.screen)
         _replay_stopped_fold(folder, opened.num_folds, report)
     except (StorageError, OSError) as error:  # a full disk, a cohort out of reach: no fault of this trial
         tune.report({"halted": f"{type(error).__name__}: {error}."})
@@ -100,10 +105,14 @@ def trainable(config: dict[str, Any], *, job: Job, num_threads: int) -> None:
         tune.report({"failed": str(error)})
 
 
+def _ask(fold: int) -> None:
+    """Tell the driver that the trial's own worker comes to a fold; this does not return where it is an assistant's."""
+    tune.report({"begins": fold})
+
+
 def _replay_stopped_fold(folder: AnyPath, num_folds: int, report: Callable[[FoldReport], None]) -> None:
     """Report what a trial that has ended measured in the fold it was stopped in, so that Tune's logs hold it too."""
-    folds = [read_fold(folder, fold) for fold in range(num_folds)]
-    maes = tuple(fold["mae_months"] for fold in folds if fold)
+    maes = maes_in_order(folder, num_folds)
     if len(maes) < num_folds:
         for measurement in read_measurements(folder, len(maes)):
             report(FoldReport(len(maes), measurement, maes, fold_finished=False, replayed=True))
@@ -158,7 +167,7 @@ def _fit(job: Job, compute: Compute, control: StudyControl, callbacks: list[tune
         tune_config=tune.TuneConfig(
             search_alg=StudySearcher(control),
             scheduler=RaceScheduler(control),
-            num_samples=job.num_trials,
+            num_samples=-1,  # the searcher says when it has no more: assistants come on top of the trials
             max_concurrent_trials=concurrent,
             reuse_actors=True,
             trial_name_creator=_trial_name,
@@ -184,7 +193,8 @@ def _storage(folder: AnyPath) -> dict[str, Any]:
 
 
 def _trial_name(trial: Any) -> str:
-    return f"trial_{trial.config['number']:04d}"
+    name = f"{trial.config['number']:04d}"
+    return f"assistant_{name}_fold_{trial.config['fold']}" if "fold" in trial.config else f"trial_{name}"
 
 
 def _remove(folder: AnyPath) -> None:

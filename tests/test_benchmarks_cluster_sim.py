@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.curves import FoldCurve, TrialCurves
 from benchmarks.simulation import simulate
+from search.control import Task
 
 
 class TwoTrials:
@@ -18,15 +19,17 @@ class TwoTrials:
     def clock(self) -> float:
         return self.seconds
 
-    def next(self) -> tuple[int, dict[str, Any]] | None:
-        self.seconds += 1
-        return (self.left.pop(0), {"backbone": "test_resnet"}) if self.left else None
+    may_have_more = False
 
-    def on_result(self, number: int, result: dict[str, Any]) -> bool:
+    def next(self) -> Task | None:
+        self.seconds += 1
+        return Task(self.left.pop(0), {"backbone": "test_resnet"}) if self.left else None
+
+    def on_result(self, number: int, result: dict[str, Any], *, fold: int | None = None) -> bool:
         self.seconds += 1
         return False
 
-    def on_end(self, number: int, *, crashed: bool) -> None:
+    def on_end(self, number: int, *, crashed: bool, fold: int | None = None) -> None:
         self.seconds += 1
         self.ended.append(number)
 

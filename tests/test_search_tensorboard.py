@@ -8,6 +8,16 @@ from typing import Any
 from search.tensorboard import FoldCurves, scalars
 
 
+class Trial(SimpleNamespace):
+    """What a callback sees of a trial of Tune."""
+
+    __hash__ = object.__hash__
+
+    def __init__(self, number: int, **attributes: Any) -> None:
+        config = {"number": number}
+        super().__init__(config=config, init_local_path=lambda: None, local_path="/nowhere", **attributes)
+
+
 def result(fold: int, images_seen: int, *, finished: bool = False) -> dict[str, Any]:
     return {
         "fold": fold,
@@ -44,16 +54,18 @@ def test_the_mean_of_the_folds_steps_by_folds() -> None:
 
 
 def test_the_log_lies_in_the_study_and_a_failure_has_no_figures(tmp_path: Path) -> None:
-    class Trial(SimpleNamespace):
-        __hash__ = object.__hash__
-
-        def __str__(self) -> str:
-            return "trial_0003"
-
-    trial = Trial(init_local_path=lambda: None, local_path="/nowhere", evaluated_params={"learning_rate": 0.1})
+    trial = Trial(3, evaluated_params={"learning_rate": 0.1})
     curves = FoldCurves(tmp_path)
     curves.log_trial_result(1, trial, result(0, 300))
     curves.log_trial_result(2, trial, {"failed": "nan"})
     curves.log_trial_end(trial, failed=True)
     tags = {("mae_months/fold_1", 300), ("train_loss/fold_1", 300)}
     assert written(tmp_path / "tune" / "trial_0003") == tags
+
+
+def test_an_assistants_fold_lies_in_the_log_of_its_trial(tmp_path: Path) -> None:
+    trial = Trial(3, evaluated_params={"number": 3})
+    curves = FoldCurves(tmp_path)
+    curves.log_trial_result(1, trial, result(2, 900, finished=True) | {"fold_mae_months": []})
+    curves.log_trial_end(trial)
+    assert written(tmp_path / "tune" / "trial_0003") == {("mae_months/fold_3", 900), ("train_loss/fold_3", 900)}
