@@ -33,7 +33,7 @@ from search.mlflow_log import mlflow_log
 from search.racing import Race, make_rules
 from search.sampler import OBJECTIVES, Sampler, settings_of
 from search.spaces import load_space
-from search.trial import read_study
+from search.trial import clear_ended, read_study
 from search.tuning import Compute, Job, StudyError, fit
 from search.warm_start import FILE, gather
 
@@ -139,6 +139,7 @@ def run(study: str | AnyPath, compute: Compute) -> Ending:
         raise StudyError(f"--storage must be {record['storage'] or 'left out'}: the study {folder} was begun there.")
     limits = Limits(**record["limits"])
     with _lock(folder):
+        clear_ended(folder)
         sampler = Sampler(
             folder,
             name=record["name"],
@@ -171,6 +172,7 @@ def run(study: str | AnyPath, compute: Compute) -> Ending:
             screen=record["screen"],
         )
         fit(job, compute, control)
+        clear_ended(folder)
         board.close(sampler.counts())
         if control.halted:
             raise StudyError(f"{control.halted} Mend that, then go on with: python -m search resume {folder}")

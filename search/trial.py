@@ -246,6 +246,17 @@ def all_outcomes(study: str | Path | AnyPath) -> list[dict[str, Any]]:
     return outcomes
 
 
+def clear_ended(study: AnyPath) -> None:
+    """Remove the checkpoints of trials that have ended.
+
+    A worker that is stopped inside a fold writes one on its way out, when the driver has closed the trial already.
+    """
+    for name in ("*.checkpoint", "*.attempt.json", ".*.checkpoint.*"):
+        for path in study.glob(f"trials/*/{name}"):
+            if (path.parent / "outcome.json").exists():
+                path.unlink(missing_ok=True)
+
+
 def finished_trials(study: str | Path | AnyPath, *, distributions: bool = True) -> list[FinishedTrial]:
     """The complete trials of a study with their checked out-of-fold tables.
 

@@ -1,0 +1,82 @@
+"""A study's run, with the part that Ray does played by the test."""
+
+from pathlib import Path
+
+import pytest
+
+from preprocessing.storage import as_path, write_json
+from search import study as studies
+from search.control import StudyControl
+from search.sampler import Outcome
+from search.study import create, run
+from search.trial import clear_ended, trial_folder
+from search.tuning import Compute, Job
+
+
+def begun(cohort_folder: Path, folder: Path, num_trials: int = 2) -> Path:
+    create(
+        str(cohort_folder), str(folder), space="tests.spaces_of_tests:tiny", num_trials=num_trials, pool_size=1, seed=0
+    )
+    return folder
+
+
+def leave(trial: Path) -> None:
+    """What a worker leaves that was stopped inside its fold, or killed while it wrote."""
+    for name in ("fold_1.checkpoint", "fold_1.attempt.json", ".fold_1.checkpoint.x7"):
+        (trial / name).write_bytes(b"{}")
+
+
+def left(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder / "trials")) for path in folder.glob("trials/*/*fold_*")}
+
+
+def test_what_a_stopped_worker_wrote_late_is_gone_when_the_run_ends(
+    cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = begun(cohort_folder, tmp_path / "study")
+
+    def fit(job: Job, compute: Compute, control: StudyControl) -> None:
+        for state in ("stopped", ""):
+            task = control.next()
+            assert task is not None
+            if state:
+                outcome = Outcome(state, (20.0,), "raced out").to_dict()
+                write_json(trial_folder(as_path(folder), task.number) / "outcome.json", outcome)
+            leave(folder / "trials" / f"{task.number:04d}")
+
+    monkeypatch.setattr(studies, "fit", fit)
+    assert run(str(folder), Compute()) == "interrupted"
+    kept = {f"0001/{name}" for name in ("fold_1.checkpoint", "fold_1.attempt.json", ".fold_1.checkpoint.x7")}
+    assert left(folder) == kept  # a trial that is still open goes on with it
+
+
+def test_what_a_killed_run_left_is_gone_on_resume(
+    cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = begun(cohort_folder, tmp_path / "study", 1)
+
+    def killed(job: Job, compute: Compute, control: StudyControl) -> None:
+        task = control.next()
+        assert task is not None
+        control.on_result(task.number, {"failed": "The loss became nan."})
+        control.on_end(task.number, crashed=False)
+        leave(folder / "trials" / "0000")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(studies, "fit", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(str(folder), Compute())
+    assert left(folder)
+    monkeypatch.setattr(studies, "fit", lambda job, compute, control: None)
+    run(str(folder), Compute())
+    assert not left(folder)
+
+
+def test_checkpoints_on_an_object_store_are_removed_too() -> None:
+    study = as_path("memory://bucket/study-left-over")
+    for number in (0, 1):
+        (study / "trials" / f"000{number}" / "fold_0.checkpoint").write_bytes(b"x")
+    write_json(study / "trials" / "0000" / "outcome.json", {})
+    clear_ended(study)
+    assert not (study / "trials" / "0000" / "fold_0.checkpoint").exists()
+    assert (study / "trials" / "0001" / "fold_0.checkpoint").exists()
