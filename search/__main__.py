@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--space", default="quick", help="named space or module:function (default quick)")
     run.add_argument("--trials", type=int, default=8, help="configurations in all (default 8)")
     run.add_argument("--pool", type=int, help="good trials that the race keeps (default a quarter of --trials, 2 to 8)")
+    run.add_argument("--partitions", type=int, default=1, help="2: train the pool again on other folds in the end")
     run.add_argument("--race", default="forgiving", help="rule over the folds: forgiving (default), paired or none")
     run.add_argument("--screen", choices=("on", "off"), default="on", help="short trainings first, stops inside fold 0")
     run.add_argument("--objective", default="mae", help="mae (default), or diversity: less what a trial adds to others")
@@ -126,6 +127,7 @@ def _run(options: argparse.Namespace) -> int:
         ),
         warm_start=options.warm_start,
         storage=options.storage or "",
+        partitions=options.partitions,
     )
     return _resume(options)
 
@@ -172,8 +174,8 @@ def _status(options: argparse.Namespace) -> int:
     num_folds = read_study(study)["num_folds"]
     for outcome in all_outcomes(study):
         folder = trial_folder(study, outcome["number"])
-        folds = [record["mae_months"] for i in range(num_folds) if (record := read_fold(folder, i))]
-        errors = " ".join(f"{mae:6.2f}" for mae in folds)
+        folds = [read_fold(folder, i) for i in range(num_folds)]  # assistants leave gaps before their folds
+        errors = " ".join(f"{record['mae_months']:6.2f}" if record else f"{'-':>6s}" for record in folds)
         print(f"{outcome['number']:4d}  {outcome['state']:8s}  {errors:24s} {outcome.get('reason', '')}")
     return 0
 

@@ -36,14 +36,14 @@ class StudySearcher(Searcher):
             return None if self._control.may_have_more else Searcher.FINISHED
         self._tasks[trial_id] = task
         if task.fold is not None:
-            return {"number": task.number, "fold": task.fold}
+            return {"number": task.number, "fold": task.fold, "is_second": task.is_second}
         return {"number": task.number, **task.settings}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Close the trial, unless it was only interrupted."""
         assert self._control is not None
         task = self._tasks[trial_id]
-        self._control.on_end(task.number, crashed=error, fold=task.fold)
+        self._control.on_end(task.number, crashed=error, fold=task.fold, is_second=task.is_second)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the study's folder is the state."""
@@ -66,7 +66,8 @@ class RaceScheduler(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Decide after each report."""
         assert self._control is not None
-        stop = self._control.on_result(trial.config["number"], result, fold=trial.config.get("fold"))
+        fold, is_second = trial.config.get("fold"), trial.config.get("is_second", False)
+        stop = self._control.on_result(trial.config["number"], result, fold=fold, is_second=is_second)
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
     def __getstate__(self) -> dict[str, Any]:

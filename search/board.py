@@ -21,7 +21,7 @@ class Event:
 
     kind: str
     """``measured`` (inside a fold), ``noted`` (the same, with a remark), ``fold`` (one more finished), ``complete``,
-    ``stopped`` or ``failed``."""
+    ``stopped`` or ``failed``; ``partition``: on the second partition, which the account leaves out."""
     number: int
     fold_mae_months: tuple[float, ...]
     text: str
@@ -120,6 +120,8 @@ class Board:
         self._print(f"search: {words}; {self._folds_run} folds trained, {self._folds_saved} saved; {minutes:.1f} min")
 
     def _note(self, event: Event) -> None:
+        if event.kind == "partition":
+            return
         finished = len(event.fold_mae_months)
         self._folds_run += event.folds_trained
         self._folds_wanted -= event.folds_replayed

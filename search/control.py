@@ -5,46 +5,20 @@ How workers share the folds of a trial is told in search/sharing.py, how folds a
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from search.board import Event
 from search.fold_files import finished_folds
 from search.judging import Judgement
 from search.pace import Pace
+from search.partition import SecondPartition
 from search.racing import Race
 from search.sampler import Sampler
 from search.sharing import Arrival, SharedFolds
-from search.trial import FoldReport, trial_folder
-
-GIVEN_UP = "its worker ended again and again without saying why"
-
-
-class Task(NamedTuple):
-    """What a free worker is given."""
-
-    number: int
-    """The trial."""
-    settings: dict[str, Any]
-    fold: int | None = None
-    """The one to train, as an assistant; None: the whole trial, as its own worker."""
-
-
-def result_of(report: FoldReport) -> dict[str, Any]:
-    """A trial's report as the flat result that Ray Tune carries and logs."""
-    maes, measured = list(report.fold_mae_months), report.measurement
-    return {
-        "fold": report.fold,
-        "fold_finished": report.fold_finished,
-        "is_screen": report.is_screen,
-        "fold_mae_months": maes,
-        "measured_mae_months": measured.mae_months,
-        "mae_months": sum(maes) / len(maes) if maes else measured.mae_months,
-        "epoch": measured.epoch,
-        "images_seen": measured.images_seen,
-        "train_loss": measured.train_loss,
-        "replayed": report.replayed,
-        "note": measured.note,
-    }
+from search.tasks import GIVEN_UP
+from search.tasks import Task as Task
+from search.tasks import result_of as result_of
+from search.trial import trial_folder
 
 
 class StudyControl:
@@ -61,6 +35,7 @@ class StudyControl:
         *,
         num_folds: int,
         deadline: float | None = None,
+        num_second: int = 0,
         say: Callable[[Event], None] = lambda event: None,
     ) -> None:
         """Start or go on.
@@ -71,12 +46,14 @@ class StudyControl:
             num_folds: Folds of a complete trial.
             deadline: `time.monotonic` by which the study shall end: no trial begins that would not be complete by
                 then, and none goes past the fold it is in.
+            num_second: How many of the best trials are trained on a second partition in the end.
             say: Called with what happens.
         """
         self._sampler, self._num_folds = sampler, num_folds
         self._pace, self.say = Pace(num_folds, deadline), say
         self._folds = SharedFolds(num_folds)
         self._judgement = Judgement(sampler, race, num_folds, lambda event: self.say(event))
+        self._second = SecondPartition(sampler.folder, num_folds, num_second, lambda event: self.say(event))
         ended, begun = sampler.reconcile()
         self.num_ended = len(ended)
         self._replays = frozenset(ended)
@@ -87,6 +64,7 @@ class StudyControl:
         """Why the study cannot go on just now: a full disk, a cohort that cannot be read. No trial is to blame."""
         self.is_out_of_time = False
         """Whether a trial was kept back or cut off by the deadline."""
+        self._begin_second_if_due()
 
     @property
     def best_mae_months(self) -> float:
@@ -96,7 +74,13 @@ class StudyControl:
     @property
     def may_have_more(self) -> bool:
         """Whether `next`, which has nothing now, may have something when another worker has come further."""
-        return not self.halted and not self._pace.is_late and self._folds.is_anyone_at_work
+        at_work = self._folds.is_anyone_at_work or self._second.is_anyone_at_work
+        return not self.halted and not self._pace.is_late and at_work
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every trial has ended, and the second partition with them."""
+        return len(self._judgement.closed) == self._sampler.num_trials and self._second.is_complete
 
     def next(self) -> Task | None:
         """What a free worker shall do: a trial, or else a fold of another worker's; None when there is nothing now."""
@@ -120,24 +104,29 @@ class StudyControl:
         self._pace.begin((number, None))
         return Task(number, self._judgement.configs[number].to_dict())
 
-    def on_result(self, number: int, result: dict[str, Any], *, fold: int | None = None) -> bool:
+    def on_result(
+        self, number: int, result: dict[str, Any], *, fold: int | None = None, is_second: bool = False
+    ) -> bool:
         """Take a worker's report.
 
         Args:
             number: The trial.
             result: From `result_of`; or ``begins``: the fold that a trial's own worker comes to; or why it fails.
             fold: The one that the worker assists with; None: it is the trial's own.
+            is_second: Whether that is a fold of the second partition.
 
         Returns:
             Whether the worker shall stop now.
         """
         if "begins" in result:
             return not self._folds.claim(number, result["begins"])
-        if number in self._judgement.closed:
-            return fold is not None  # a trial that has ended needs no assistant
-        if reason := result.get("halted"):
+        if (reason := result.get("halted")) and (is_second or number not in self._judgement.closed):
             self.halted = reason
             return True
+        if fold is not None and is_second:
+            return self._on_second(number, fold, result)
+        if number in self._judgement.closed:
+            return fold is not None  # a trial that has ended needs no assistant
         if reason := result.get("failed"):
             if fold is not None:
                 return self._arrive(number, fold, Arrival(float("nan"), failure=reason))
@@ -160,7 +149,7 @@ class StudyControl:
             return True
         return False
 
-    def on_end(self, number: int, *, crashed: bool, fold: int | None = None) -> None:
+    def on_end(self, number: int, *, crashed: bool, fold: int | None = None, is_second: bool = False) -> None:
         """A worker ends, by itself or because it was told to.
 
         A trial that was merely interrupted stays open for `resume`, and one that assistants still train, for them.
@@ -169,7 +158,13 @@ class StudyControl:
             number: The trial.
             crashed: Whether it died, again and again.
             fold: The one that it assisted with; None: it is the trial's own worker.
+            is_second: Whether that was a fold of the second partition.
         """
+        if fold is not None and is_second:
+            if crashed:
+                self._second.fail(number, GIVEN_UP)
+            self._second.leave(number, fold)
+            return
         if number in self._judgement.closed:
             return
         if crashed and fold is not None:
@@ -189,11 +184,27 @@ class StudyControl:
     def _assist(self) -> Task | None:
         may_begin = not self.halted and self._pace.allows_fold
         self.is_out_of_time |= not (self.halted or may_begin)
-        if not may_begin or (claimed := self._folds.assist()) is None:
+        if not may_begin:
+            return None
+        is_second = self._second.has_begun
+        claimed = self._second.next() if is_second else self._folds.assist()
+        if claimed is None:
             return None
         number, fold = claimed
         self._pace.begin(claimed)
-        return Task(number, self._judgement.configs[number].to_dict(), fold)
+        return Task(number, self._judgement.configs[number].to_dict(), fold, is_second)
+
+    def _on_second(self, number: int, fold: int, result: dict[str, Any]) -> bool:
+        if reason := result.get("failed"):
+            self._second.fail(number, reason)
+        elif result["fold_finished"]:
+            self._pace.end_fold((number, fold), was_trained=not result["replayed"])
+            self._second.finish(number, fold, result["measured_mae_months"])
+        return not self._second.is_wanted(number)
+
+    def _begin_second_if_due(self) -> None:
+        if self._second.count and len(self._judgement.closed) == self._sampler.num_trials:
+            self._second.begin(self._judgement.best_complete())
 
     def _arrive(self, number: int, fold: int, arrival: Arrival) -> bool:
         """A fold has ended: judge all whose turn has come; returns whether the trial needs no more of them."""
@@ -211,3 +222,4 @@ class StudyControl:
             return
         if self._judgement.close(number, self._folds.num_waiting(number)):
             self._folds.close(number)
+            self._begin_second_if_due()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from search.board import Event
-from search.progress import SCREEN, Progress, read_case_errors, read_progress, share_done
+from search.progress import SCREEN, Progress, best_complete, read_case_errors, read_progress, share_done
 from search.racing import Moment, Race
 from search.sampler import Outcome, Sampler
 from search.sharing import Arrival
@@ -44,6 +44,10 @@ class Judgement:
         """Lowest error of a complete trial, infinite before the first."""
         complete = (trial.mae_months for trial in self._race.trials.values() if trial.is_complete)
         return min(complete, default=float("inf"))
+
+    def best_complete(self) -> list[int]:
+        """Numbers of the complete trials, best first."""
+        return [trial.number for trial in best_complete(list(self._race.trials.values()), len(self._race.trials))]
 
     def read(self, number: int, config: TrialConfig, *, has_ended: bool) -> None:
         """Take in what the folder of a trial tells of the runs before."""

@@ -36,6 +36,35 @@ def ranked(trials: Sequence[FinishedTrial]) -> pd.DataFrame:
     return table.sort_values(["mae_months", "number"], ignore_index=True)
 
 
+def second_partition(trials: Sequence[FinishedTrial]) -> tuple[pd.DataFrame, dict[str, float]]:
+    """The survivors on their second partition, and by how much the first, on which they were selected, flatters them.
+
+    Args:
+        trials: Complete trials; those without a second partition are left out.
+
+    Returns:
+        One row a trial, best on the first partition first: number, first_months, second_months, second_low,
+        second_high (mean absolute error, 95 % percentile interval). And over all of them: first_months, second_months
+        and flattery_months (second - first) with its low and high, paired on the same resamples of the same cases;
+        empty where no trial has a second partition.
+    """
+    columns = ["number", "first_months", "second_months", "second_low", "second_high"]
+    found = [(trial, trial.second_oof) for trial in trials if trial.second_oof is not None]
+    if not found:
+        return pd.DataFrame(columns=columns), {}
+    first_TC = np.abs(np.stack([_errors(trial.oof) for trial, _ in found]))
+    second_TC = np.abs(np.stack([_errors(second) for _, second in found]))
+    flattery_C = (second_TC - first_TC).mean(axis=0)
+    *own, (low, high) = bootstrap_ci95(np.concatenate([second_TC, flattery_C[None]]))
+    rows = [
+        (trial.number, float(first_C.mean()), float(second_C.mean()), *interval)
+        for (trial, _), first_C, second_C, interval in zip(found, first_TC, second_TC, own, strict=True)
+    ]
+    table = pd.DataFrame(rows, columns=columns).sort_values(["first_months", "number"], ignore_index=True)
+    means = {"first_months": float(first_TC.mean()), "second_months": float(second_TC.mean())}
+    return table, means | {"flattery_months": float(flattery_C.mean()), "low": low, "high": high}
+
+
 def error_correlation(trials: Sequence[FinishedTrial]) -> pd.DataFrame:
     """Pearson correlation of the trials' signed out-of-fold errors: trials that err alike add little to an ensemble."""
     numbers = [trial.number for trial in trials]

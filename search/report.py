@@ -84,6 +84,9 @@ def report(
         "learning_curves": curves,
         "importance": pd.DataFrame({"setting": list(shares), "importance": list(shares.values())}),
     }
+    second, flattery = leaderboard.second_partition(list(trials.values()))
+    if flattery:
+        tables["second_partition"] = second
     configs = {outcome["number"]: outcome["config"] for outcome in outcomes}
     drawings: dict[str, Markup | None] = dict.fromkeys(DRAWINGS)
     if len(curves):
@@ -124,6 +127,8 @@ def report(
         settings=_by_importance(settings, shares)[:NUM_SETTINGS],
         configs=configs,
         best=best,
+        second=second.to_dict("records"),
+        flattery=flattery,
         details=details,
         drawings=drawings,
         pictures=pictures,

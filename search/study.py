@@ -52,6 +52,7 @@ def create(
     limits: Limits | None = None,
     warm_start: Sequence[str] = (),
     storage: str = "",
+    partitions: int = 1,
 ) -> AnyPath:
     """Write ``study.json``.
 
@@ -68,6 +69,7 @@ def create(
         limits: What a model may cost; what costs more is not trained.
         warm_start: Folders of earlier studies.
         storage: URL of a database for Optuna's record; empty: a journal in the folder. Its password is not written.
+        partitions: 2: the `pool_size` best are trained again on a second partition in the end.
 
     Raises:
         StudyError: There is a study already.
@@ -79,6 +81,8 @@ def create(
     for option, value in (("--trials", num_trials), ("--pool", pool_size)):
         if value < 1:
             raise StudyError(f"{option} must be 1 or more, got {value}.")
+    if partitions not in (1, 2):
+        raise StudyError(f"--partitions must be 1 or 2, got {partitions}.")
     load_space(space)  # an unknown space or rule fails here, before a folder is made
     make_rules(race, screen, pool_size)
     if objective not in OBJECTIVES:
@@ -103,6 +107,7 @@ def create(
         "space": space,
         "num_trials": num_trials,
         "pool_size": pool_size,
+        "partitions": partitions,
         "race": race,
         "screen": screen,
         "objective": objective,
@@ -155,9 +160,10 @@ def run(study: str | AnyPath, compute: Compute) -> Ending:
             sampler,
             Race(make_rules(record["race"], record["screen"], record["pool_size"])),
             num_folds=record["num_folds"],
+            num_second=record["pool_size"] if record.get("partitions", 1) == 2 else 0,
             deadline=None if compute.hours is None else time.monotonic() + 3600 * compute.hours,
         )
-        if control.num_ended == record["num_trials"] == len(list((folder / "tune").glob("trial_*"))):
+        if control.is_complete and record["num_trials"] == len(list((folder / "tune").glob("trial_*"))):
             return "complete"
         board = Board(
             record["num_trials"], record["num_folds"], control.num_ended, control.best_mae_months, str(folder)
@@ -170,13 +176,14 @@ def run(study: str | AnyPath, compute: Compute) -> Ending:
             num_trials=record["num_trials"],
             limits=limits,
             screen=record["screen"],
+            seed=record["seed"],
         )
         fit(job, compute, control)
         clear_ended(folder)
         board.close(sampler.counts())
         if control.halted:
             raise StudyError(f"{control.halted} Mend that, then go on with: python -m search resume {folder}")
-        if sum(sampler.counts().values()) == record["num_trials"]:
+        if control.is_complete:
             return "complete"
         return "out of time" if control.is_out_of_time else "interrupted"
 

@@ -35,8 +35,8 @@ class FoldCurves(TBXLoggerCallback):
 
     def log_trial_result(self, iteration: int, trial: Trial, result: dict[str, Any]) -> None:
         """Write one report."""
-        if "fold" not in result:  # a failure or a full disk; it has no figures
-            return
+        if "fold" not in result or trial.config.get("is_second"):
+            return  # a failure or a full disk has no figures; the second partition's folds are no trial's curves
         if trial not in self._trial_writer:
             self.log_trial_start(trial)
         writer = self._trial_writer[trial]

@@ -9,6 +9,7 @@ trials/0007/fold_0.checkpoint    while the fold trains (see search/checkpoint.py
 trials/0007/precision.json       in which precision it trains, where that was measured (see search/precision.py)
 trials/0007/oof.parquet          the out-of-fold table: one row a case, from all folds
 trials/0007/outcome.json         complete, stopped or failed, and why; written last, by the driver
+trials/0007/partition_1/         of a survivor, on request: the same on other folds (see search/partition.py)
 
 Which worker trains which fold is told in search/sharing.py.
 """
@@ -72,11 +73,18 @@ class FinishedTrial:
     last only where it was asked for."""
     fold_hashes: tuple[str, ...]
     """sha256 of each fold's weights."""
+    second_oof: pd.DataFrame | None = None
+    """As `oof`, of a second partition of the same cases with training seeds of its own, where the study has one."""
 
 
 def trial_folder(study: AnyPath, number: int) -> AnyPath:
     """Where trial `number` of a study lives."""
     return study / "trials" / f"{number:04d}"
+
+
+def partition_folder(folder: AnyPath) -> AnyPath:
+    """Where the folds of a trial's second partition lie."""
+    return folder / "partition_1"
 
 
 def run_trial(
@@ -130,7 +138,7 @@ def run_trial(
         else:
             if fold:
                 begin(fold)
-            history = _train(folder, config, cohort, fold, device, say)
+            history = _train(folder, config, cohort, fold, device, say, folder)
         maes.append(history[-1].mae_months)
         join_folds(folder, cohort)
         say(history[-1], True, bool(done))
@@ -146,10 +154,20 @@ def run_fold(
     *,
     device: str = "cpu",
     report: Callable[[FoldReport], None] = lambda report: None,
+    numerics_of: AnyPath | None = None,
 ) -> None:
     """Run one fold of a trial, as an assistant of the worker that has the trial: `run_trial` would leave the same.
 
     The reports name no error of other folds. Nothing is trained, nor reported, where the trial has ended meanwhile.
+
+    Args:
+        folder: The trial's folder, or that of its second partition.
+        config: What to train.
+        cohort: What to train on.
+        fold: Which one.
+        device: Where.
+        report: As for `run_trial`.
+        numerics_of: Folder that says in which precision; None: `folder`.
 
     Raises:
         TrainingError: The fold cannot be trained.
@@ -161,9 +179,10 @@ def run_fold(
     def say(measurement: Measurement, finished: bool, replayed: bool) -> None:
         report(FoldReport(fold, measurement, (), finished, replayed))
 
-    history = (
-        [Measurement(**item) for item in done["history"]] if done else _train(folder, config, cohort, fold, device, say)
-    )
+    if done:
+        history = [Measurement(**item) for item in done["history"]]
+    else:
+        history = _train(folder, config, cohort, fold, device, say, numerics_of or folder)
     join_folds(folder, cohort)
     say(history[-1], True, bool(done))
 
@@ -175,9 +194,10 @@ def _train(
     fold: int,
     device: str,
     say: Callable[[Measurement, bool, bool], None],
+    numerics_of: AnyPath,
 ) -> list[Measurement]:
     """Train a fold and store it; its last measurement is not told yet."""
-    numerics = _numerics(folder, config, cohort, device)
+    numerics = _numerics(numerics_of, config, cohort, device)
     before = finished_folds(folder, fold).values()
     trained = train_fold(
         config,
@@ -252,9 +272,10 @@ def clear_ended(study: AnyPath) -> None:
     A worker that is stopped inside a fold writes one on its way out, when the driver has closed the trial already.
     """
     for name in ("*.checkpoint", "*.attempt.json", ".*.checkpoint.*"):
-        for path in study.glob(f"trials/*/{name}"):
-            if (path.parent / "outcome.json").exists():
-                path.unlink(missing_ok=True)
+        for folder in ("trials/*", "trials/*/partition_1"):
+            for path in study.glob(f"{folder}/{name}"):
+                if (path.parent / "outcome.json").exists():
+                    path.unlink(missing_ok=True)
 
 
 def finished_trials(study: str | Path | AnyPath, *, distributions: bool = True) -> list[FinishedTrial]:
@@ -269,18 +290,16 @@ def finished_trials(study: str | Path | AnyPath, *, distributions: bool = True) 
     """
     root = as_path(study)
     num_folds = read_study(root)["num_folds"]
+    columns = None if distributions else OOF_COLUMNS
     trials = []
     for outcome in all_outcomes(root):
         if outcome["state"] != "complete":
             continue
         folder = trial_folder(root, outcome["number"])
-        with (folder / "oof.parquet").open("rb") as file:
-            oof = pd.read_parquet(file, columns=None if distributions else OOF_COLUMNS)
-        if not oof["case_id"].is_unique or not np.isfinite(oof["predicted_months"]).all():
-            raise StorageError(f"{folder}/oof.parquet is damaged. Restore the trial's folder from a backup.")
         folds = [read_json(folder / f"fold_{fold}.json") for fold in range(num_folds)]
-        if len(oof) != sum(fold["num_cases"] for fold in folds):
-            raise StorageError(f"{folder}/oof.parquet lacks cases. Restore the trial's folder from a backup.")
+        num_cases = sum(fold["num_cases"] for fold in folds)
+        oof, second = _read_oof(folder, num_cases, columns), partition_folder(folder)
+        has_second = (second / "outcome.json").exists() and read_json(second / "outcome.json")["state"] == "complete"
         trials.append(
             FinishedTrial(
                 outcome["number"],
@@ -289,6 +308,17 @@ def finished_trials(study: str | Path | AnyPath, *, distributions: bool = True) 
                 outcome["mae_months"],
                 oof,
                 tuple(fold["weights_sha256"] for fold in folds),
+                _read_oof(second, num_cases, columns) if has_second else None,
             )
         )
     return trials
+
+
+def _read_oof(folder: AnyPath, num_cases: int, columns: list[str] | None) -> pd.DataFrame:
+    with (folder / "oof.parquet").open("rb") as file:
+        oof = pd.read_parquet(file, columns=columns)
+    if not oof["case_id"].is_unique or not np.isfinite(oof["predicted_months"]).all():
+        raise StorageError(f"{folder}/oof.parquet is damaged. Restore the trial's folder from a backup.")
+    if len(oof) != num_cases:
+        raise StorageError(f"{folder}/oof.parquet lacks cases. Restore the trial's folder from a backup.")
+    return oof

@@ -26,12 +26,13 @@ from preprocessing.storage import AnyPath, StorageError, as_path, is_local, read
 from search.adapters import RaceScheduler, RayWatch, StudySearcher
 from search.control import StudyControl, result_of
 from search.limits import Limits, measure
+from search.partition import on_second_partition, repartition
 from search.progress import keep_measurement, maes_in_order, read_measurements
 from search.space import TrialConfig
 from search.spaces import load_space
 from search.tensorboard import FoldCurves
 from search.train import TrainingError
-from search.trial import FoldReport, run_fold, run_trial, trial_folder
+from search.trial import FoldReport, partition_folder, run_fold, run_trial, trial_folder
 
 MAX_FAILURES = 3
 """How often a trial whose worker died is started again; each time it goes on after its last finished fold."""
@@ -71,13 +72,16 @@ class Job:
     limits: Limits
     screen: bool
     """Whether each trial begins with a short training."""
+    seed: int
+    """Of the study: it draws the second partition."""
 
 
 def trainable(config: dict[str, Any], *, job: Job, num_threads: int) -> None:
     """What Tune runs in a worker: one trial, or one fold of another worker's, reporting after each measurement."""
     torch.set_num_threads(num_threads)
     load_space(job.space)  # with it, the models that a user's module registers
-    folder = trial_folder(as_path(job.study), config["number"])
+    trial = trial_folder(as_path(job.study), config["number"])
+    folder = partition_folder(trial) if config.get("is_second") else trial
 
     def report(item: FoldReport) -> None:
         keep_measurement(folder, item)
@@ -86,9 +90,11 @@ def trainable(config: dict[str, Any], *, job: Job, num_threads: int) -> None:
     try:
         device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
         opened = Cohort.load(job.cohort)
-        settings = TrialConfig.from_dict(read_json(folder / "config.json")["config"])
+        settings = TrialConfig.from_dict(read_json(trial / "config.json")["config"])
+        if config.get("is_second"):
+            settings, opened = on_second_partition(settings), repartition(opened, job.seed)
         if "fold" in config:
-            run_fold(folder, settings, opened, config["fold"], device=device, report=report)
+            run_fold(folder, settings, opened, config["fold"], device=device, report=report, numerics_of=trial)
             return
         if job.limits.any and not (folder / "outcome.json").exists():
             if not (folder / "cost.json").exists():
@@ -194,7 +200,9 @@ def _storage(folder: AnyPath) -> dict[str, Any]:
 
 def _trial_name(trial: Any) -> str:
     name = f"{trial.config['number']:04d}"
-    return f"assistant_{name}_fold_{trial.config['fold']}" if "fold" in trial.config else f"trial_{name}"
+    if "fold" not in trial.config:
+        return f"trial_{name}"
+    return f"{'second' if trial.config['is_second'] else 'assistant'}_{name}_fold_{trial.config['fold']}"
 
 
 def _remove(folder: AnyPath) -> None:
