@@ -4,7 +4,7 @@ Shape letters: B batch, H height, W width.
 """
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from search.memory import is_out_of_memory, micro_batch, more_parts
 from search.model import BoneAgeNet
 from search.numerics import Numerics
-from search.optimize import RunningAverage, make_average, make_optimizer, rate_share
+from search.optimize import make_average, make_optimizer, rate_share
 from search.space import TrialConfig
 
 MAX_GRADIENT = 5.0
@@ -66,7 +66,6 @@ class Learner:
         self._config, self._numerics, self._device = config, numerics, device
         self._num_steps, self._frozen_steps = num_steps, frozen_steps
         self._average = make_average(self.model, config.ema)
-        self._running = RunningAverage(self.model)
         self._optimizer = make_optimizer(self.model, config)
         self._scaler = torch.amp.GradScaler(torch.device(device).type, enabled=numerics.precision == "fp16")
         self._is_frozen: bool | None = None
@@ -76,13 +75,8 @@ class Learner:
 
     @property
     def kept(self) -> BoneAgeNet:
-        """The network that is measured at the end and kept: the average, where the configuration asks for one."""
+        """The network that is measured and kept: the average, where there is one."""
         return self.model if self._average is None else self._average.module
-
-    @property
-    def glance(self) -> BoneAgeNet:
-        """The network that is measured before the end: see `RunningAverage`."""
-        return cast(BoneAgeNet, self._running.module)
 
     def step(self, batch: Batch, number: int) -> Tensor:
         """Take a step; when memory runs out, in smaller parts.
@@ -109,7 +103,6 @@ class Learner:
         self._scaler.update()
         if self._average is not None:
             self._average.update(self.model, step=number)
-        self._running.update(self.model, step=number)
         return value
 
     def state(self) -> dict[str, Any]:
@@ -117,7 +110,6 @@ class Learner:
         return {
             "model": self.model.state_dict(),
             "average": None if self._average is None else self._average.module.state_dict(),
-            "running": self._running.module.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
             "parts": self.parts,
@@ -128,7 +120,6 @@ class Learner:
         self.model.load_state_dict(state["model"])
         if self._average is not None:
             self._average.module.load_state_dict(state["average"])
-        self._running.module.load_state_dict(state["running"])
         self._optimizer.load_state_dict(state["optimizer"])
         if state["scaler"] and self._scaler.is_enabled():
             self._scaler.load_state_dict(state["scaler"])

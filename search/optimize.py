@@ -1,6 +1,5 @@
 """How the weights move: optimiser, schedule of the learning rate, moving average."""
 
-import copy
 import math
 
 import torch
@@ -46,30 +45,3 @@ def make_average(model: nn.Module, decay: float) -> ModelEmaV3 | None:
     average of a short training (timm's `ModelEmaV3`).
     """
     return ModelEmaV3(model, decay=decay, use_warmup=True) if decay else None
-
-
-class RunningAverage:
-    """Average of weights and batch-norm statistics over about the last stretch of the training so far.
-
-    While the learning rate is high, the last weights lie anywhere around a valley, and their error says next to nothing
-    of the end; the average lies near its floor, where a falling rate would lead. It is for looks before the end alone:
-    what is kept are the weights themselves, or the average that the configuration asks for.
-    """
-
-    STRETCH = 0.15
-    """Share of the steps so far that the exponential weights reach back."""
-    EVERY = 4
-    """Steps between updates: neighbouring weights hardly differ, and small networks would feel the cost."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.module = copy.deepcopy(model).requires_grad_(False).eval()
-
-    @torch.no_grad()
-    def update(self, model: nn.Module, *, step: int) -> None:
-        """Take the weights after a step, counted from 1, into account."""
-        if step % self.EVERY and step > self.EVERY:
-            return
-        share = min(1.0, self.EVERY / (self.STRETCH * step))
-        pairs = zip(self.module.state_dict().values(), model.state_dict().values(), strict=True)
-        mine, theirs = zip(*((a, b) for a, b in pairs if a.is_floating_point()), strict=True)
-        torch._foreach_lerp_(list(mine), list(theirs), share)

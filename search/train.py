@@ -44,8 +44,7 @@ class Measurement:
     train_loss: float
     """Mean since the measurement before."""
     mae_months: float
-    """Of the fold's own cases, which it does not learn from; before the last measurement, of a sample of them and by
-    the average of the weights over the last stretch."""
+    """Of the fold's own cases, which it does not learn from; before the last measurement, of a sample of them."""
     final: bool = False
     """Whether training has ended; only this one counts."""
     note: str = ""
@@ -207,8 +206,7 @@ def _train(
                 measured = rows if fold is None else cohort.fold_rows(fold)
                 if step < num_steps or fold is None:
                     measured = measured[:: math.ceil(len(measured) / GLANCE_CASES)]
-                model = learner.kept if step == num_steps else learner.glance
-                probabilities = predict(model, pixels, sex, measured, device)
+                probabilities = predict(learner.kept, pixels, sex, measured, device)
                 error = np.abs(probabilities @ BIN_MONTHS - months[measured])
                 if not np.isfinite(error).all():
                     raise TrainingError(f"The predictions of {what} are not finite after step {step} of {num_steps}.")

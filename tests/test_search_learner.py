@@ -18,7 +18,7 @@ from search.learner import Batch, Learner
 from search.memory import TrainingError, is_out_of_memory, micro_batch, more_parts
 from search.model import BoneAgeNet, sex_codes
 from search.numerics import Numerics
-from search.optimize import RunningAverage, rate_share
+from search.optimize import rate_share
 from search.predict import predict
 from search.space import TrialConfig
 from search.train import train_fold
@@ -212,22 +212,3 @@ def test_batches_made_ahead_are_those_made_when_asked_for(cohort: Cohort, warp_o
         assert torch.equal(a.images_BHW, b.images_BHW)
         assert torch.equal(a.months_B, b.months_B)
     ahead.close()
-
-
-def test_the_running_average_reaches_back_over_its_stretch_of_the_steps_so_far() -> None:
-    network = nn.Linear(1, 1)
-    running = RunningAverage(network)
-    for step in range(1, 2001):
-        nn.init.constant_(network.weight, float(step))
-        running.update(network, step=step)
-    lag = 1 - float(running.module.weight) / 2000
-    assert lag == pytest.approx(RunningAverage.STRETCH, rel=0.2)
-
-
-def test_the_running_average_takes_the_statistics_of_normalisation_along() -> None:
-    network = nn.BatchNorm1d(2)
-    running = RunningAverage(network)
-    for step in range(1, 200):
-        network(torch.randn(8, 2) + 5)
-        running.update(network, step=step)
-    assert running.module.running_mean.tolist() == pytest.approx([5, 5], abs=1)
