@@ -186,7 +186,7 @@ def test_the_report_tells_how_much_the_first_partition_flatters(tmp_path: Path) 
     assert means["flattery_months"] == pytest.approx(0.5 * means["first_months"])
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.ray
 def test_a_search_killed_in_its_second_partition_resumes_there(cohort_folder: Path, tmp_path: Path) -> None:
     study = tmp_path / "study"
