@@ -1,11 +1,17 @@
 """``python -m search check-cluster``: every planted trap is named, and the shipped files raise no alarm."""
 
+import contextlib
+import copy
+import json
 import re
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from search.__main__ import main
 from search.cluster.check import PRICES, check_cluster, read_prices
@@ -95,6 +101,29 @@ def test_a_price_table_without_its_columns_is_refused(tmp_path: Path, capsys: py
     table.write_text("machine,price\nbig,1\n")
     assert main(["check-cluster", str(ROOT / "cluster.yaml"), "--prices", str(table)]) == 2
     assert "must have the columns" in capsys.readouterr().err
+
+
+def places_in(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place in a file, as the keys that lead there."""
+    keys = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in keys:
+        yield (*at, key)
+        yield from places_in(inner, (*at, key))
+
+
+@pytest.mark.parametrize("name", [*SHIPPED[::2], *MANIFESTS[:1]])
+def test_no_shape_of_a_value_makes_it_fail(name: str, tmp_path: Path) -> None:
+    whole = yaml.safe_load((ROOT / name).read_text())
+    path = tmp_path / "cluster.yaml"
+    for number, place in enumerate(list(places_in(whole))[::2]):
+        changed = copy.deepcopy(whole)
+        inner = changed
+        for key in place[:-1]:
+            inner = inner[key]
+        inner[place[-1]] = ([], {"a": 1}, "x", 3, None, [{"b": True}])[number % 6]
+        path.write_text(json.dumps(changed))  # which is YAML too, and read faster
+        with contextlib.suppress(ClusterFileError):
+            check_cluster(path)
 
 
 def test_comments_are_not_taken_for_commands(tmp_path: Path) -> None:

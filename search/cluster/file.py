@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from search.cluster.given import listing, mapping
 from search.cluster.kuberay import KINDS, read_kuberay
 
 _MISSING_DEFAULTS = {"aws": ("ray.head.default", "ray.worker.default"), "gcp": ("ray_head_default", "ray_worker_small")}
@@ -59,7 +60,7 @@ class ClusterFile:
 
     def commands(self, *keys: str) -> list[str]:
         """Commands of a launcher's file under these keys."""
-        return [str(command) for key in keys for command in self.raw.get(key) or ()]
+        return [str(command) for key in keys for command in listing(self.raw.get(key))]
 
     @property
     def head_start(self) -> str:
@@ -99,7 +100,7 @@ def read_cluster_file(path: Path) -> ClusterFile:
             images=found.images,
             ray_versions=(found.ray_version,) if found.ray_version else (),
         )
-    provider = _mapping(raw.get("provider"))
+    provider = mapping(raw.get("provider"))
     kind = str(provider.get("type", ""))
     head, pools = _local_pools(raw, provider) if kind == "local" else _launcher_pools(raw, kind)
     images = tuple(_images(raw))
@@ -110,7 +111,7 @@ def read_cluster_file(path: Path) -> ClusterFile:
         text=bare,
         head=head,
         pools=pools,
-        storage=str(_mapping(raw.get("metadata")).get("storage") or ""),
+        storage=str(mapping(raw.get("metadata")).get("storage") or ""),
         images=images,
         ray_versions=tuple(_ray_versions(images, bare)),
     )
@@ -130,27 +131,23 @@ def option(command: str, name: str) -> str | None:
     return None
 
 
-def _mapping(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
 def _launcher_pools(raw: Mapping[str, Any], provider: str) -> tuple[Pool, tuple[Pool, ...]]:
-    kinds = _mapping(raw.get("available_node_types"))
+    kinds = mapping(raw.get("available_node_types"))
     default_head, _ = _MISSING_DEFAULTS.get(provider, ("", ""))
     name = str(raw.get("head_node_type") or default_head)
     total = raw.get("max_workers")
-    pools = [_launcher_pool(key, _mapping(value), total) for key, value in kinds.items() if key != name]
-    head = _launcher_pool(name, _mapping(kinds.get(name)), total)
+    pools = [_launcher_pool(key, mapping(value), total) for key, value in kinds.items() if key != name]
+    head = _launcher_pool(name, mapping(kinds.get(name)), total)
     return head, tuple(pools)
 
 
 def _launcher_pool(name: str, kind: Mapping[str, Any], total: object) -> Pool:
-    node, resources = _mapping(kind.get("node_config")), _mapping(kind.get("resources"))
+    node, resources = mapping(kind.get("node_config")), mapping(kind.get("resources"))
     most = kind.get("max_workers", total)
-    scheduling = node.get("scheduling") or []
+    scheduling = node.get("scheduling")
     terms = scheduling if isinstance(scheduling, list) else [scheduling]
-    spot = _mapping(node.get("InstanceMarketOptions")).get("MarketType") == "spot" or any(
-        _mapping(term).get("preemptible") is True or _mapping(term).get("provisioningModel") == "SPOT" for term in terms
+    spot = mapping(node.get("InstanceMarketOptions")).get("MarketType") == "spot" or any(
+        mapping(term).get("preemptible") is True or mapping(term).get("provisioningModel") == "SPOT" for term in terms
     )
     return Pool(
         name=name,
@@ -168,11 +165,10 @@ def _local_pools(raw: Mapping[str, Any], provider: Mapping[str, Any]) -> tuple[P
     """The launcher knows nothing of machines that it does not buy, except what `ray start` is told."""
 
     def told(key: str, name: str) -> int | None:
-        words = " ".join(str(command) for command in raw.get(key) or ())
+        words = " ".join(str(command) for command in listing(raw.get(key)))
         return _whole(option(words, name))
 
-    addresses = provider.get("worker_ips")
-    count = len(addresses) if isinstance(addresses, list) else 0
+    count = len(listing(provider.get("worker_ips")))
     head = Pool(
         name="head",
         cpus=told("head_start_ray_commands", "num-cpus"),
@@ -201,8 +197,8 @@ def _whole(value: object) -> int | None:
 
 
 def _images(raw: Mapping[str, Any]) -> Iterator[str]:
-    sections = [_mapping(raw.get("docker"))]
-    sections += [_mapping(_mapping(kind).get("docker")) for kind in _mapping(raw.get("available_node_types")).values()]
+    sections = [mapping(raw.get("docker"))]
+    sections += [mapping(mapping(kind).get("docker")) for kind in mapping(raw.get("available_node_types")).values()]
     for section in sections:
         yield from (str(section[key]) for key in ("image", "head_image", "worker_image") if section.get(key))
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from search.cluster.given import listing, mapping
+
 KINDS = ("RayJob", "RayService", "RayCluster")
 STORAGE = "carpal/storage"
 """The annotation that names where studies lie."""
@@ -101,20 +103,20 @@ class KubeRay:
 
 def cluster_spec(raw: Mapping[str, Any]) -> dict[str, Any]:
     """The RayCluster inside a RayJob or a RayService, or the RayCluster's own."""
-    spec = _mapping(raw.get("spec"))
+    spec = mapping(raw.get("spec"))
     at = _CLUSTER_AT.get(str(raw.get("kind")))
-    return _mapping(spec.get(at)) if at else spec
+    return mapping(spec.get(at)) if at else spec
 
 
 def read_kuberay(raw: Mapping[str, Any]) -> KubeRay:
     """Read a manifest as far as it is well formed; `malformed` says the rest."""
     cluster = cluster_spec(raw)
-    head, groups = _mapping(cluster.get("headGroupSpec")), cluster.get("workerGroupSpecs")
-    workers = [_mapping(group) for group in groups] if isinstance(groups, list) else []
+    head, groups = mapping(cluster.get("headGroupSpec")), cluster.get("workerGroupSpecs")
+    workers = [mapping(group) for group in listing(groups)]
     return KubeRay(
         head=_pool("head", head, most=0),
         groups=tuple(_pool(str(group.get("groupName", "?")), group, group.get("maxReplicas")) for group in workers),
-        storage=str(_mapping(_mapping(raw.get("metadata")).get("annotations")).get(STORAGE) or ""),
+        storage=str(mapping(mapping(raw.get("metadata")).get("annotations")).get(STORAGE) or ""),
         images=tuple(str(box["image"]) for group in (head, *workers) if (box := _container(group)).get("image")),
         ray_version=str(cluster.get("rayVersion") or ""),
     )
@@ -125,9 +127,9 @@ def malformed(raw: Mapping[str, Any]) -> Iterator[str]:
     kind = str(raw.get("kind"))
     if raw.get("apiVersion") != "ray.io/v1":
         yield f"apiVersion must be ray.io/v1, got {raw.get('apiVersion')}."
-    if not _mapping(raw.get("metadata")).get("name"):
+    if not mapping(raw.get("metadata")).get("name"):
         yield "metadata.name is missing."
-    yield from _fields("spec", _mapping(raw.get("spec")), _SPEC[kind])
+    yield from _fields("spec", mapping(raw.get("spec")), _SPEC[kind])
     cluster = cluster_spec(raw)
     if kind != "RayCluster":
         yield from _fields(f"spec.{_CLUSTER_AT[kind]}", cluster, _SPEC["RayCluster"])
@@ -136,34 +138,34 @@ def malformed(raw: Mapping[str, Any]) -> Iterator[str]:
         yield "headGroupSpec is missing."
     else:
         yield from _group("headGroupSpec", head, _SPEC["head"])
-    for index, group in enumerate(groups if isinstance(groups, list) else []):
+    for index, group in enumerate(listing(groups)):
         where = f"workerGroupSpecs[{index}]"
-        yield from _group(where, _mapping(group), _SPEC["worker"])
-        if not _mapping(group).get("groupName"):
+        yield from _group(where, mapping(group), _SPEC["worker"])
+        if not mapping(group).get("groupName"):
             yield f"{where}.groupName is missing."
-        least, most = _mapping(group).get("minReplicas", 0), _mapping(group).get("maxReplicas", 0)
+        least, most = mapping(group).get("minReplicas", 0), mapping(group).get("maxReplicas", 0)
         if isinstance(least, int) and isinstance(most, int) and least > most:
             yield f"{where}: minReplicas <= maxReplicas must hold, but got {least} and {most}."
-    if kind == "RayJob" and not _mapping(raw.get("spec")).get("entrypoint"):
+    if kind == "RayJob" and not mapping(raw.get("spec")).get("entrypoint"):
         yield "spec.entrypoint is missing."
-    if kind == "RayService" and not _mapping(raw.get("spec")).get("serveConfigV2"):
+    if kind == "RayService" and not mapping(raw.get("spec")).get("serveConfigV2"):
         yield "spec.serveConfigV2 is missing."
 
 
 def is_reachable_from_outside(raw: Mapping[str, Any]) -> bool:
     """Whether the head's ports, the dashboard's among them, leave the Kubernetes cluster."""
-    head = _mapping(cluster_spec(raw).get("headGroupSpec"))
+    head = mapping(cluster_spec(raw).get("headGroupSpec"))
     return head.get("serviceType") in ("NodePort", "LoadBalancer") or head.get("enableIngress") is True
 
 
 def asks_for_token(raw: Mapping[str, Any]) -> bool:
     """Whether the operator makes a token and hands it to every pod."""
-    return _mapping(cluster_spec(raw).get("authOptions")).get("mode") == "token"
+    return mapping(cluster_spec(raw).get("authOptions")).get("mode") == "token"
 
 
 def _group(where: str, group: Mapping[str, Any], fields: Mapping[str, type | tuple[type, ...]]) -> Iterator[str]:
     yield from _fields(where, group, fields)
-    for key, value in _mapping(group.get("rayStartParams")).items():
+    for key, value in mapping(group.get("rayStartParams")).items():
         if not isinstance(value, str):
             yield f"{where}.rayStartParams.{key} must be a string in quotes, got {value!r}."
     if not _container(group).get("image"):
@@ -180,11 +182,11 @@ def _fields(where: str, given: Mapping[str, Any], fields: Mapping[str, type | tu
 
 
 def _pool(name: str, group: Mapping[str, Any], most: object) -> dict[str, Any]:
-    params = _mapping(group.get("rayStartParams"))
-    resources = _mapping(_container(group).get("resources"))
-    wants = _mapping(resources.get("requests")) | _mapping(resources.get("limits"))
+    params = mapping(group.get("rayStartParams"))
+    resources = mapping(_container(group).get("resources"))
+    wants = mapping(resources.get("requests")) | mapping(resources.get("limits"))
     gpu = next((value for key, value in wants.items() if str(key).endswith("/gpu")), 0)
-    selector = _mapping(_mapping(_mapping(group.get("template")).get("spec")).get("nodeSelector"))
+    selector = mapping(mapping(mapping(group.get("template")).get("spec")).get("nodeSelector"))
     return {
         "name": name,
         "cpus": _cores(params.get("num-cpus", wants.get("cpu"))),
@@ -205,9 +207,5 @@ def _cores(value: object) -> int | None:
 
 
 def _container(group: Mapping[str, Any]) -> dict[str, Any]:
-    boxes = _mapping(_mapping(group.get("template")).get("spec")).get("containers")
-    return _mapping(boxes[0]) if isinstance(boxes, list) and boxes else {}
-
-
-def _mapping(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+    boxes = listing(mapping(mapping(group.get("template")).get("spec")).get("containers"))
+    return mapping(boxes[0]) if boxes else {}

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from search.cluster.file import ClusterFile, option
 from search.cluster.findings import Expected, Finding
+from search.cluster.given import listing, mapping
 from search.cluster.kuberay import asks_for_token, is_reachable_from_outside
 
 _SECRETS = re.compile(
@@ -31,10 +32,10 @@ def dashboard(file: ClusterFile, expected: Expected) -> Iterator[Finding]:
             sentence="The dashboard listens on every address, and whoever reaches it runs code. Write "
             "--dashboard-host=127.0.0.1 in head_start_ray_commands, and use ray dashboard.",
         )
-    security = (file.raw.get("provider") or {}).get("security_group") or {}
-    for rule in security.get("IpPermissions") or []:
-        everyone = any(r.get("CidrIp") == "0.0.0.0/0" for r in rule.get("IpRanges") or []) or any(
-            r.get("CidrIpv6") == "::/0" for r in rule.get("Ipv6Ranges") or []
+    security = mapping(mapping(file.raw.get("provider")).get("security_group"))
+    for rule in map(mapping, listing(security.get("IpPermissions"))):
+        everyone = any(mapping(r).get("CidrIp") == "0.0.0.0/0" for r in listing(rule.get("IpRanges"))) or any(
+            mapping(r).get("CidrIpv6") == "::/0" for r in listing(rule.get("Ipv6Ranges"))
         )
         if everyone:
             yield Finding(
@@ -67,7 +68,7 @@ def authentication(file: ClusterFile, expected: Expected) -> Iterator[Finding]:
                 sentence=f"Ray on the {who} asks for no token, and every port of it runs code. Write "
                 f"RAY_AUTH_MODE=token directly before ray start in {who}_start_ray_commands.",
             )
-    mounted = [str(path) for path in file.raw.get("file_mounts") or {}]
+    mounted = [str(path) for path in mapping(file.raw.get("file_mounts"))]
     if "RAY_AUTH_MODE=token" in file.text and not any("auth_token" in path for path in mounted):
         yield Finding(
             code="authentication",

@@ -13,6 +13,7 @@ import jsonschema
 
 from search.cluster.file import ClusterFile
 from search.cluster.findings import Expected, Finding, Rule
+from search.cluster.given import mapping
 from search.cluster.kuberay import malformed
 from search.cluster.machines import autoscaler, driver, head_trials, scheduling
 from search.cluster.security import authentication, dashboard, secrets
@@ -72,7 +73,7 @@ def _schema(file: ClusterFile, expected: Expected) -> Iterator[Finding]:
         for key in ("available_node_types", "head_node_type"):
             if key in file.raw:
                 yield Finding(code="schema", sentence=f"{key} is not for provider local, which knows one kind of node.")
-    elif file.raw.get("head_node_type") not in (file.raw.get("available_node_types") or {}):
+    elif str(file.raw.get("head_node_type")) not in mapping(file.raw.get("available_node_types")):
         yield Finding(
             code="head-type",
             sentence="head_node_type must name one of available_node_types; without one the launcher takes a head of "
@@ -89,7 +90,7 @@ def _schema(file: ClusterFile, expected: Expected) -> Iterator[Finding]:
 
 
 def _provider(file: ClusterFile, expected: Expected) -> Iterator[Finding]:
-    provider = file.raw.get("provider") or {}
+    provider = mapping(file.raw.get("provider"))
     needs = {"aws": ["region"], "gcp": ["region", "project_id"], "local": ["head_ip", "worker_ips"]}
     for key in needs.get(file.provider, []):
         if not provider.get(key):
