@@ -198,8 +198,9 @@ class Registry:
         """One dict a bundle, as its manifest has it, oldest first: version, aliases, published, members, evidence."""
         aliases = self.aliases()
         published = {line["version"]: line["time"] for line in self.history() if line["event"] == "publish"}
+        order = {version: place for place, version in enumerate(published)}  # several may share a second
         rows = []
-        for version in self._names():
+        for version in sorted(self._names(), key=lambda version: (order.get(version, -1), version)):
             manifest = read_json(self._folder(version) / MARKER)
             rows.append(
                 {
@@ -211,7 +212,7 @@ class Registry:
                     "evidence": manifest["evidence"],
                 }
             )
-        return sorted(rows, key=lambda row: (row["published"] or "", row["version"]))
+        return rows
 
     def history(self) -> list[Change]:
         """Every change, oldest first."""

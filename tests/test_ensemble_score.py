@@ -113,10 +113,7 @@ def test_each_row_is_answered_as_the_predictor_answers_it_or_says_why_not(bundle
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_batch_goes_on_where_it_stopped_and_drops_nothing(bundle, tmp_path, monkeypatch):
-    from preprocessing.environment import prepare
-
-    prepare(own_ray=True)
+def test_a_batch_goes_on_where_it_stopped_and_drops_nothing(bundle, tmp_path):
     from ensemble.score import score
 
     folder = pictures(tmp_path / "in", tuple(f"{index}.png" for index in range(40)))
