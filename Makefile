@@ -17,7 +17,7 @@ PORT ?= 8000
 export NO_ALBUMENTATIONS_UPDATE := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help demo data published serve test faults check lint types install
+.PHONY: help demo data published serve test faults cluster check lint types install
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ test: install lint types ## lint, format, types and the whole default test suite
 
 faults: install ## searches whose Ray, disk or cohort is taken away, three minutes
 	$(PY) -m pytest -m faults
+
+cluster: install ## ray up on three hosts of this machine, which then die in turn; root, a quarter of an hour
+	$(PY) -m pytest -m cluster -rs
 
 check: install lint types ## lint, format, types and the fast tests, under a minute
 	$(PY) -m pytest -m "not ray and not slow and not browser"

@@ -23,7 +23,7 @@ class Capacity:
     ensemble_threads: int
     """Torch threads of each ensemble replica."""
     least_replicas: int = 1
-    """Of each tier, always there; two, which Serve places on two machines, outlive one of them."""
+    """Of each tier, always there. Serve spreads them over machines as it can, and may put two on one."""
     market: str = ""
     """Where it is given, replicas run on nodes with this value of the label ``market`` alone, such as on-demand."""
 
