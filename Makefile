@@ -60,7 +60,7 @@ serve: published install ## serve what the demo published, until stopped (PORT=8
 test: install lint types ## lint, format, types and the whole default test suite
 	$(PY) -m pytest
 
-faults: install ## searches whose Ray, disk or cohort is taken away, three minutes
+faults: install ## searches whose workers, driver, Ray, disk or cohort are taken away, ten minutes
 	$(PY) -m pytest -m faults
 
 cluster: install ## ray up on three hosts of this machine, which then die in turn; root, a quarter of an hour

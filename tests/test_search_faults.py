@@ -87,6 +87,7 @@ def assert_accounted_for_once(study: Path, num_trials: int) -> None:
     assert sorted(disk) == list(range(num_trials))
 
 
+@pytest.mark.faults
 def test_driver_killed_in_mid_search_resumes_without_training_a_finished_fold_again(
     cohort_folder: Path, tmp_path: Path
 ) -> None:
@@ -104,6 +105,7 @@ def test_driver_killed_in_mid_search_resumes_without_training_a_finished_fold_ag
     assert {file: after[file] for file in before} == before
 
 
+@pytest.mark.faults
 def test_worker_killed_in_mid_trial_goes_on_after_its_last_finished_fold(cohort_folder: Path, tmp_path: Path) -> None:
     study = tmp_path / "study"
     driver = Search("run", cohort_folder, study, "--space", SPACE, "--trials", 3, "--concurrent", 1, TINY_IMAGES="240")

@@ -59,6 +59,7 @@ def test_folds_of_one_trial_in_several_workers_leave_what_one_worker_leaves(
         assert list(trial.fold_hashes) == hashes
 
 
+@pytest.mark.faults
 def test_a_killed_assistant_is_started_again_and_the_trial_ends_once(cohort_folder: Path, tmp_path: Path) -> None:
     study = tmp_path / "study"
     driver, _, assistant = begin_with_assistant(cohort_folder, study)
