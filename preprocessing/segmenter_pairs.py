@@ -63,8 +63,11 @@ def read_pairs(images: Path, masks: Path) -> list[Pair]:
         masks: Folder of masks: 0 is background, anything else is hand and forearm.
 
     Raises:
-        TrainingError: No pair, or a mask of another shape than its picture.
+        TrainingError: A folder is missing, there is no pair, or a mask has another shape than its picture.
     """
+    for folder in (images, masks):
+        if not folder.is_dir():
+            raise TrainingError(f"{folder} must be a folder of pictures or masks, and there is none.")
     poses: dict[str, Any] = {}
     for place in dict.fromkeys((images, images.parent, masks.parent)):
         if (place / "poses.json").is_file():

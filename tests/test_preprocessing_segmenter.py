@@ -54,6 +54,11 @@ def test_folders_that_share_no_name_are_refused(hands: Path, tmp_path: Path) -> 
         read_pairs(hands / "masks", tmp_path)
 
 
+def test_a_missing_folder_is_named(hands: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="nowhere must be a folder"):
+        read_pairs(hands / "boneage-training-dataset", tmp_path / "nowhere")
+
+
 def test_without_poses_training_from_the_beginning_is_refused() -> None:
     pair = Pair(hand(0).image, hand(0).mask, None)
     with pytest.raises(TrainingError, match=r"poses\.json"):
