@@ -19,6 +19,9 @@ from preprocessing.segmenter_adaptation import SHARES, lessons, read_unlabelled
 from preprocessing.segmenter_pairs import Pair, TrainingError, overlap, read_pairs
 from preprocessing.segmenter_samples import draw_sample
 
+TOLERATED = 0.05
+"""How far the mean Jaccard of the pairs held out may fall in self-training: real radiographs pull it down a little."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
@@ -51,7 +54,8 @@ def learn(
     Args:
         images: Pictures.
         masks: Their masks.
-        out: File for the weights; after each round of self-training it holds that round's.
+        out: File for the weights; after each round of self-training it holds that round's, unless the masks of the
+            pairs held out lie worse by then: a network that teaches itself can also talk itself into an error.
         settings: Of each round.
         start: Weights to begin from.
         adapt_to: Unlabelled radiographs; None trains on the pairs alone.
@@ -67,22 +71,35 @@ def learn(
     started = {"start": Segmenter(start).sha256 if start else None, "settings": asdict(settings), "pairs": len(pairs)}
     network = train(kept, settings, start=start, progress=progress("steps of learning from pairs"))
     save(network, out, started)
-    _tell("pairs held out", out, held_out)
+    best = _tell("pairs held out", out, held_out)
+    tried = out.with_name(f".{out.stem}.round.safetensors")
     for number, share in enumerate(SHARES if unlabelled else (), start=1):
         found, last = lessons(unlabelled, out, share)
         repeated = found * max(1, round(len(kept) / len(found)))  # as many real lessons as drawn ones
         again = replace(settings, seed=settings.seed + number)
         network = train(kept + repeated, again, start=out, progress=progress(f"steps of self-training, round {number}"))
-        save(network, out, {**started, "adapted": len(unlabelled), "round": number})
+        save(network, tried, {**started, "adapted": len(unlabelled), "round": number})
         learnt = f"learnt from {len(found)} of {len(unlabelled)} radiographs (doubt up to {last:.2f})"
-        _tell(f"round {number}: {learnt}; pairs held out", out, held_out)
+        reached = _tell(f"round {number}: {learnt}; pairs held out", tried, held_out)
+        if reached < best - TOLERATED:
+            tried.unlink()
+            tried.with_suffix(".csv").unlink()
+            print(
+                f"round {number} is left aside: the mean Jaccard of the pairs held out fell from {best:.3f} to "
+                f"{reached:.3f}. {out.name} holds what was before it."
+            )
+            return
+        tried.replace(out)
+        tried.with_suffix(".csv").replace(out.with_suffix(".csv"))
+        best = max(best, reached)
 
 
-def _tell(what: str, weights: Path, held_out: list[Pair]) -> None:
-    """Print how masks lie on those held out, and write it for each picture beside the weights."""
+def _tell(what: str, weights: Path, held_out: list[Pair]) -> float:
+    """Print how masks lie on those held out, and write it for each picture beside the weights; returns the mean."""
     measured = overlap(Segmenter(weights), held_out)
     weights.with_suffix(".csv").write_text(measured.table())
     print(f"{what}: {measured.summary()}")
+    return float(np.mean(measured.jaccard))
 
 
 def split(pairs: list[Pair], settings: Training) -> tuple[list[Pair], list[Pair]]:

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from preprocessing import segmenter_training
 from preprocessing.__main__ import main
 from preprocessing.drawing.wrong import KINDS, draw_wrong_input
 from preprocessing.phantom import write_phantoms
 from preprocessing.pose import Pose
 from preprocessing.recipe import SHIPPED
-from preprocessing.segmenter import SIDE, Segmenter, SegmenterError, letterbox, load_network, save, stretch
+from preprocessing.segmenter import SIDE, Segmenter, SegmenterError, build, letterbox, load_network, save, stretch
 from preprocessing.segmenter_pairs import Pair, TrainingError, overlap, read_pairs
 from preprocessing.segmenter_samples import draw_sample
 from preprocessing.segmenter_training import Training, split, train
@@ -125,6 +126,19 @@ def test_the_command_learns_adapts_and_says_how_masks_lie(
     assert "round 3: learnt from 5 of 6 radiographs" in printed
     Segmenter(out)
     assert out.with_suffix(".csv").read_text().startswith("picture,jaccard,dice\n1000")
+
+
+def test_a_round_that_makes_masks_worse_is_left_aside(
+    hands: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught = iter([load_network(SHIPPED), build()])  # the second has learnt nothing
+    monkeypatch.setattr(segmenter_training, "train", lambda *pairs, **how: next(taught).eval())
+    out, pictures = tmp_path / "weights.safetensors", hands / "boneage-training-dataset"
+    command = ["train-segmenter", pictures, hands / "masks", out, "--start", "shipped", "--adapt", pictures]
+    assert main([str(word) for word in command]) == 0
+    assert "round 1 is left aside" in capsys.readouterr().out
+    assert overlap(Segmenter(out), read_pairs(pictures, hands / "masks")).jaccard[0] > 0.8
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["weights.csv", "weights.safetensors"]
 
 
 def test_masks_are_written_as_the_trainer_reads_them(hands: Path, tmp_path: Path) -> None:
