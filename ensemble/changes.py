@@ -8,18 +8,15 @@ finished file, object stores as a conditional put; no lock is held, so none is l
 record carries the state after it, so that one is read to know what points where.
 """
 
-import contextlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ensemble.staging import sync_folder
-from preprocessing.storage import AnyPath, StorageError, is_local, read_json, remote
+from preprocessing.storage import AnyPath, StorageError, is_local, read_json, remote, written_beside
 
 Change = dict[str, Any]
 State = dict[str, Any]
@@ -106,14 +103,7 @@ class Changes:
 
 
 def _create_file(path: Path, data: bytes) -> bool:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp makes it private; a registry has several readers
+    with written_beside(path, data) as temporary:
         try:
             path.hardlink_to(temporary)
         except FileExistsError:
@@ -122,6 +112,3 @@ def _create_file(path: Path, data: bytes) -> bool:
             raise StorageError(f"{path.parent} must be on a disk that knows hard links: {error}.") from None
         sync_folder(path.parent)
         return True
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()

@@ -85,7 +85,6 @@ def _maps(place_SS: np.ndarray, grid: _Grid, clip: float) -> np.ndarray:
     clipped = np.minimum(counts, np.float32(clip * grid.size**2 / BINS))
     counts = clipped + (counts - clipped).sum(axis=0) / np.float32(BINS)
     sums = cv2.integral(counts)  # five times faster than numpy.cumsum; along both sides, hence the difference
-    below = (sums[1:, 1:] - sums[1:, :-1]).astype(
-        np.float32
-    ) - counts / 2  # half of its own: symmetric in dark and bright
+    up_to = (sums[1:, 1:] - sums[1:, :-1]).astype(np.float32)
+    below = up_to - counts / 2  # half of a bin's own: the map is symmetric in dark and bright
     return below * np.float32(255 / grid.size**2)

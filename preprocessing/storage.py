@@ -5,12 +5,14 @@ that a reader could mistake for a result. Local writes go to a temporary name an
 object stores make a single object visible at once by themselves.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -57,18 +59,25 @@ def write_atomic(path: AnyPath, data: bytes) -> None:
     if not is_local(path):
         path.write_bytes(data)
         return
+    with written_beside(Path(str(path)), data) as temporary:
+        temporary.replace(path)
+
+
+@contextlib.contextmanager
+def written_beside(path: Path, data: bytes) -> Iterator[Path]:
+    """A synced file with this content in the folder of `path`, to be renamed or linked to it; gone afterwards."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp makes it private; a study on shared storage has several readers
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        temporary.chmod(0o644)  # mkstemp makes it private; what lies on shared storage has several readers
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: AnyPath, value: Any) -> None:

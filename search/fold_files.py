@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from safetensors.torch import save
+from torch import nn
 
 from preprocessing.cohort import Cohort
 from preprocessing.storage import AnyPath, StorageError, read_json, write_atomic, write_json
@@ -30,6 +31,13 @@ def clear_checkpoints(folder: AnyPath) -> None:
         path.unlink(missing_ok=True)
 
 
+def write_weights(path: AnyPath, model: nn.Module) -> str:
+    """Store a network as safetensors; returns the file's sha256."""
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()})
+    write_atomic(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
 def write_fold(folder: AnyPath, fold: int, trained: TrainedFold, cohort: Cohort) -> None:
     """Store a trained fold, its marker last."""
     table = cohort.cases.iloc[cohort.fold_rows(fold)][["case_id", "fold", "is_male", "bone_age_months"]]
@@ -42,16 +50,14 @@ def write_fold(folder: AnyPath, fold: int, trained: TrainedFold, cohort: Cohort)
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
     weights, predictions = folder / f"fold_{fold}.safetensors", folder / f"fold_{fold}.parquet"
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.model.state_dict().items()}
-    content = save(state)
-    write_atomic(weights, content)
+    weights_sha256 = write_weights(weights, trained.model)
     write_atomic(predictions, buffer.getvalue())
     record = {
         "fold": fold,
         "num_cases": len(table),
         "mae_months": trained.mae_months,
         "history": [asdict(measurement) for measurement in trained.history],
-        "weights_sha256": hashlib.sha256(content).hexdigest(),
+        "weights_sha256": weights_sha256,
         "predictions_sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
     }
     if trained.run:

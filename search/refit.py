@@ -8,16 +8,14 @@ No case is left to predict out of fold. What a new case is answered with is esti
 predictions, each by a model of the same configuration that learnt from one fold less.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from safetensors.torch import save
-
 from preprocessing.cohort import Cohort
-from preprocessing.storage import canonical_hash, read_json, write_atomic, write_json
+from preprocessing.storage import canonical_hash, read_json, write_json
 from search.checkpoint import FoldCheckpoint
+from search.fold_files import write_weights
 from search.precision import trial_numerics
 from search.train import Measurement, TrainingError, steps_of, train_fold
 from search.trial import FinishedTrial
@@ -84,15 +82,12 @@ def refit(
             f"trial {trial.number}: {trained.mae_months:.2f} against {trial.mae_months:.2f} months. "
             "Serve its fold models instead."
         )
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.model.state_dict().items()}
-    content = save(state)
-    write_atomic(trial.folder / WEIGHTS, content)
     record = {
         "key": key,
         "num_cases": len(rows),
         "training_mae_months": trained.mae_months,
         "history": [asdict(measurement) for measurement in trained.history],
-        "weights_sha256": hashlib.sha256(content).hexdigest(),
+        "weights_sha256": write_weights(trial.folder / WEIGHTS, trained.model),
     }
     write_json(trial.folder / RECORD, record)
     FoldCheckpoint(checkpoint).remove()
