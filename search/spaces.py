@@ -182,6 +182,15 @@ _CPU_POINT = {
     "ema": 0.0,
     "batch_size": 16,
 }
+_VGG_POINT = {
+    "backbone": "slim_residual_vgg16",
+    "sex": "concat",
+    "learning_rate": 3e-3,
+    "weight_decay": 0.012,
+    "augmentation": 0.45,
+    "ema": 0.99,
+    "batch_size": 32,
+}
 _SHAPE = {"weight_ldl": 0.3, "weight_spread": 0.0}
 _GPU_POINT = {
     "pretrained": "hub",
@@ -209,11 +218,11 @@ STARTING_POINTS: dict[str, list[dict[str, Any]]] = {
         for head in ("bins", "normal")
     ],
     "cpu": [
-        {**_CPU_POINT, "head": "bins", **_SHAPE},
-        {**_CPU_POINT, "head": "normal", **_SHAPE, "backbone": "slim_resnet18"},
-        {**_CPU_POINT, "head": "ordinal", **_SHAPE, "weight_ordinal": 1.0},
+        {**_VGG_POINT, "head": "ordinal", "weight_ldl": 0.07, "weight_spread": 0.05, "weight_ordinal": 0.4},
         {**_CPU_POINT, "head": "quantiles", "weight_pinball": 1.0},
-        {**_CPU_POINT, "head": "laplace"},
+        {**_VGG_POINT, "head": "bins", **_SHAPE, "sex": "gated"},
+        {**_CPU_POINT, "head": "normal", **_SHAPE, "backbone": "slim_resnet18"},
+        {**_VGG_POINT, "head": "laplace"},
     ],
     "gpu": [{**_GPU_POINT, "backbone": name} for name in ("convnext_tiny", "tf_efficientnetv2_s", "densenet121")],
     **{
