@@ -7,6 +7,7 @@ import numpy as np
 
 from preprocessing.storage import as_path
 from search.progress import read_measurements, share_done
+from search.screen import read_screen
 from search.space import TrialConfig
 from search.train import MEASURE_AT
 from search.trial import all_outcomes, read_fold, read_study, trial_folder
@@ -29,6 +30,8 @@ class TrialCurves:
     """All folds of one trial, also those that a search would not train."""
 
     folds: tuple[FoldCurve, ...]
+    screen_months: float | None = None
+    """Measured by the short training of fold 0 (see search/screen.py); None: there is none."""
     fails_in: int | None = None
     """Fold in whose beginning its loss becomes infinite; None: it does not fail."""
 
@@ -48,9 +51,10 @@ def drawn(num_folds: int, seed: int) -> CurvesOf:
     A trial's level is 9 months + Gamma(2, 1) + 2 (log10(learning rate / 3e-3))^2, so that the sampler has something to
     learn. A fold's final error is the level + a fold's own difficulty N(0, 0.4) + seed noise N(0, 0.5). The way there
     falls from `START_MONTHS` as exp(-r s), s the share of the training and r uniform in 3..6, with noise N(0, 1) at
-    every measurement but the last, which alone sees all cases of the fold. A trial's folds take a log-normal time with
-    median `FOLD_SECONDS` and sigma 0.4, the same for each of them. Two trials in a hundred fail. The figures are
-    chosen near those of small networks on a thousand radiographs, not fitted.
+    every measurement but the last, which alone sees all cases of the fold. The short training ends 4 months above fold
+    0 with noise N(0, 1.6): a rank correlation of 0.7, as measured (search/screen.py). A trial's folds take a log-normal
+    time with median `FOLD_SECONDS` and sigma 0.4, the same for each of them. Two trials in a hundred fail. The figures
+    are chosen near those of small networks on a thousand radiographs, not fitted.
     """
     difficulty = np.random.default_rng([seed, 1]).normal(0, 0.4, num_folds)
 
@@ -66,7 +70,7 @@ def drawn(num_folds: int, seed: int) -> CurvesOf:
             final = max(1.0, level + difficulty[fold] + rng.normal(0, 0.5))
             mae = final + (START_MONTHS - final) * way + rng.normal(0, 1, len(share)) * (share < 1)
             folds.append(FoldCurve(MEASURE_AT, tuple(mae.tolist()), float(seconds)))
-        return TrialCurves(tuple(folds), fails_in)
+        return TrialCurves(tuple(folds), folds[0].mae_months[-1] + 4 + rng.normal(0, 1.6), fails_in)
 
     return curves_of
 
@@ -75,14 +79,15 @@ def recorded(study: str, seed: int) -> CurvesOf:
     """Curves of a real study; each simulated trial takes those of a recorded one, drawn with replacement.
 
     What a recorded trial was stopped before is filled in: an unfinished fold ends, and a missing fold passes, with the
-    last error that was measured. A fold without a recorded time takes the mean of those that have one.
+    last error that was measured. A trial that its short training stopped is left out. A fold without a recorded time
+    takes the mean of those that have one.
 
     Raises:
         ValueError: The study has no finished fold.
     """
     folder, num_folds = as_path(study), read_study(study)["num_folds"]
     known: list[float] = []
-    found: list[list[tuple[tuple[float, ...], tuple[float, ...], float | None]]] = []
+    found: list[tuple[float | None, list[tuple[tuple[float, ...], tuple[float, ...], float | None]]]] = []
     for outcome in all_outcomes(folder):
         of_trial, config = trial_folder(folder, outcome["number"]), TrialConfig.from_dict(outcome["config"])
         folds: list[tuple[tuple[float, ...], tuple[float, ...], float | None]] = []
@@ -99,12 +104,16 @@ def recorded(study: str, seed: int) -> CurvesOf:
             missing = [share for share in MEASURE_AT if share > shares[-1] + 1e-9]
             folds.append(((*shares, *missing), (*maes, *([maes[-1]] * len(missing))), seconds))
         if folds:
-            found.append(folds + [(MEASURE_AT, (folds[-1][1][-1],) * len(MEASURE_AT), None)] * (num_folds - len(folds)))
+            screen = read_screen(of_trial)
+            folds += [(MEASURE_AT, (folds[-1][1][-1],) * len(MEASURE_AT), None)] * (num_folds - len(folds))
+            found.append((screen.mae_months if screen else None, folds))
     if not known:
         raise ValueError(f"{study} has no finished fold whose time is recorded. Let a trial finish one first.")
     mean = sum(known) / len(known)
     trials = [
-        TrialCurves(tuple(FoldCurve(shares, maes, mean if time is None else time) for shares, maes, time in folds))
-        for folds in found
+        TrialCurves(
+            tuple(FoldCurve(shares, maes, mean if time is None else time) for shares, maes, time in folds), screen
+        )
+        for screen, folds in found
     ]
     return lambda number, config: trials[int(np.random.default_rng([seed, number]).integers(len(trials)))]

@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks.curves import CurvesOf, TrialCurves
 from search.control import result_of
+from search.screen import SHARE
 from search.space import TrialConfig
 from search.train import Measurement
 from search.trial import FoldReport
@@ -59,6 +60,11 @@ def work(control: Any, curves_of: CurvesOf) -> Worker:
             continue
         number, config, assisted = task.number, TrialConfig.from_dict(task.settings), task.fold
         curves, maes = curves_of(number, config), ()
+        if assisted is None and curves.screen_months is not None:
+            yield SHARE * curves.folds[0].seconds
+            if (yield partial(control.on_result, number, result_of_screen(config, curves.screen_months))):
+                yield partial(control.on_end, number, crashed=False, fold=None)
+                continue
         for fold in range(len(curves.folds)) if assisted is None else [assisted]:
             if assisted is None and fold and (yield partial(control.on_result, number, {"begins": fold})):
                 break
@@ -72,6 +78,12 @@ def work(control: Any, curves_of: CurvesOf) -> Worker:
             if is_told_to_stop or fold == curves.fails_in:
                 break
         yield partial(control.on_end, number, crashed=False, fold=assisted)
+
+
+def result_of_screen(config: TrialConfig, mae: float) -> dict[str, Any]:
+    """What a worker reports of the short training."""
+    point = Measurement(SHARE * config.epochs, round(SHARE * config.max_images_seen), 1.0, mae, True)
+    return result_of(FoldReport(0, point, (), False, False, is_screen=True))
 
 
 def results_of(
