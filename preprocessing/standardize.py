@@ -14,7 +14,7 @@ from preprocessing.duplicates import perceptual_hash
 from preprocessing.hand import Hand, find
 from preprocessing.levels import Sample, sample
 from preprocessing.quality import Finding, header_findings
-from preprocessing.radiograph import Header, RadiographError, decode_with_header
+from preprocessing.radiograph import Decoded, Header, RadiographError, decode_with_header
 from preprocessing.recipe import Recipe, check_weights
 from preprocessing.segmenter import Segmenter
 from preprocessing.views import make_view
@@ -108,7 +108,15 @@ class Reader:
         Raises:
             RadiographError: The bytes hold no picture, or the gate refuses it; the code says why.
         """
-        look = self.look(data)
+        return self.finish(decode_with_header(data))
+
+    def finish(self, decoded: Decoded) -> Reading:
+        """Check and standardise a decoded file: `read`, for those who time or keep what comes before.
+
+        Raises:
+            RadiographError: The gate refuses it; the code says why.
+        """
+        look = self._look(decoded)
         for finding in look.findings:
             if finding.action == "refused":
                 raise RadiographError(finding.code, finding.message)
@@ -127,7 +135,9 @@ class Reader:
         Raises:
             RadiographError: The bytes hold no picture.
         """
-        decoded = decode_with_header(data)
+        return self._look(decode_with_header(data))
+
+    def _look(self, decoded: Decoded) -> Look:
         image, is_deep = deepened(decoded.pixels), decoded.pixels.dtype == np.uint16
         quantum = 1 if is_deep else QUANTUM
         hand, taken = find(image, self.segment) if self.segment else None, sample(image, quantum=quantum)

@@ -10,15 +10,16 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from preprocessing.radiograph import RadiographError
 from serve.books import Books
 from serve.experiment import Experiment
 from serve.ledger import Answered, Failed, Shadowed
-from serve.protocol import Problem, Query
+from serve.problems import Problem
+from serve.protocol import Outcome, Query
 
 SCORE_TIMEOUT_S = 30.0
 CHALLENGER_TIMEOUT_S = 10.0
@@ -35,15 +36,12 @@ _logger = logging.getLogger("carpal.serve")
 class Scorer(Protocol):
     """Whatever turns an image into an answer: one version's Serve application, or a predictor right here."""
 
-    async def score(self, query: Query) -> dict[str, Any]:
+    async def score(self, query: Query) -> Outcome:
         """Score one image.
-
-        Returns:
-            What `serve.protocol.answer` makes of a prediction.
 
         Raises:
             RadiographError: The bytes hold no usable picture.
-            Problem: The scorer is overloaded or away.
+            Problem: The scorer is overloaded or away, or its bundle cannot answer such a query.
         """
 
     async def version(self) -> str:
@@ -54,7 +52,7 @@ class Scorer(Protocol):
 class Scored:
     """An answer, and how it came about."""
 
-    answer: dict[str, Any]
+    outcome: Outcome
     version: str
     latency_ms: float
     routing_version: int
@@ -128,14 +126,16 @@ class Arms:
                 raise  # the image is at fault, with either version
             except Exception as error:
                 code = error.code if isinstance(error, Problem) else "internal"
+                if arm == "champion" and isinstance(error, Problem) and error.status < 500:
+                    raise  # the request is at fault: it asks for what the champion does not have
                 await self._failed(experiment, arm, code, request_id)
                 if arm == "champion":
                     raise
                 _logger.warning("request %s: the challenger failed (%s), the champion answers", request_id, code)
         started = time.perf_counter()
         version = self._answering()
-        answer = await self._within(self._scorer(version).score(query), SCORE_TIMEOUT_S)
-        return Scored(answer, version, 1000 * (time.perf_counter() - started), state.version)
+        outcome = await self._within(self._scorer(version).score(query), SCORE_TIMEOUT_S)
+        return Scored(outcome, version, 1000 * (time.perf_counter() - started), state.version)
 
     def shadow(self, query: Query, scored: Scored, stored: Answered, unit: str) -> None:
         """Let the challenger of a shadow score beside a stored answer; returns at once."""
@@ -160,14 +160,16 @@ class Arms:
         version = experiment.champion if arm == "champion" else experiment.challenger
         seconds = SCORE_TIMEOUT_S if arm == "champion" else CHALLENGER_TIMEOUT_S
         started = time.perf_counter()
-        answer = await self._within(self._scorer(version).score(query), seconds)
+        outcome = await self._within(self._scorer(version).score(query), seconds)
         latency_ms = 1000 * (time.perf_counter() - started)
-        return Scored(answer, version, latency_ms, routing_version, experiment, arm)
+        return Scored(outcome, version, latency_ms, routing_version, experiment, arm)
 
     async def _shadow(self, query: Query, experiment: Experiment, stored: Answered) -> None:
         started = time.perf_counter()
         try:
-            answer = await self._within(self._scorer(experiment.challenger).score(query), SCORE_TIMEOUT_S)
+            # nobody looks at a shadow's heat map
+            scoring = self._scorer(experiment.challenger).score(replace(query, explain=False))
+            answer = (await self._within(scoring, SCORE_TIMEOUT_S)).answer
         except Exception as error:  # nobody waits for it: whatever it is, it is written down
             code = error.code if isinstance(error, Problem | RadiographError) else "internal"
             await self._failed(experiment, "challenger", code, stored.request_id)
@@ -195,11 +197,10 @@ class Arms:
         with contextlib.suppress(Problem):
             await self._books.store(entry)
 
-    async def _within(self, scoring: Any, seconds: float) -> dict[str, Any]:
+    async def _within(self, scoring: Awaitable[Outcome], seconds: float) -> Outcome:
         try:
             async with asyncio.timeout(seconds):
-                answer: dict[str, Any] = await scoring
-                return answer
+                return await scoring
         except TimeoutError:
             raise Problem("timeout", f"Scoring took more than {seconds:.0f} s. Send it again.") from None
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from serve.database import Database, LedgerDownError
 from serve.keys import ANYBODY, Caller, KeyRing, read_keys
 from serve.ledger import Entry, Ledger
-from serve.protocol import Problem
+from serve.problems import Problem
 from serve.recorder import Recorder, RecorderStatus
 from serve.routing import RoutingState, current_state
 from serve.spool import Spool, SpoolFullError

@@ -17,7 +17,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from preprocessing import environment
-from serve.protocol import Problem
+from serve.problems import Problem
 
 FOR_PROCESSES = environment.FOR_PROCESSES | {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve.boundary:proxy_middlewares",

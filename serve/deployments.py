@@ -6,6 +6,7 @@ months: Serve's handles are not pinned to a version during an update (ray-projec
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -20,13 +21,14 @@ from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
 
 from preprocessing.quality import Finding
-from preprocessing.radiograph import RadiographError
+from preprocessing.radiograph import RadiographError, decode_with_header
 from preprocessing.recipe import Recipe
-from preprocessing.standardize import Reader
+from preprocessing.standardize import Reader, Reading
 from serve.books import Books
 from serve.capacity import BATCH_SIZE, Capacity, gateway_options
 from serve.gateway import Gateway
-from serve.protocol import Problem, Query, answer
+from serve.problems import Problem
+from serve.protocol import Outcome, Query, answer
 
 LEDGER_WAIT_S = 300.0
 """A gateway that starts while the database is away waits for it: Serve gives a failing start up after three."""
@@ -56,20 +58,44 @@ class Preprocess:
         with contextlib.suppress(RadiographError):  # a ramp is no hand
             self._reader.read(png.tobytes())  # warm: the first call loads what imports left out
 
-    async def score(self, data: bytes, sex: str) -> dict[str, Any]:
+    async def score(self, data: bytes, options: dict[str, Any]) -> dict[str, Any]:
         """Score one file.
 
         A refused image is an answer, not a failure of this replica: for that, Serve would log a traceback.
 
+        Args:
+            data: The whole file.
+            options: From `Query.options`.
+
         Returns:
-            ``{"answer": ...}`` or ``{"refused": [code, sentence]}``.
+            ``{"answer": ..., "timings": ...}`` or ``{"refused": [code, sentence], "timings": ...}``; the timings are
+            those of `Outcome`.
         """
+        timings: dict[str, float] = {}
+        arrived = time.perf_counter()
         try:
-            reading = await asyncio.get_running_loop().run_in_executor(self._decoder, self._reader.read, data)
+            reading = await asyncio.get_running_loop().run_in_executor(
+                self._decoder, self._read, data, arrived, timings
+            )
         except RadiographError as error:
-            return {"refused": [error.code, str(error)]}
-        warnings = reading.warnings(sex=sex)
-        return {"answer": await self._ensemble.score.remote(reading.pixels, sex == "male", warnings)}
+            return {"refused": [error.code, str(error)], "timings": timings}
+        sex, age = options["sex"], options["chronological_age_months"]
+        warnings = reading.warnings(sex=None if sex == "unknown" else sex, chronological_age_months=age)
+        outcome: dict[str, Any] = await self._ensemble.score.remote(reading.pixels, options, warnings)
+        return {**outcome, "timings": timings | outcome["timings"]}
+
+    def _read(self, data: bytes, arrived: float, timings: dict[str, float]) -> Reading:
+        """In the decoder's thread; what a refused image took is told too."""
+        started = time.perf_counter()
+        timings["queue"] = started - arrived
+        try:
+            decoded = decode_with_header(data)
+        finally:
+            timings["decode"] = (done := time.perf_counter()) - started
+        try:
+            return self._reader.finish(decoded)
+        finally:
+            timings["preprocess"] = time.perf_counter() - done
 
     async def version(self) -> str:
         """The version that the ensemble holds."""
@@ -92,27 +118,64 @@ class Ensemble:
         self._predictor = Predictor(bundle, device="cuda" if torch.cuda.is_available() else "cpu")
         blank = np.zeros((len(bundle.recipe.views), bundle.recipe.size, bundle.recipe.size), np.uint8)
         for num_images in (1, BATCH_SIZE):  # warm-up: no traffic arrives before this constructor returns
-            self._predict([blank] * num_images, [True] * num_images, [()] * num_images)
+            options = [Query(b"", sex="unknown").options()] * num_images
+            self._predict([blank] * num_images, options, [()] * num_images)
+
+    async def score(self, pixels: np.ndarray, options: dict[str, Any], warnings: tuple[Finding, ...]) -> dict[str, Any]:
+        """Score one radiograph; several that wait are computed together.
+
+        Args:
+            pixels: ``(V, S, S)`` uint8.
+            options: From `Query.options`.
+            warnings: What was noticed about the picture.
+
+        Returns:
+            As `Preprocess.score`; of the timings ``batch`` and ``model``.
+        """
+        if options["profile"] not in self._predictor.profiles:
+            sentence = f"{self._version} has no profile {options['profile']}. Ask for profile=full, or leave it out."
+            return {"refused": ["profile_unavailable", sentence], "timings": {}}
+        arrived = time.perf_counter()
+        outcome = await self._batched(pixels, options, warnings)
+        model_s = outcome["timings"]["model"]
+        outcome["timings"]["batch"] = time.perf_counter() - arrived - model_s
+        return outcome
 
     # With no waiting time a batch is what arrived while the one before was computed. That holds only because
     # the model runs in the event loop itself: Serve forms its batches in that loop, and while it is free it
     # would form them one by one and let them wait as ones.
     @serve.batch(max_batch_size=BATCH_SIZE, batch_wait_timeout_s=0.0)
-    async def score(
-        self, pixels: list[np.ndarray], is_male: list[bool], warnings: list[tuple[Finding, ...]]
+    async def _batched(
+        self, pixels: list[np.ndarray], options: list[dict[str, Any]], warnings: list[tuple[Finding, ...]]
     ) -> list[dict[str, Any]]:
-        """Score ``(V, S, S)`` uint8 pixels, with what was noticed about them; batched by Serve."""
-        return self._predict(pixels, is_male, warnings)
+        started = time.perf_counter()
+        answers = self._predict(pixels, options, warnings)
+        model_s = time.perf_counter() - started
+        return [{"answer": answer, "timings": {"model": model_s}} for answer in answers]
 
     async def version(self) -> str:
         """The version held; answering shows that the replica still works off its queue."""
         return str(self._version)
 
     def _predict(
-        self, pixels: list[np.ndarray], is_male: list[bool], warnings: list[tuple[Finding, ...]]
+        self,
+        pixels: Sequence[np.ndarray],
+        options: Sequence[dict[str, Any]],
+        warnings: Sequence[tuple[Finding, ...]],
     ) -> list[dict[str, Any]]:
-        predictions = self._predictor.predict(np.stack(pixels), np.array(is_male), warnings)
-        return [answer(prediction) for prediction in predictions]
+        """The answers in order; each profile's members see their own part of the batch."""
+        answers: dict[int, dict[str, Any]] = {}
+        for profile in {each["profile"] for each in options}:
+            rows = [row for row, each in enumerate(options) if each["profile"] == profile]
+            sexes = [None if (sex := options[row]["sex"]) == "unknown" else sex for row in rows]
+            is_male_B = np.array([None if sex is None else sex == "male" for sex in sexes])
+            predictions = self._predictor.predict(
+                np.stack([pixels[row] for row in rows]), is_male_B, [warnings[row] for row in rows], profile=profile
+            )
+            for row, sex, prediction in zip(rows, sexes, predictions, strict=True):
+                age = options[row]["chronological_age_months"]
+                answers[row] = answer(prediction if age is None else prediction.beside(age, sex))
+        return [answers[row] for row in range(len(options))]
 
 
 class Application:
@@ -121,12 +184,12 @@ class Application:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    async def score(self, query: Query) -> dict[str, Any]:
-        outcome: dict[str, Any] = await self._ask("score", query.data, query.sex)
+    async def score(self, query: Query) -> Outcome:
+        outcome: dict[str, Any] = await self._ask("score", query.data, query.options())
         if "refused" in outcome:
-            raise RadiographError(*outcome["refused"])
-        scored: dict[str, Any] = outcome["answer"]
-        return scored
+            code, sentence = outcome["refused"]
+            raise (Problem if code == "profile_unavailable" else RadiographError)(code, sentence)
+        return Outcome(outcome["answer"], outcome["timings"])
 
     async def version(self) -> str:
         version: str = await self._ask("version")

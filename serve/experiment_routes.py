@@ -20,7 +20,7 @@ from serve.experiment_policy import decide
 from serve.experiment_report import report
 from serve.lifecycle import Lifecycle, experiment_named, experiments
 from serve.parameters import read_json_object
-from serve.protocol import Problem
+from serve.problems import Problem
 from serve.routing import RoutingConflictError, RoutingState
 
 ACTS = ("stop", "promote", "rollback", "share")

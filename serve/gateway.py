@@ -22,7 +22,8 @@ from serve.experiment_routes import experiment_routes
 from serve.keys import Caller
 from serve.ledger import ID_PATTERN, Answered, fingerprint, new_id
 from serve.parameters import parse_idempotency_key, read_reference
-from serve.protocol import Problem, read_query
+from serve.problems import Problem
+from serve.protocol import read_query
 
 MAX_IN_FLIGHT = 128
 """Requests that are read or scored at the same time; the next one gets 503 at once."""
@@ -92,7 +93,7 @@ class Gateway:
             {
                 "prediction_id": found["id"],
                 "created": _moment(found["created_s"]),
-                "sex": found["sex"],
+                "sex": found["sex"] or "unknown",
                 "answer": found["answer"],
                 "latency_ms": round(found["latency_ms"], 3),
                 "experiment": found["experiment"],
@@ -136,13 +137,13 @@ class Gateway:
 
     async def _score(self, request: Request, caller: Caller, idempotency_key: str | None) -> Response:
         query = await read_query(request)
-        asked = fingerprint(query.data, sex=query.sex, subject=query.subject)
+        asked = fingerprint(query.data, {**query.options(), "subject": query.subject})
         if idempotency_key and (repeated := await self._repeated(caller, idempotency_key, asked)):
             return repeated
         prediction_id, request_id = new_id(), request_id_of(request.scope)
         unit = query.subject or prediction_id
         scored = await self._arms.score(query, unit, request_id)
-        answer = {**scored.answer, "prediction_id": prediction_id, "request_id": request_id}
+        answer = {**scored.outcome.answer, "prediction_id": prediction_id, "request_id": request_id}
         stored = Answered(
             id=prediction_id,
             request_id=request_id,
@@ -150,7 +151,7 @@ class Gateway:
             idempotency_key=idempotency_key,
             fingerprint=asked,
             subject=self._books.ledger.pseudonym(query.subject) if query.subject else None,
-            sex=query.sex,
+            sex=None if query.sex == "unknown" else query.sex,
             version=answer["version"],  # what the ensemble holds, whatever its application is called
             bone_age_months=answer["bone_age_months"],
             answer=answer,

@@ -6,6 +6,7 @@ that is away, into a spool, and from there into the database; an entry that is t
 
 import hashlib
 import hmac
+import json
 import re
 import secrets
 import time
@@ -108,11 +109,10 @@ def from_json(value: Mapping[str, Any]) -> Entry:
     return entry
 
 
-def fingerprint(data: bytes, **parameters: str | None) -> str:
-    """SHA-256 of an image and of the parameters it was sent with."""
+def fingerprint(data: bytes, parameters: Mapping[str, Any]) -> str:
+    """SHA-256 of an image and of the parameters it was sent with, plain JSON values."""
     digest = hashlib.sha256(hashlib.sha256(data).digest())
-    for name, value in sorted(parameters.items()):
-        digest.update(f"\0{name}={value if value is not None else ''}".encode())
+    digest.update(json.dumps(parameters, sort_keys=True).encode())
     return digest.hexdigest()
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from starlette.requests import Request
 
-from serve.protocol import Problem, read_body
+from serve.problems import Problem
+from serve.uploads import read_body
 
 
 def parse_idempotency_key(words: list[str]) -> str | None:

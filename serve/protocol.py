@@ -1,113 +1,36 @@
-"""What goes over the wire: a request becomes bytes and a sex, a prediction or a problem becomes JSON.
+"""What goes over the wire: a request becomes a query, a prediction becomes JSON.
 
-Every refusal is one JSON object of RFC 9457 (``application/problem+json``) with a stable ``code``;
-`STATUS` lists them all.
+A query's settings travel to the replicas as plain JSON values, its `Query.options`, beside the bytes or the pixels.
 """
 
-import asyncio
-import json
-from collections.abc import AsyncGenerator, Iterable, Mapping
-from dataclasses import dataclass
-from http import HTTPStatus
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.requests import Request
 
-from preprocessing.radiograph import MAX_BYTES
+from ensemble.chronology import OLDEST_MONTHS
+from serve.problems import Problem
+from serve.uploads import read_upload
 
 if TYPE_CHECKING:
     from ensemble.bundle import Bundle
     from ensemble.predictor import Prediction
 
-MAX_BODY_BYTES = MAX_BYTES + 64 * 1024
-"""Largest body: the largest file, and room for the frame of a multipart form around it."""
-MAX_DISCARDED_BYTES = 4 * MAX_BODY_BYTES
-"""What is read of a body that is too large, and thrown away: a client sees no answer while it still sends."""
-BODY_TIMEOUT_S = 30.0
-"""Time for the whole body to arrive."""
-SEX_WORDS = {"male": "male", "m": "male", "female": "female", "f": "female"}
-"""Accepted words, in any case, and what they mean."""
-
-STATUS = {
-    # the image; all but the last three are codes of RadiographError
-    "empty": 400,
-    "too_large": 413,
-    "unsupported_format": 415,
-    "unreadable": 422,
-    "truncated": 422,
-    "too_many_pixels": 413,
-    "too_compressed": 413,
-    "too_small": 422,
-    "multi_frame": 422,
-    "colour_photograph": 422,
-    "encapsulated_document": 415,
-    "blank": 422,
-    "bad_multipart": 400,
-    "file_missing": 422,
-    "too_many_files": 422,
-    # the parameters
-    "sex_missing": 422,
-    "sex_unknown_word": 422,
-    "sex_contradiction": 422,
-    "unknown_parameter": 422,
-    "subject_malformed": 422,
-    "reference_malformed": 422,
-    "body_malformed": 422,
-    "experiment_refused": 409,
-    # the caller
-    "key_missing": 401,
-    "key_wrong": 401,
-    "role_missing": 403,
-    "idempotency_malformed": 422,
-    "idempotency_conflict": 422,
-    # the request
-    "bad_request": 400,
-    "body_incomplete": 400,
-    "body_timeout": 408,
-    "not_found": 404,
-    "prediction_unknown": 404,
-    "experiment_unknown": 404,
-    "method_not_allowed": 405,
-    # the service
-    "overloaded": 503,
-    "unavailable": 503,
-    "not_recorded": 503,
-    "timeout": 504,
-    "internal": 500,
+SEX_WORDS = {
+    "male": "male",
+    "m": "male",
+    "female": "female",
+    "f": "female",
+    "unknown": "unknown",
+    "u": "unknown",
 }
-"""Every code the service answers with, and its HTTP status."""
-
-
-class Problem(Exception):
-    """A request that is refused.
-
-    Args:
-        code: One of `STATUS`.
-        detail: A sentence for the caller: rule, value, remedy. It must hold no header and no file name.
-        headers: Further response headers.
-    """
-
-    def __init__(self, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(detail)
-        self.code, self.detail, self.headers = code, detail, dict(headers or {})
-        self.status = STATUS.get(code, 422)  # a newer preprocessing may refuse an image for a new reason
-        if self.status == 503:
-            self.headers.setdefault("retry-after", "1")
-
-    def response(self, request_id: str) -> Response:
-        """The refusal as JSON."""
-        body = {
-            "type": "about:blank",
-            "title": HTTPStatus(self.status).phrase,
-            "status": self.status,
-            "detail": self.detail,
-            "code": self.code,
-            "request_id": request_id,
-        }
-        return Response(json.dumps(body), self.status, self.headers, media_type="application/problem+json")
+"""Accepted words, in any case, and what they mean."""
+PROFILES = ("full", "fast")
+PARAMETERS = ("sex", "subject", "chronological_age_months", "profile")
+"""Of ``POST /v1/score``, in its path or in its form."""
+_DECIMAL = re.compile(r"[0-9]{1,4}(\.[0-9]{1,9})?")
 
 
 @dataclass(frozen=True)
@@ -117,33 +40,69 @@ class Query:
     data: bytes
     """The encoded file, as sent."""
     sex: str
-    """``male`` or ``female``."""
+    """``male``, ``female`` or ``unknown``."""
     subject: str | None = None
     """Whose radiograph it is, as the caller names it; it is neither logged nor stored, its pseudonym is."""
+    chronological_age_months: float | None = None
+    """When the radiograph was taken; the answer is judged by it, never changed."""
+    profile: str = "full"
+    """Which members answer: one of `PROFILES`."""
+    explain: bool = False
+    """Whether a heat map is wanted too."""
+
+    def options(self) -> dict[str, Any]:
+        """What a version's application must know beside the bytes, as plain JSON values."""
+        return {
+            "sex": self.sex,
+            "chronological_age_months": self.chronological_age_months,
+            "profile": self.profile,
+            "explain": self.explain,
+        }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a version's application says to a query."""
+
+    answer: dict[str, Any]
+    """From `answer`: it is stored and sent."""
+    timings: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by stage: ``queue`` (for the decoder), ``decode``, ``preprocess``, ``batch`` (for the model), ``model``;
+    for the metrics alone, never part of the answer."""
 
 
 async def read_query(request: Request) -> Query:
-    """Take the image and the sex out of a request, however they were sent.
+    """Take the image and its parameters out of a request, however they were sent.
 
-    The image is the body itself, whatever its content type says, or the part ``file`` of a multipart form.
-    Sex and subject are query parameters or fields of that form. Nothing is ignored silently: a parameter
-    that does not exist is refused, so that a misspelt one cannot change a reading unnoticed.
+    The parameters are query parameters or fields of a form. Nothing is ignored silently: a parameter that does not
+    exist is refused, so that a misspelt one cannot change a reading unnoticed.
 
     Raises:
-        Problem: The request does not hold exactly one image and one sex.
+        Problem: The request does not hold exactly one image and one sex, or a parameter is wrong.
     """
-    body = await read_body(request)
-    given = request.query_params.multi_items()
-    data = body
-    if _media_type(request) == "multipart/form-data":
-        data, fields = await _read_form(request, body)
-        given = given + fields
-    if unknown := {name for name, _ in given} - {"sex", "subject"}:
-        raise Problem(
-            "unknown_parameter", f"The parameters are sex and subject, got also {_quoted(min(unknown))}. Remove it."
-        )
-    sex = parse_sex(value for name, value in given if name == "sex")
-    return Query(data, sex, parse_subject(value for name, value in given if name == "subject"))
+    data, given = await read_upload(request)
+    return parse_query(data, given)
+
+
+def parse_query(data: bytes, given: Iterable[tuple[str, str]]) -> Query:
+    """A query from the bytes of a file and the parameters that came with it.
+
+    Raises:
+        Problem: A parameter is wrong, unknown, or said twice with different values.
+    """
+    words: dict[str, list[str]] = {name: [] for name in PARAMETERS}
+    for name, value in given:
+        if name not in words:
+            known = ", ".join(PARAMETERS)
+            raise Problem("unknown_parameter", f"The parameters are {known}, got also {_quoted(name)}. Remove it.")
+        words[name].append(value)
+    return Query(
+        data,
+        parse_sex(words["sex"]),
+        parse_subject(words["subject"]),
+        parse_chronological_age(words["chronological_age_months"]),
+        parse_profile(words["profile"]),
+    )
 
 
 def parse_sex(words: Iterable[str]) -> str:
@@ -155,14 +114,18 @@ def parse_sex(words: Iterable[str]) -> str:
     meanings = set()
     for word in words:
         if (meaning := SEX_WORDS.get(word.strip().lower())) is None:
-            raise Problem("sex_unknown_word", f"The sex must be male or female (or m, f), got {_quoted(word)}.")
+            raise Problem(
+                "sex_unknown_word", f"The sex must be male, female or unknown (or m, f, u), got {_quoted(word)}."
+            )
         meanings.add(meaning)
     if not meanings:
         raise Problem(
-            "sex_missing", "The reading depends on the sex, and none was given. Add ?sex=male or ?sex=female."
+            "sex_missing",
+            "The reading depends on the sex, and none was given. Add ?sex=male or female, or unknown for both.",
         )
     if len(meanings) > 1:
-        raise Problem("sex_contradiction", "The sex was given as male and as female. Send one of them, once.")
+        said = " and as ".join(sorted(meanings))
+        raise Problem("sex_contradiction", f"The sex was given as {said}. Send one of them, once.")
     return meanings.pop()
 
 
@@ -181,6 +144,41 @@ def parse_subject(words: Iterable[str]) -> str | None:
             "subject_malformed", "A subject has 1 to 128 printable letters, and a request has one. Send an identifier."
         )
     return subject
+
+
+def parse_chronological_age(words: Iterable[str]) -> float | None:
+    """The one chronological age that was given, in months, or None.
+
+    Raises:
+        Problem: It is no age of a child in months, or there are two.
+    """
+    given = set(words)
+    if not given:
+        return None
+    (word, *others) = given
+    # digits alone: float() takes underscores, spaces, other alphabets' digits, infinity and NaN too
+    months = float(word) if _DECIMAL.fullmatch(word) else None
+    if others or months is None or months > OLDEST_MONTHS:
+        raise Problem(
+            "chronological_age_malformed",
+            f"The chronological age lies within 0..{OLDEST_MONTHS:.0f} months and is given once, as in "
+            f"chronological_age_months=126.5, got {_quoted(word)}.",
+        )
+    return months
+
+
+def parse_profile(words: Iterable[str]) -> str:
+    """The one profile that was given, else ``full``.
+
+    Raises:
+        Problem: There is no such profile, or there are two.
+    """
+    given = set(words) or {"full"}
+    if len(given) > 1 or not given <= set(PROFILES):
+        raise Problem(
+            "profile_unknown", f"A request has one profile, {' or '.join(PROFILES)}, got {_quoted(min(given))}."
+        )
+    return given.pop()
 
 
 def answer(prediction: "Prediction") -> dict[str, Any]:
@@ -221,77 +219,6 @@ def describe(bundle: "Bundle", aliases: Mapping[str, str]) -> dict[str, Any]:
         "recipe": bundle.recipe.hash,
         "members": len(bundle.members),
     }
-
-
-async def read_body(request: Request) -> bytes:
-    """The whole body; the limit counts what arrives, since Content-Length may lie or be absent."""
-    too_large = Problem("too_large", f"A body may have {MAX_BODY_BYTES:,} bytes. Send the image compressed or smaller.")
-    declared = request.headers.get("content-length", "")
-    if request.headers.get("expect") and declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
-        raise too_large  # the client waits for leave to send: refuse before it does
-    pieces: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for piece in request.stream():
-                size += len(piece)
-                if size <= MAX_BODY_BYTES:
-                    pieces.append(piece)
-                elif size <= MAX_DISCARDED_BYTES:
-                    pieces.clear()
-                else:
-                    break
-    except TimeoutError:
-        raise Problem("body_timeout", f"The body must arrive within {BODY_TIMEOUT_S:.0f} s. Send it again.") from None
-    except ClientDisconnect:
-        raise Problem("body_incomplete", "The connection closed before the whole body was there.") from None
-    if size > MAX_BODY_BYTES:
-        raise too_large
-    return b"".join(pieces)
-
-
-class _Form(MultiPartParser):
-    spool_max_size = MAX_BODY_BYTES  # a radiograph never touches the disk
-    complete = False
-
-    def on_end(self) -> None:
-        self.complete = True
-
-
-async def _read_form(request: Request, body: bytes) -> tuple[bytes, list[tuple[str, str]]]:
-    """The bytes of the part ``file``, and the text fields."""
-
-    async def stream() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    parser = _Form(request.headers, stream(), max_files=8, max_fields=16, max_part_size=1024)
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:  # its messages quote nothing of the form
-        raise Problem("bad_multipart", f"The multipart form cannot be read: {error.message}") from None
-    try:
-        if not parser.complete:
-            raise Problem("bad_multipart", "The multipart form lacks its closing boundary: it was cut short.")
-        files = [part for part in form.getlist("file") if isinstance(part, UploadFile)]
-        others = [name for name, part in form.multi_items() if isinstance(part, UploadFile) and name != "file"]
-        if not files:
-            raise Problem(
-                "file_missing",
-                'The form has no file in a part named "file", as curl -F file=@radiograph.png sends.',
-            )
-        if len(files) > 1 or others:
-            raise Problem(
-                "too_many_files",
-                f"A request scores one image, got {len(files) + len(others)}. Send one each.",
-            )
-        fields = [(name, part) for name, part in form.multi_items() if isinstance(part, str)]
-        return await files[0].read(), fields
-    finally:
-        await form.close()
-
-
-def _media_type(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _quoted(text: str) -> str:

@@ -27,8 +27,8 @@ from serve.capacity import Capacity
 from serve.database import Database, LedgerDownError
 from serve.deployments import gateway_application, version_application
 from serve.experiment_policy import act
-from serve.protocol import BODY_TIMEOUT_S
 from serve.routing import Routing, RoutingConflictError, RoutingState
+from serve.uploads import BODY_TIMEOUT_S
 
 GATEWAY = "gateway"
 JUDGE_S = 5.0

@@ -14,6 +14,7 @@ from PIL import Image
 from tests.dicom_files import dicom
 
 SCORE = "/v1/score?sex=male"
+AGE = "&chronological_age_months="
 BOUNDARY = "carpal-test-boundary"
 
 
@@ -174,6 +175,19 @@ UPLOADS = [
     Upload("very long sex", 422, "sex_unknown_word", PNG, "/v1/score?sex=" + "male" * 1000),
     Upload("sex twice", 422, "sex_contradiction", PNG, "/v1/score?sex=male&sex=female"),
     Upload("sex that is no UTF-8", 422, "sex_unknown_word", PNG, "/v1/score?sex=%ff%fe%00"),
+    Upload("sex against no sex", 422, "sex_contradiction", PNG, SCORE + "&sex=unknown"),
+    # what else may be said
+    Upload("an age in years", 422, "chronological_age_malformed", PNG, SCORE + AGE + "10y"),
+    Upload("an age below zero", 422, "chronological_age_malformed", PNG, SCORE + AGE + "-1"),
+    Upload("the age of a grown-up", 422, "chronological_age_malformed", PNG, SCORE + AGE + "400"),
+    Upload("an endless age", 422, "chronological_age_malformed", PNG, SCORE + AGE + "inf"),
+    Upload("an age that is no number", 422, "chronological_age_malformed", PNG, SCORE + AGE + "nan"),
+    Upload("an age of a thousand digits", 422, "chronological_age_malformed", PNG, SCORE + AGE + "1" * 1000),
+    Upload("an age in Arabic digits", 422, "chronological_age_malformed", PNG, SCORE + AGE + "%D9%A1"),
+    Upload("an empty age", 422, "chronological_age_malformed", PNG, SCORE + AGE),
+    Upload("two ages", 422, "chronological_age_malformed", PNG, SCORE + AGE + "100" + AGE + "101"),
+    Upload("a profile of its own", 422, "profile_unknown", PNG, SCORE + "&profile=best"),
+    Upload("two profiles", 422, "profile_unknown", PNG, SCORE + "&profile=fast&profile=full"),
     Upload("a misspelt parameter", 422, "unknown_parameter", PNG, SCORE + "&Sex=female"),
     # the way
     Upload("GET on score", 405, "method_not_allowed", method="GET"),
@@ -199,6 +213,8 @@ UPLOADS = [
     _multipart("form with the sex in it", 200, None, (FILE, PNG), ('name="sex"', b" Female "), path="/v1/score"),
     _multipart("form with a hostile file name", 200, None, ('name="file"; filename="../../x\\".png"', PNG)),
     Upload("capital letters", 200, None, PNG, "/v1/score?sex=FEMALE"),
+    Upload("unknown sex", 200, None, PNG, "/v1/score?sex=Unknown"),
+    Upload("an age in months", 200, None, PNG, SCORE + AGE + "126.5"),
     Upload("one letter", 200, None, PNG, "/v1/score?sex=f"),
     Upload("the same sex twice", 200, None, PNG, "/v1/score?sex=m&sex=male"),
     Upload(

@@ -14,7 +14,8 @@ from serve import arms, gateway
 from serve.books import Books
 from serve.database import Database
 from serve.gateway import Gateway
-from serve.protocol import STATUS, Problem, Query
+from serve.problems import STATUS, Problem
+from serve.protocol import Outcome, Query
 from serve.routing import Routing
 from tests.hostile_uploads import PNG, SCORE, UPLOADS, Upload
 
@@ -28,12 +29,12 @@ class MeanScorer:
         self.failure: BaseException | None = None
         self.pause_s = 0.0
 
-    async def score(self, query: Query) -> dict[str, Any]:
+    async def score(self, query: Query) -> Outcome:
         await asyncio.sleep(self.pause_s)
         if self.failure:
             raise self.failure
         months = float(READER.read(query.data).pixels.mean())
-        return {"bone_age_months": months, "sex": query.sex, "version": "ens-0"}
+        return Outcome({"bone_age_months": months, **query.options(), "version": "ens-0"})
 
     async def version(self) -> str:
         if self.failure:
@@ -88,6 +89,12 @@ def test_hostile_upload_gets_a_problem_and_a_strange_one_its_reading(client: Tes
 def test_sex_reaches_the_scorer_from_the_form(client: TestClient) -> None:
     answer = client.post("/v1/score", files={"file": ("x.png", PNG)}, data={"sex": "F"})
     assert answer.json()["sex"] == "female"
+
+
+def test_every_parameter_reaches_the_scorer(client: TestClient) -> None:
+    answer = client.post("/v1/score?sex=u&chronological_age_months=126.5&profile=fast", content=PNG).json()
+    said = {name: answer[name] for name in ("sex", "chronological_age_months", "profile", "explain")}
+    assert said == {"sex": "unknown", "chronological_age_months": 126.5, "profile": "fast", "explain": False}
 
 
 def test_body_without_a_length_is_counted_as_it_arrives(client: TestClient) -> None:

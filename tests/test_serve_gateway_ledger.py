@@ -18,7 +18,8 @@ from serve.experiment_report import report
 from serve.gateway import Gateway
 from serve.keys import Keys
 from serve.lifecycle import Lifecycle
-from serve.protocol import Problem, Query
+from serve.problems import Problem
+from serve.protocol import Outcome, Query
 from serve.routing import Routing
 from tests.hostile_uploads import PNG, SCORE
 from tests.postgres_server import PostgresServer
@@ -35,12 +36,12 @@ class Version:
         self.pause_s = 0.0
         self.asked = 0
 
-    async def score(self, query: Query) -> dict[str, Any]:
+    async def score(self, query: Query) -> Outcome:
         self.asked += 1
         await asyncio.sleep(self.pause_s)
         if self.failure:
             raise self.failure
-        return {"bone_age_months": self.months, "version": self.name}
+        return Outcome({"bone_age_months": self.months, "version": self.name})
 
     async def version(self) -> str:
         if self.failure:

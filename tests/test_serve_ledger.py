@@ -137,5 +137,5 @@ def test_every_entry_survives_the_way_through_json() -> None:
 
 
 def test_another_image_or_parameter_is_another_fingerprint() -> None:
-    prints = {fingerprint(b"a", sex="m"), fingerprint(b"b", sex="m"), fingerprint(b"a", sex="f")}
-    assert len(prints | {fingerprint(b"a", sex="m", subject="x")}) == 4
+    prints = {fingerprint(b"a", {"sex": "m"}), fingerprint(b"b", {"sex": "m"}), fingerprint(b"a", {"sex": "f"})}
+    assert len(prints | {fingerprint(b"a", {"sex": "m", "subject": "x"})}) == 4
