@@ -4,6 +4,10 @@ It stands around the gateway's app and, through a hook of Ray Serve, around Serv
 There it mends what Serve's proxy does by itself (read and tried on Ray 2.60): it answers 500 when a header
 such as X-Request-ID is not UTF-8, appends a second X-Request-ID, lets callers set their own time limit
 by header, and reports overload or a lost replica in plain text or not at all.
+
+It also keeps other sites' pages out. No answer carries a CORS header, so a browser lets no other origin read one; and
+what would change something is refused where the browser says that another origin sent it, since an open service on
+loopback can be reached by every page that its user visits (the rule of Go's ``net/http.CrossOriginProtection``).
 """
 
 import logging
@@ -12,7 +16,7 @@ import uuid
 from collections.abc import MutableMapping
 from typing import Any
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -31,7 +35,20 @@ _CONTROL_HEADERS = re.compile(
     rb"(serve[-_]multiplexed[-_]model[-_]id|x[-_](session[-_]id|request[-_](timeout|disc).*))"
 )
 """Headers by which a caller could steer Serve's router and time limits."""
-_OWN_TYPES = ("application/json", "application/problem+json")
+_OWN_TYPES = ("application/json", "application/problem+json", "text/html; charset=utf-8")
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+SECURITY_HEADERS = {
+    # scripts and styles are files of this service, never inline; a page may show pictures that it made itself
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+"""Of every answer. ``Strict-Transport-Security`` belongs to whatever terminates TLS before the service."""
 
 
 class Boundary:
@@ -46,6 +63,9 @@ class Boundary:
             return
         request_id = _identify(scope)
         response = _Response(send, request_id)
+        if _is_foreign(scope):
+            await response.fail("cross_origin")
+            return
         try:
             await self._app(scope, receive, response.send)
         except Exception:
@@ -74,6 +94,17 @@ def _identify(scope: Scope) -> str:
     kept = [pair for pair in scope["headers"] if pair[0] != b"x-request-id" and not _CONTROL_HEADERS.fullmatch(pair[0])]
     scope["headers"] = [*kept, (b"x-request-id", request_id)]
     return request_id.decode()
+
+
+def _is_foreign(scope: Scope) -> bool:
+    """Whether a browser says that a page of another origin sent this, and it is no mere reading."""
+    if scope["method"] in _SAFE_METHODS:
+        return False
+    headers = Headers(scope=scope)
+    if site := headers.get("sec-fetch-site"):
+        return site not in ("same-origin", "none")
+    origin = headers.get("origin")  # alone where the address is neither HTTPS nor loopback
+    return origin is not None and origin.partition("://")[2] != headers.get("host")
 
 
 class _Response:
@@ -109,13 +140,15 @@ class _Response:
     def _sign(self, headers: MutableHeaders) -> None:
         self.started = True
         headers["X-Request-ID"] = self._request_id
-        headers["X-Content-Type-Options"] = "nosniff"
+        for name, value in SECURITY_HEADERS.items():
+            headers[name] = value
         headers.setdefault("Cache-Control", "no-store")
 
 
 _SENTENCES = {
     "not_found": "There is nothing at this path. Try /v1/score, /v1/versions, /healthz or /readyz.",
     "bad_request": "The request cannot be understood.",
+    "cross_origin": "A page of another origin may not send this. Open the service's own page, or use a program.",
     "timeout": "The answer took too long and was given up. Send the request again.",
     "overloaded": "More requests wait than can be answered in time. Send it again after a pause.",
     "unavailable": "The scorer cannot be reached at the moment. Send the request again after a pause.",

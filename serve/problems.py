@@ -43,6 +43,7 @@ STATUS = {
     "key_missing": 401,
     "key_wrong": 401,
     "role_missing": 403,
+    "cross_origin": 403,
     "idempotency_malformed": 422,
     "idempotency_conflict": 422,
     # the request

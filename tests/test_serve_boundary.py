@@ -7,7 +7,7 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
-from serve.boundary import Boundary
+from serve.boundary import SECURITY_HEADERS, Boundary
 
 
 def client_of(app: Any) -> TestClient:
@@ -60,3 +60,32 @@ def test_control_headers_do_not_pass() -> None:
 def test_two_boundaries_agree_on_the_id() -> None:
     answer = TestClient(Boundary(Boundary(PlainTextResponse("", 404)))).get("/")
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("status", [200, 404, 500])
+def test_every_answer_carries_the_security_headers_and_none_of_cors(status: int) -> None:
+    answer = client_of(PlainTextResponse("", status)).get("/", headers={"origin": "http://elsewhere"})
+    assert {name: answer.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
+    assert not [name for name in answer.headers if name.startswith("access-control-")]
+    assert "unsafe" not in SECURITY_HEADERS["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "passes"),
+    [
+        ({}, True),
+        ({"sec-fetch-site": "same-origin", "origin": "http://behind-a-proxy"}, True),
+        ({"sec-fetch-site": "none"}, True),
+        ({"origin": "http://testserver"}, True),
+        ({"sec-fetch-site": "cross-site"}, False),
+        ({"sec-fetch-site": "same-site"}, False),
+        ({"origin": "http://testserver.elsewhere"}, False),
+        ({"origin": "null"}, False),
+    ],
+)
+def test_a_page_of_another_origin_changes_nothing(headers: dict[str, str], passes: bool) -> None:
+    client = client_of(PlainTextResponse("fine"))
+    answer = client.post("/", headers=headers)
+    assert answer.status_code == (200 if passes else 403)
+    assert passes or answer.json()["code"] == "cross_origin"
+    assert client.get("/", headers=headers).status_code == 200
