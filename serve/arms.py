@@ -8,16 +8,17 @@ champion before it goes on.
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from preprocessing.radiograph import RadiographError
+from serve import logs
 from serve.books import Books
 from serve.experiment import Experiment
 from serve.ledger import Answered, Failed, Shadowed
+from serve.metrics import Metrics
 from serve.problems import Problem
 from serve.protocol import Outcome, Query
 
@@ -29,8 +30,6 @@ LOOK_S = 0.5
 """Versions that are named but not there yet are looked for this often."""
 MAX_SHADOWS = 32
 """Images that wait for a challenger in the shadow; more are left out, not queued: memory is finite."""
-
-_logger = logging.getLogger("carpal.serve")
 
 
 class Scorer(Protocol):
@@ -67,10 +66,11 @@ class Arms:
     Args:
         scorer_of: From a version to its scorer; asked once a version.
         books: Names the versions, and takes down failures and shadows.
+        metrics: Counts answers, and what each stage of them took.
     """
 
-    def __init__(self, scorer_of: Callable[[str], Scorer], books: Books) -> None:
-        self._scorer_of, self._books = scorer_of, books
+    def __init__(self, scorer_of: Callable[[str], Scorer], books: Books, metrics: Metrics) -> None:
+        self._scorer_of, self._books, self._metrics = scorer_of, books, metrics
         self._scorers: dict[str, Scorer] = {}
         self._ready: set[str] = set()
         self._champion = books.state.champion
@@ -131,21 +131,28 @@ class Arms:
                 await self._failed(experiment, arm, code, request_id)
                 if arm == "champion":
                     raise
-                _logger.warning("request %s: the challenger failed (%s), the champion answers", request_id, code)
-        started = time.perf_counter()
+                logs.event("challenger_failed", code=code, version=experiment.challenger)
         version = self._answering()
-        outcome = await self._within(self._scorer(version).score(query), SCORE_TIMEOUT_S)
-        return Scored(outcome, version, 1000 * (time.perf_counter() - started), state.version)
+        outcome, latency_ms = await self._measured(query, version, "none", SCORE_TIMEOUT_S)
+        return Scored(outcome, version, latency_ms, state.version)
+
+    async def record(self, stored: Answered) -> None:
+        """Return when an answer is safe.
+
+        Raises:
+            Problem: It is not, and cannot be at the moment.
+        """
+        started = time.perf_counter()
+        await self._books.store(stored)
+        self._metrics.recorded(stored.version, stored.arm or "none", time.perf_counter() - started)
 
     def shadow(self, query: Query, scored: Scored, stored: Answered, unit: str) -> None:
         """Let the challenger of a shadow score beside a stored answer; returns at once."""
         experiment = scored.experiment
-        if (
-            experiment is None
-            or experiment.mode != "shadow"
-            or experiment.arm_of(unit) != "challenger"
-            or len(self._shadows) >= MAX_SHADOWS
-        ):
+        if experiment is None or experiment.mode != "shadow" or experiment.arm_of(unit) != "challenger":
+            return
+        if len(self._shadows) >= MAX_SHADOWS:
+            self._metrics.left_out()
             return
         task = asyncio.create_task(self._shadow(query, experiment, stored))
         self._shadows.add(task)
@@ -159,17 +166,14 @@ class Arms:
     async def _ask(self, query: Query, arm: str, experiment: Experiment, routing_version: int) -> Scored:
         version = experiment.champion if arm == "champion" else experiment.challenger
         seconds = SCORE_TIMEOUT_S if arm == "champion" else CHALLENGER_TIMEOUT_S
-        started = time.perf_counter()
-        outcome = await self._within(self._scorer(version).score(query), seconds)
-        latency_ms = 1000 * (time.perf_counter() - started)
+        outcome, latency_ms = await self._measured(query, version, arm, seconds)
         return Scored(outcome, version, latency_ms, routing_version, experiment, arm)
 
     async def _shadow(self, query: Query, experiment: Experiment, stored: Answered) -> None:
-        started = time.perf_counter()
         try:
             # nobody looks at a shadow's heat map
-            scoring = self._scorer(experiment.challenger).score(replace(query, explain=False))
-            answer = (await self._within(scoring, SCORE_TIMEOUT_S)).answer
+            asked = replace(query, explain=False)
+            outcome, latency_ms = await self._measured(asked, experiment.challenger, "shadow", SCORE_TIMEOUT_S)
         except Exception as error:  # nobody waits for it: whatever it is, it is written down
             code = error.code if isinstance(error, Problem | RadiographError) else "internal"
             await self._failed(experiment, "challenger", code, stored.request_id)
@@ -177,9 +181,9 @@ class Arms:
         entry = Shadowed(
             prediction_id=stored.id,
             version=experiment.challenger,
-            bone_age_months=answer["bone_age_months"],
-            answer=answer,
-            latency_ms=1000 * (time.perf_counter() - started),
+            bone_age_months=outcome.answer["bone_age_months"],
+            answer=outcome.answer,
+            latency_ms=latency_ms,
         )
         with contextlib.suppress(Problem):  # a full spool: the answer itself could be stored, its shadow not
             await self._books.store(entry)
@@ -196,6 +200,24 @@ class Arms:
         )
         with contextlib.suppress(Problem):
             await self._books.store(entry)
+
+    async def _measured(self, query: Query, version: str, arm: str, seconds: float) -> tuple[Outcome, float]:
+        """An outcome, and the milliseconds that it took; whatever comes of it is counted."""
+        started = time.perf_counter()
+        try:
+            outcome = await self._within(self._scorer(version).score(query), seconds)
+        except Exception as error:
+            code = error.code if isinstance(error, Problem | RadiographError) else "internal"
+            is_refused = isinstance(error, RadiographError) or (isinstance(error, Problem) and error.status < 500)
+            (self._metrics.refused if is_refused else self._metrics.failed)(version, arm, code)
+            raise
+        took_s = time.perf_counter() - started
+        warnings = [warning["code"] for warning in outcome.answer.get("warnings", ())]
+        self._metrics.answered(version, arm, sex=query.sex, seconds=took_s, timings=outcome.timings, warnings=warnings)
+        if arm != "shadow":  # which is beside the request, and may end before its line is written
+            stages = {f"{stage}_ms": round(1000 * spent, 3) for stage, spent in outcome.timings.items()}
+            logs.note(version=version, arm=arm, **stages)
+        return outcome, 1000 * took_s
 
     async def _within(self, scoring: Awaitable[Outcome], seconds: float) -> Outcome:
         try:

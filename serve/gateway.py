@@ -14,6 +14,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from preprocessing.radiograph import RadiographError
+from serve import logs
+from serve.access import Access
 from serve.arms import Arms, Scorer
 from serve.books import Books
 from serve.boundary import Boundary, request_id_of
@@ -21,9 +23,11 @@ from serve.database import LedgerDownError, LedgerError
 from serve.experiment_routes import experiment_routes
 from serve.keys import Caller
 from serve.ledger import ID_PATTERN, Answered, fingerprint, new_id
+from serve.metrics import Metrics
 from serve.parameters import parse_idempotency_key, read_reference
 from serve.problems import Problem
 from serve.protocol import read_query
+from serve.scrape import Others, metrics_routes
 
 MAX_IN_FLIGHT = 128
 """Requests that are read or scored at the same time; the next one gets 503 at once."""
@@ -38,10 +42,18 @@ class Gateway:
         scorer_of: From a bundle version to what scores with it.
         versions: What ``GET /v1/versions`` lists, newest first; plain JSON values.
         books: Where predictions are stored, and who may ask.
+        others: Asks all gateways what they counted; None where this one is alone.
     """
 
-    def __init__(self, scorer_of: Callable[[str], Scorer], versions: Sequence[Mapping[str, Any]], books: Books) -> None:
-        self._arms, self._books = Arms(scorer_of, books), books
+    def __init__(
+        self,
+        scorer_of: Callable[[str], Scorer],
+        versions: Sequence[Mapping[str, Any]],
+        books: Books,
+        others: Others | None = None,
+    ) -> None:
+        self.metrics = Metrics(books)
+        self._arms, self._books, self._others = Arms(scorer_of, books, self.metrics), books, others
         self._versions = [dict(version) for version in versions]
         self._in_flight = 0
         self._asking: dict[tuple[str, str], asyncio.Event] = {}
@@ -49,17 +61,20 @@ class Gateway:
 
     def app(self) -> Starlette:
         """The ASGI app."""
+        routes = [
+            Route("/v1/score", self.score, methods=["POST"]),
+            Route("/v1/predictions/{id}", self.prediction, methods=["GET"]),
+            Route("/v1/predictions/{id}/reference", self.reference, methods=["POST"]),
+            Route("/v1/versions", self.versions, methods=["GET"]),
+            *experiment_routes(self._books),
+            *metrics_routes(self._books, self.metrics, self._others),
+            Route("/healthz", self.healthz, methods=["GET"]),
+            Route("/readyz", self.readyz, methods=["GET"]),
+        ]
+        paths = {route.endpoint: route.path for route in routes}
         app = Starlette(
-            routes=[
-                Route("/v1/score", self.score, methods=["POST"]),
-                Route("/v1/predictions/{id}", self.prediction, methods=["GET"]),
-                Route("/v1/predictions/{id}/reference", self.reference, methods=["POST"]),
-                Route("/v1/versions", self.versions, methods=["GET"]),
-                *experiment_routes(self._books),
-                Route("/healthz", self.healthz, methods=["GET"]),
-                Route("/readyz", self.readyz, methods=["GET"]),
-            ],
-            middleware=[Middleware(Boundary)],
+            routes=routes,
+            middleware=[Middleware(Boundary), Middleware(Access, metrics=self.metrics, routes=paths)],
             exception_handlers={
                 HTTPException: _http_error,
                 Problem: _problem,
@@ -161,7 +176,7 @@ class Gateway:
             arm=scored.arm,
             share=scored.experiment.share if scored.experiment else None,
         )
-        await self._books.store(stored)
+        await self._arms.record(stored)
         self._arms.shadow(query, scored, stored, unit)
         return JSONResponse(answer)
 
@@ -219,17 +234,17 @@ def _moment(seconds: float) -> str:
 
 async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
-    return error.response(request_id_of(request.scope))
+    return _refused(request, error)
 
 
 async def _radiograph_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RadiographError)
-    return Problem(error.code, str(error)).response(request_id_of(request.scope))
+    return _refused(request, Problem(error.code, str(error)))
 
 
 async def _ledger_down(request: Request, error: Exception) -> Response:
     sentence = "The ledger does not answer at the moment. Send the request again in a few seconds."
-    return Problem("unavailable", sentence).response(request_id_of(request.scope))
+    return _refused(request, Problem("unavailable", sentence))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -244,4 +259,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
         )
     else:
         problem = Problem("bad_request", "The request cannot be understood.")
+    return _refused(request, problem)
+
+
+def _refused(request: Request, problem: Problem) -> Response:
+    logs.note(code=problem.code)
     return problem.response(request_id_of(request.scope))

@@ -1,0 +1,145 @@
+"""What one gateway counts: requests, answers and the time that each stage took, as Prometheus metrics.
+
+Every time is taken on one clock: a stage in another process reports how long it worked, and what is left of the
+gateway's own waiting is the queue before it. So the stages of an answer add up to its scoring time, whatever the
+clocks of two machines say.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from serve.books import Books
+
+STAGES = ("queue", "decode", "preprocess", "batch", "model", "score", "record")
+"""``queue``: on the way to a preprocess replica and waiting there; ``decode``: from bytes to grey levels;
+``preprocess``: hand, checks and views; ``batch``: on the way to the ensemble and waiting for a batch; ``model``: the
+batch's forward pass and its calibration; ``score``: the five together; ``record``: until the ledger has the answer."""
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Metrics:
+    """The counters of one process.
+
+    Args:
+        books: Tells, when it is asked, who answers and whether the ledger is there.
+    """
+
+    def __init__(self, books: Books) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.registry.register(_Books(books))
+        self._requests = self._counter("http_requests", "Requests answered.", "route", "method", "status")
+        self._request_s = self._histogram("http_request_seconds", "From the first byte to the last one.", "route")
+        self._problems = self._counter("problems", "Requests refused, by the code of the refusal.", "route", "code")
+        self._in_flight = Gauge(
+            "carpal_http_requests_in_flight", "Requests that are read, scored or written.", registry=self.registry
+        )
+        self._images = self._counter(
+            "images", "Images given to a version; outcome: answered, refused or failed.", "version", "arm", "outcome"
+        )
+        self._refusals = self._counter("image_refusals", "Images not fit to be scored.", "code")
+        self._failures = self._counter("score_failures", "Fit images not answered.", "version", "arm", "code")
+        self._warnings = self._counter("answer_warnings", "Warnings that answers carried.", "version", "code")
+        self._answers = self._counter("answers", "Answers by the sex that was stated.", "version", "arm", "sex")
+        self._stage_s = self._histogram("stage_seconds", "Time in each stage of scoring.", "stage", "version", "arm")
+        self._left_out = self._counter("shadows_left_out", "Images that found the shadow's places taken.")
+
+    def begun(self) -> None:
+        """A request has come."""
+        self._in_flight.inc()
+
+    def ended(self, route: str, method: str, status: int, code: str | None, seconds: float) -> None:
+        """A request was answered, with the problem of this code where it was refused."""
+        self._in_flight.dec()
+        self._requests.labels(route, method, str(status)).inc()
+        self._request_s.labels(route).observe(seconds)
+        if code:
+            self._problems.labels(route, code).inc()
+
+    def answered(
+        self,
+        version: str,
+        arm: str,
+        *,
+        sex: str,
+        seconds: float,
+        timings: Mapping[str, float],
+        warnings: Iterable[str] = (),
+    ) -> None:
+        """A version answered.
+
+        Args:
+            version: Of the bundle.
+            arm: ``champion``, ``challenger`` or ``shadow`` inside an experiment, else ``none``.
+            sex: ``male``, ``female`` or ``unknown``, as it was stated.
+            seconds: That the gateway waited for the answer.
+            timings: Of the `Outcome`; what is left of `seconds` is the queue, a replica's own one among it.
+            warnings: Codes that the answer carries.
+        """
+        self._images.labels(version, arm, "answered").inc()
+        self._answers.labels(version, arm, sex).inc()
+        known = {stage: timings[stage] for stage in STAGES if stage in timings and stage != "queue"}
+        stages = {"queue": max(0.0, seconds - sum(known.values())), **known} if known else {}
+        for stage, spent in {**stages, "score": seconds}.items():
+            self._stage_s.labels(stage, version, arm).observe(spent)
+        for code in warnings:
+            self._warnings.labels(version, code).inc()
+
+    def refused(self, version: str, arm: str, code: str) -> None:
+        """A version found no usable radiograph in the bytes, or was asked for what it does not have."""
+        self._images.labels(version, arm, "refused").inc()
+        self._refusals.labels(code).inc()
+
+    def failed(self, version: str, arm: str, code: str) -> None:
+        """A version did not answer for a fit image."""
+        self._images.labels(version, arm, "failed").inc()
+        self._failures.labels(version, arm, code).inc()
+
+    def recorded(self, version: str, arm: str, seconds: float) -> None:
+        """An answer is in the ledger, or in the spool."""
+        self._stage_s.labels("record", version, arm).observe(seconds)
+
+    def left_out(self) -> None:
+        """An image was not given to a challenger in the shadow, since too many wait for it."""
+        self._left_out.inc()
+
+    def _counter(self, name: str, what: str, *labels: str) -> Counter:
+        return Counter(f"carpal_{name}", what, labels, registry=self.registry)
+
+    def _histogram(self, name: str, what: str, *labels: str) -> Histogram:
+        return Histogram(f"carpal_{name}", what, labels, buckets=_SECONDS, registry=self.registry)
+
+
+class _Books(Collector):
+    """Routing and ledger as they stand when somebody looks."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+
+    def collect(self) -> Iterable[Metric]:
+        status, state = self._books.status(), self._books.state
+        yield _gauge("ledger_up", "1 while answers go straight into the database.", status.is_up)
+        yield _gauge("spool_bytes", "What waits on disk for the database.", status.spooled_bytes)
+        yield _gauge("spool_refused_entries", "Spooled entries that the database refused.", status.refused)
+        yield _gauge("routing_version", "Counts the changes of who answers.", state.version)
+        versions = GaugeMetricFamily(
+            "carpal_version_info", "Versions that the routing names.", labels=["role", "version"]
+        )
+        versions.add_metric(["champion", state.champion], 1)
+        shares = GaugeMetricFamily(
+            "carpal_experiment_share",
+            "Share of the subjects whom the challenger of the running experiment scores.",
+            labels=["experiment", "mode"],
+        )
+        if experiment := state.experiment:
+            versions.add_metric(["challenger", experiment.challenger], 1)
+            shares.add_metric([experiment.name, experiment.mode], experiment.share)
+        yield versions
+        yield shares
+
+
+def _gauge(name: str, what: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"carpal_{name}", what, value=float(value))
