@@ -43,7 +43,16 @@ def add(commands: Any) -> None:
     )
     build.add_argument("--cohort", help="that the studies used; for --refit and --views")
     _add_budget(build)
-    build.add_argument("--alias", default="champion", help="name that will point to it (default champion)")
+    build.add_argument(
+        "--alias", default="champion", help="name that will point to it, where that is new (default champion)"
+    )
+    build.add_argument(
+        "--gate",
+        metavar="SOURCE",
+        default="",
+        help="labelled radiographs: put it under stress, compare it with what the alias points to, and move it if "
+        "that is passed; of a cohort the locked test",
+    )
     build.set_defaults(run=_build)
 
     pareto = commands.add_parser("pareto", help="show what error each latency allows")
@@ -57,7 +66,7 @@ def _add_budget(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-latency-ms", type=float, help="of all members together, for one radiograph")
     parser.add_argument("--max-memory-mb", type=float, help="of all members together, in place of --max-latency-ms")
     parser.add_argument(
-        "--device", default="cpu", help="where that is measured and refits train: cpu (default) or CUDA"
+        "--device", default="cpu", help="where that is measured, refits train and --gate runs: cpu (default) or CUDA"
     )
 
 
@@ -73,6 +82,7 @@ def _budget(options: argparse.Namespace) -> "Budget | None":
 def _build(options: argparse.Namespace) -> None:
     from ensemble.combine import combine  # late: torch takes seconds that --help does not need
     from ensemble.registry import Registry, check_alias
+    from ensemble.stress_commands import settle
 
     check_alias(options.alias)
     registry = Registry(options.registry)
@@ -89,13 +99,11 @@ def _build(options: argparse.Namespace) -> None:
     if options.views or options.refit:
         combination = _on_pictures(combination, options)
     published = registry.publish(combination.write)
-    previous = registry.set_alias(options.alias, published.version)
     if published.is_new:
         print(f"published {published.version} to {registry.path}")
     else:
         print(f"{published.version} is published already, with the same content: nothing to do")
-    if previous != published.version:
-        print(f"{options.alias} is now {published.version}" + (f", was {previous}" if previous else ""))
+    settle(registry, published.version, options.alias, gate=options.gate, device=options.device)
 
 
 def _on_pictures(combination: "Combination", options: argparse.Namespace) -> "Combination":

@@ -3,9 +3,8 @@
 Shape letters: C cases, M monthly bins.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +12,16 @@ import numpy as np
 import pandas as pd
 
 from ensemble import measures
+from ensemble.answers import BATCH, EvaluationError, file_batches, predict_cases
 from ensemble.predictions import join, read_predictions, read_references
-from ensemble.predictor import Prediction, Predictor
+from ensemble.predictor import Predictor
 from preprocessing import cohort as cohort_folder
 from preprocessing.cohort import Cohort
-from preprocessing.prepare import NEAR_DUPLICATE, ChunkResult, read_chunk, stated, thread_map
-from preprocessing.sources import SourceOptions, problem, problem_table, read_source
+from preprocessing.prepare import NEAR_DUPLICATE, ChunkResult
+from preprocessing.sources import SourceOptions, problem_table, read_source
 from preprocessing.standardize import Reading
 from preprocessing.storage import AnyPath, as_path
 from search.metrics import bootstrap_ci95, rounded
-
-BATCH = 32
-"""Files read and predicted at a time, so that memory does not grow with the folder."""
-_CASE_COLUMNS = ["case_id", "sex", "is_male", "bone_age_months", "chronological_age_months", "file"]
-_OF_MEMBERS = {"members_disagree", "sex_improbable", "sex_unknown"}
-"""Warnings that speak of the answer and not of how the picture was taken."""
-
-
-class EvaluationError(ValueError):
-    """There is nothing to measure, or it does not fit the bundle."""
 
 
 @dataclass(frozen=True)
@@ -135,17 +125,8 @@ def evaluate(
         found = read_source(folder, options)
         about |= {"source": "labelled folder"}
         cases, rejected = found.cases, found.problems
-        batches = _file_batches(found.folder, found.paths, predictor)
-    predictions, problems = _predict(predictor, cases, batches, progress)
-    rejected = pd.concat([rejected, problem_table(problems)], ignore_index=True)
-    reasons = rejected["reason"].value_counts().to_dict()
-    if not predictions:
-        listed = ", ".join(f"{count} x {reason}" for reason, count in reasons.items()) or "it has no case"
-        raise EvaluationError(
-            f"{folder} holds no labelled radiograph that can be used: {listed}. "
-            "Name a folder with a CSV of id, boneage, male and the pictures."
-        )
-    table = tabulate(cases, predictions)
+        batches = file_batches(found.folder, found.paths, predictor)
+    table, rejected = predict_cases(predictor, cases, batches, rejected, folder, progress)
     report = {
         **about,
         **measures.figures(table),
@@ -153,29 +134,6 @@ def evaluate(
         **_of_rejected(rejected),
     }
     return Evaluation(report, table, rejected)
-
-
-def tabulate(cases: pd.DataFrame, predictions: Mapping[int, Prediction]) -> pd.DataFrame:
-    """Cases that were predicted, as `ensemble.measures` wants them, with spread_months and warnings beside.
-
-    Args:
-        cases: As `preprocessing.source.Source.cases` has them.
-        predictions: By row number of `cases`; one or more.
-    """
-    rows = sorted(predictions)
-    known = [name for name in _CASE_COLUMNS if name in cases]
-    chosen = [predictions[row] for row in rows]
-    table = cases.loc[rows, known].assign(
-        predicted_months=[prediction.bone_age_months for prediction in chosen],
-        spread_months=[prediction.spread_months for prediction in chosen],
-        findings=[",".join(sorted({f.code for f in p.warnings} - _OF_MEMBERS)) for p in chosen],
-        warnings=[" ".join(warning.message for warning in prediction.warnings) for prediction in chosen],
-    )
-    for level in chosen[0].intervals:
-        for place, end in enumerate(("low", "high")):
-            table[f"{end}_{level}"] = [prediction.intervals[level][place] for prediction in chosen]
-    table["distribution"] = pd.Series([prediction.distribution for prediction in chosen], table.index, dtype=object)
-    return table.reset_index(drop=True)
 
 
 def _of_rejected(rejected: pd.DataFrame) -> dict[str, Any]:
@@ -206,38 +164,3 @@ def _cohort_batches(cohort: Cohort) -> Iterator[ChunkResult]:
         batch = rows[start : start + BATCH]
         pixels_BVHW = cohort.pixels[batch]
         yield [Reading(p, findings.get(i, ()), None) for p, i in zip(pixels_BVHW, case_ids[batch], strict=True)]
-
-
-def _file_batches(folder: AnyPath, files: list[str], predictor: Predictor) -> Iterator[ChunkResult]:
-    """Readings, or errors in their place, read by all cores a few batches ahead of the predictor."""
-    chunks = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
-    yield from thread_map(partial(read_chunk, folder=folder, reader=predictor.reader), chunks)
-
-
-def _predict(
-    predictor: Predictor,
-    cases: pd.DataFrame,
-    batches: Iterator[ChunkResult],
-    progress: Callable[[int, int], None],
-) -> tuple[dict[int, Prediction], list[dict[str, str]]]:
-    """Predictions by row number of `cases`, and a problem for each row without one."""
-    is_male, labels = cases["is_male"].to_numpy(bool), stated(cases)
-    predictions: dict[int, Prediction] = {}
-    problems = []
-    done = 0
-    for results in batches:
-        usable: dict[int, Reading] = {}
-        for row, result in enumerate(results, start=done):
-            if isinstance(result, Reading):
-                usable[row] = result
-            else:
-                case_id, file = str(cases.at[row, "case_id"]), str(cases.at[row, "file"])
-                problems.append(problem(case_id, file, result.code, str(result)))
-        if usable:
-            pixels_BVHW = np.stack([reading.pixels for reading in usable.values()])
-            warnings = [reading.warnings(**labels[row]) for row, reading in usable.items()]
-            predicted = predictor.predict(pixels_BVHW, is_male[list(usable)], warnings)
-            predictions |= zip(usable, predicted, strict=True)
-        done += len(results)
-        progress(done, len(cases))
-    return predictions, problems

@@ -1,15 +1,16 @@
 """The gate: what a bundle must have shown under stress before an alias may move to it.
 
 The rules are the registry's own, in ``policy.json`` beside its bundles; without that file the ones below hold. Each is
-a limit on one figure of a stress report. A share is judged by its 95 % interval (Wilson): the gate fails where the data
-contradict the rule, and `min_cases` keeps a handful of cases from contradicting nothing.
+a limit on one figure of a stress report. A share is judged by its 95 % interval (Wilson), the difference to the bundle
+whose place is taken by its paired one: the gate fails where the data contradict the rule, and `min_cases` keeps a
+handful of cases from contradicting nothing.
 """
 
 from dataclasses import asdict, dataclass, fields
 from math import sqrt
 from typing import Any, Self
 
-from ensemble.registry import Registry, RegistryError
+from ensemble.registry import CHAMPION, AliasMoved, Registry, RegistryError
 from preprocessing.storage import read_json
 
 POLICY = "policy.json"
@@ -29,16 +30,24 @@ class Policy:
     """A family of alterations fails when its clinically significant errors rise with a p (Holm) below this."""
     coverage_90: tuple[float, float] = (0.87, 0.93)
     """Between these the share of cases inside their 90 % interval must lie."""
+    coverage_90_band: tuple[float, float] = (0.84, 0.96)
+    """The same for each sex and band of bone age that has `min_band_cases`."""
+    min_band_cases: int = 60
+    max_worse_months: float = 0.0
+    """By so much its mean absolute error may be above that of the bundle whose place it takes, on the same cases."""
     exempt: tuple[str, ...] = ("metadata: sex swapped",)
     """Alterations, ``family: level``, whose rise of errors is what they are for."""
 
     def __post_init__(self) -> None:
-        low, high = self.coverage_90
         for name in ("max_wrong_answered", "max_false_rejection", "alpha"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie within 0..1, got {getattr(self, name)}.")
-        if not 0 <= low < high <= 1 or self.min_cases < 1:
-            raise ValueError(f"coverage_90 must rise within 0..1 and min_cases be 1 or more, got {self}.")
+        for name in ("coverage_90", "coverage_90_band"):
+            low, high = getattr(self, name)
+            if not 0 <= low < high <= 1:
+                raise ValueError(f"{name} must rise within 0..1, got {low}, {high}.")
+        if min(self.min_cases, self.min_band_cases) < 1 or not self.max_worse_months >= 0:
+            raise ValueError(f"Numbers of cases must be 1 or more and max_worse_months 0 or more, got {self}.")
 
     @classmethod
     def of(cls, registry: Registry) -> Self:
@@ -64,7 +73,7 @@ def failures(report: dict[str, Any], policy: Policy) -> list[str]:
     """Rules that a stress report contradicts, each as a sentence; none means that the gate is passed.
 
     Args:
-        report: From `ensemble.stress.stress`.
+        report: From `ensemble.stress.stress`, with ``standing`` from `ensemble.standing.standing`.
         policy: The limits.
     """
     found, n, clean = [], report["n"], report["clean"]
@@ -94,6 +103,42 @@ def failures(report: dict[str, Any], policy: Policy) -> list[str]:
         low, high = wilson(clean["coverage_90"] * clean["answered"], clean["answered"])
         if high < policy.coverage_90[0] or low > policy.coverage_90[1]:
             found.append(f"The 90 % interval held {clean['coverage_90']:.1%} of {clean['answered']} cases.")
+    return found + _of_bands(report["standing"], policy) + _of_champion(report["standing"], policy)
+
+
+def _of_bands(standing: dict[str, Any], policy: Policy) -> list[str]:
+    found: list[str] = []
+    for group in standing["coverage"]["groups"] if standing["coverage"] else ():
+        share = next(level["share"] for level in group["levels"] if level["level"] == 90)
+        low, high = wilson(share * group["n"], group["n"])
+        least, most = policy.coverage_90_band
+        if group["n"] >= policy.min_band_cases and (high < least or low > most):
+            found.append(
+                f"The 90 % interval held {share:.1%} of {group['n']} {group['sex']} cases of "
+                f"{group['bone_age_years'][0]} to {group['bone_age_years'][1]} years."
+            )
+    return found
+
+
+def _of_champion(standing: dict[str, Any], policy: Policy) -> list[str]:
+    """Where it does worse than the bundle whose place it would take, by more than the data leave open."""
+    found: list[str] = []
+    paired = standing["comparison"]
+    if not paired:
+        return found
+    low, high = paired["mae_difference_ci95"]
+    beside = f"than {standing['champion']} on {paired['n']} cases"
+    if low > policy.max_worse_months:
+        found.append(
+            f"Its mean absolute error is {paired['mae_difference_months']:.2f} months higher {beside} "
+            f"(95 % interval {low:.2f} to {high:.2f})."
+        )
+    test = paired["significant_errors"]
+    if test["gained"] > test["lost"] and test["p"] < policy.alpha:
+        found.append(
+            f"It makes more clinically significant errors {beside}: {test['after']} for {test['before']} "
+            f"(p {test['p']:g})."
+        )
     return found
 
 
@@ -118,13 +163,27 @@ def record(registry: Registry, version: str, report: dict[str, Any], sha256: str
             "policy": asdict(policy),
             "report_sha256": sha256,
             "num_cases": report["n"],
+            "against": report["standing"]["champion"],
         }
     )
     return found
 
 
+def claim(registry: Registry, version: str, alias: str) -> str:
+    """Give an alias that points to nothing yet to a bundle; one that points somewhere moves by `promote` alone.
+
+    Returns:
+        The version that the alias points to now.
+    """
+    try:
+        registry.set_alias(alias, version, expected=None, note={"gate": "none: the alias is new"})
+    except AliasMoved:
+        return registry.aliases()[alias]
+    return version
+
+
 def promote(registry: Registry, name: str, alias: str, *, regardless: str = "") -> tuple[str, str | None]:
-    """Move an alias to a bundle that has passed the gate.
+    """Move an alias to a bundle that has passed the gate, beside the bundle that the alias points to.
 
     Args:
         registry: Where both are.
@@ -136,21 +195,33 @@ def promote(registry: Registry, name: str, alias: str, *, regardless: str = "") 
         The version that the alias points to now, and the one before.
 
     Raises:
-        RegistryError: The bundle was never put under stress, or failed, and no reason was given; or there is none.
+        RegistryError: The bundle was never put under stress, or failed, or was compared with another bundle than the
+            one whose place it takes, and no reason was given; or there is none.
         AliasMoved: Somebody else moved it in the meantime.
     """
     version, before = registry.version_of(name), registry.aliases().get(alias)
-    verdict = next((c for c in reversed(registry.history()) if c["event"] == "gate" and c["version"] == version), None)
-    if not (verdict and verdict["passed"]) and not regardless:
-        said = (
-            "it failed: " + " ".join(verdict["failures"])
-            if verdict
-            else f"it has not been put under stress: run python -m ensemble stress {registry.path}@{version} SOURCE"
-        )
+    missing = _missing(registry, version, alias, before)
+    if missing and not regardless:
         raise RegistryError(
-            f"{version} may not become {alias}, for it has not passed the gate: {said.rstrip('.')}. "
+            f"{version} may not become {alias}, for it has not passed the gate: {missing.rstrip('.')}. "
             "--regardless REASON moves it all the same, and is recorded."
         )
-    note: dict[str, Any] = {"gate": "passed" if verdict and verdict["passed"] else "not passed"}
+    note: dict[str, Any] = {"gate": "not passed" if missing else "passed"}
     registry.set_alias(alias, version, expected=before, note=note | ({"regardless": regardless} if regardless else {}))
     return version, before
+
+
+def _missing(registry: Registry, version: str, alias: str, before: str | None) -> str:
+    """What keeps a bundle from taking the place of another; nothing where it has passed."""
+    command = f"python -m ensemble stress {registry.path}@{version} SOURCE"
+    if alias != CHAMPION and before:
+        command += f" --against {alias}"
+    verdict = next((c for c in reversed(registry.history()) if c["event"] == "gate" and c["version"] == version), None)
+    if verdict is None:
+        return f"it has not been put under stress: run {command}"
+    if not verdict["passed"]:
+        return "it failed: " + " ".join(verdict["failures"])
+    if before not in (None, version, verdict.get("against")):
+        compared = verdict.get("against") or "no other bundle"
+        return f"it was compared with {compared}, and {alias} is {before}: run {command}"
+    return ""

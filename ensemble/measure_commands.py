@@ -49,7 +49,8 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def measured(what: str, source: str | None, options: argparse.Namespace) -> Any:
     """Evaluate what the command line names: a bundle, or a table of predictions."""
-    from ensemble.evaluate import EvaluationError, evaluate, evaluate_table
+    from ensemble.answers import EvaluationError
+    from ensemble.evaluate import evaluate, evaluate_table
     from ensemble.predictions import is_table
     from ensemble.predictor import Predictor
     from ensemble.registry import named_bundle

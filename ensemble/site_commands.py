@@ -23,6 +23,7 @@ def _calibrate(options: argparse.Namespace) -> None:
     from ensemble.predictor import Predictor
     from ensemble.registry import Registry, check_alias
     from ensemble.site import calibrate
+    from ensemble.stress_commands import settle
 
     if options.alias:
         check_alias(options.alias)
@@ -40,8 +41,7 @@ def _calibrate(options: argparse.Namespace) -> None:
     print("\n".join(_lines(found.evidence, found.calibration)))
     print(f"published {published.version}, {predictor.bundle.version} calibrated to {options.site}")
     if options.alias:
-        previous = registry.set_alias(options.alias, published.version)
-        print(f"{options.alias} is now {published.version}" + (f", was {previous}" if previous else ""))
+        settle(registry, published.version, options.alias)
 
 
 def _lines(evidence: dict[str, Any], calibration: dict[str, Any]) -> list[str]:

@@ -1,13 +1,20 @@
 """Commands about robustness: stress tests a bundle or an endpoint, promote lets what passed become champion."""
 
 import argparse
-import hashlib
-import json
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 from preprocessing.progress import counting
-from preprocessing.sources import add_options, options_of
+from preprocessing.sources import SourceOptions, add_options, options_of
 from preprocessing.storage import as_path, write_atomic
+
+if TYPE_CHECKING:
+    from ensemble.alterations import Alteration
+    from ensemble.registry import Registry
+    from ensemble.subjects import Subject
+    from preprocessing.source import Source
+
+CHAMPION = "champion"
 
 
 def add(commands: Any) -> None:
@@ -20,6 +27,9 @@ def add(commands: Any) -> None:
         "source", help="labelled pictures that the subject was not trained on; of a cohort the locked test"
     )
     stress.add_argument("--version", default="champion", help="version or alias in the registry (default champion)")
+    stress.add_argument(
+        "--against", metavar="ALIAS", default=CHAMPION, help="whose place it may take (default champion)"
+    )
     stress.add_argument("--cases", type=int, default=100, help="at most so many, drawn once (default 100)")
     stress.add_argument("--seed", type=int, default=0, help="of the draw and of the noise (default 0)")
     stress.add_argument("--families", metavar="NAME,NAME", help="only these families (then no gate is judged)")
@@ -45,7 +55,8 @@ def add(commands: Any) -> None:
 
 def _stress(options: argparse.Namespace) -> None:
     from ensemble.alterations import suite
-    from ensemble.stress import StressError, read_cases, stress
+    from ensemble.examination import encoded
+    from ensemble.stress import StressError, read_cases
     from ensemble.stress_report import table_text, write
 
     alterations = suite()
@@ -55,26 +66,41 @@ def _stress(options: argparse.Namespace) -> None:
             raise StressError(f"The families are {', '.join(known)}, got {unknown[0]!r}.")
         alterations = [alteration for alteration in alterations if alteration.family in wanted]
     source = read_cases(options.source, options_of(options))
-    ask, about = _subject(options)
-    report = about | stress(
-        ask,
-        source,
-        alterations,
-        num_cases=options.cases,
-        seed=options.seed,
-        progress=counting("cases put under stress"),
-    )
-    content = (json.dumps(report, indent=1, allow_nan=False) + "\n").encode()
+    report = _examined(options, source) or _asked(options, source, alterations)
     if options.out:
         write(report, source, alterations, as_path(options.out))
-        write_atomic(as_path(options.out) / "stress.json", content)
-    print(content.decode() if options.json else table_text(report))
-    if "version" in about and not options.families:
-        _judge(options, report, hashlib.sha256(content).hexdigest())
+        write_atomic(as_path(options.out) / "stress.json", encoded(report))
+    print(encoded(report).decode() if options.json else table_text(report))
+    if "standing" in report:
+        _judge(options, report)
 
 
-def _subject(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
-    if options.subject.startswith(("http://", "https://")):
+def _examined(options: argparse.Namespace, source: "Source") -> dict[str, Any] | None:
+    """The whole examination of a bundle; None of an endpoint, or where only some families are asked for."""
+    from ensemble.examination import examine
+    from ensemble.registry import named_bundle, registry_of
+
+    if options.families or _is_address(options.subject):
+        return None
+    bundle = named_bundle(options.subject, options.version)
+    registry = registry_of(options.subject)
+    present = registry.aliases().get(options.against) if registry else None
+    champion = registry.resolve(present) if registry and present else None
+    return examine(
+        bundle, champion, source, num_cases=options.cases, seed=options.seed, device=options.device, progress=counting
+    )
+
+
+def _asked(options: argparse.Namespace, source: "Source", alterations: "list[Alteration]") -> dict[str, Any]:
+    from ensemble.stress import stress
+
+    ask, about = _subject(options)
+    show = counting("cases put under stress")
+    return about | stress(ask, source, alterations, num_cases=options.cases, seed=options.seed, progress=show)
+
+
+def _subject(options: argparse.Namespace) -> "tuple[Subject, dict[str, Any]]":
+    if _is_address(options.subject):
         from ensemble.subjects import Endpoint
 
         girl, _, boy = options.sex_words.partition(",")
@@ -95,15 +121,18 @@ def _subject(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     return bundle_subject(Predictor(bundle, options.device)), {"subject": bundle.version, "version": bundle.version}
 
 
-def _judge(options: argparse.Namespace, report: dict[str, Any], sha256: str) -> None:
-    """Note the verdict where the bundle came from a registry."""
-    import sys
+def _is_address(subject: str) -> bool:
+    return subject.startswith(("http://", "https://"))
 
-    from ensemble.gate import Policy, failures, record
+
+def _judge(options: argparse.Namespace, report: dict[str, Any]) -> None:
+    """Note the verdict where the bundle came from a registry."""
+    from ensemble.examination import recorded
+    from ensemble.gate import Policy, failures
     from ensemble.registry import registry_of
 
     registry = registry_of(options.subject)
-    found = record(registry, report["version"], report, sha256) if registry else failures(report, Policy())
+    found = recorded(registry, report) if registry else failures(report, Policy())
     where = f"recorded in {registry.path}" if registry else "not recorded: the bundle was not named by its registry"
     lines = [f"gate: {'failed' if found else 'passed'}, {where}", *(f"  {sentence}" for sentence in found)]
     print("\n".join(lines), file=sys.stderr if options.json else sys.stdout)
@@ -114,4 +143,44 @@ def _promote(options: argparse.Namespace) -> None:
     from ensemble.registry import Registry
 
     now, before = promote(Registry(options.registry), options.bundle, options.alias, regardless=options.regardless)
-    print(f"{options.alias} is now {now}" + (f", was {before}" if before and before != now else ""))
+    print(_moved(options.alias, now, before))
+
+
+def settle(registry: "Registry", version: str, alias: str, *, gate: str = "", device: str = "cpu") -> None:
+    """Let an alias move to a bundle that was just published, if it may, and say what became of it.
+
+    Args:
+        registry: That holds the bundle.
+        version: Of the bundle.
+        alias: Taken at once where it points to nothing yet.
+        gate: Labelled radiographs for the examination, after which it moves if the bundle has passed. Empty: an alias
+            that points to another bundle stays.
+        device: For the examination.
+
+    Raises:
+        RegistryError: The bundle has not passed.
+    """
+    from ensemble.examination import examine, recorded
+    from ensemble.gate import claim, promote
+    from ensemble.stress import read_cases
+
+    before = registry.aliases().get(alias)
+    if gate and before != version:
+        champion = registry.resolve(before) if before else None
+        source = read_cases(gate, SourceOptions())
+        recorded(registry, examine(registry.resolve(version), champion, source, device=device, progress=counting))
+        print(_moved(alias, *promote(registry, version, alias)))
+    elif (now := claim(registry, version, alias)) != version:
+        print(
+            f"{alias} stays {now}, until the new one has passed the gate beside it:\n"
+            f"  python -m ensemble stress {registry.path}@{version} SOURCE"
+            + (f" --against {alias}" if alias != CHAMPION else "")
+            + f"\n  python -m ensemble promote {registry.path} {version}"
+            + (f" --alias {alias}" if alias != CHAMPION else "")
+        )
+    elif before != version:
+        print(_moved(alias, version, before))
+
+
+def _moved(alias: str, now: str, before: str | None) -> str:
+    return f"{alias} is now {now}" + (f", was {before}" if before and before != now else "")

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
+from ensemble.answers import EvaluationError
 from ensemble.combine import combine
-from ensemble.evaluate import EvaluationError, beside_median, evaluate
+from ensemble.evaluate import beside_median, evaluate
 from ensemble.predictor import Predictor
 from ensemble.registry import Registry
 from preprocessing.cohort import Cohort

@@ -107,6 +107,10 @@ def test_list_show_and_remove_speak_of_the_same_bundle(folders, tmp_path, capsys
     assert main(["remove", registry, versions[0]]) == 2
     assert "is champion: move that alias first" in capsys.readouterr().err
     main(["build", str(folders / "study"), registry, "--max-members", "1"])
+    assert f"champion stays {versions[0]}" in capsys.readouterr().out
+    assert main(["promote", registry, versions[1]]) == 2
+    assert f"python -m ensemble stress {registry}@{versions[1]} SOURCE" in capsys.readouterr().err
+    assert main(["promote", registry, versions[1], "--regardless", "a test"]) == 0
     assert main(["remove", registry, versions[0]]) == 0
     assert main(["rollback", registry]) == 2
     assert "nothing to go back to" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The stress test: alterations are what they say, figures are paired, and the gate judges them."""
+"""The stress test: alterations are what they say, and figures are paired."""
 
 import json
 import threading
@@ -8,18 +8,13 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from ensemble.alterations import suite
-from ensemble.combine import combine
-from ensemble.gate import Policy, failures, promote, record
-from ensemble.registry import Registry, RegistryError
 from ensemble.stress import StressError, stress
 from ensemble.stress_report import table_csv, table_text, write
 from ensemble.subjects import Answer, Endpoint, SubjectError
 from preprocessing.radiograph import RadiographError, decode
 from preprocessing.source import Source, problem_table
-from tests.ensemble_fixtures import make_cohort, make_study
 
 SUITE = suite()
 BY_NAME = {f"{alteration.family}: {alteration.level}": alteration for alteration in SUITE}
@@ -164,67 +159,3 @@ def test_any_http_endpoint_can_be_asked():
     assert answers[2].reason == "http_400"
     with pytest.raises(SubjectError, match="Nobody answers"):
         endpoint.ask([(picture, None)])
-
-
-def passing(n: int = 200):
-    row = {"family": "flip", "level": "both", "is_wrong": False, "answered": n, "rejected": 0.0}
-    test = {"before": 5, "after": 6, "gained": 1, "lost": 0, "p": 1.0, "p_holm": 1.0}
-    wrong = {"family": "wrong input", "level": "chest", "is_wrong": True, "answered": 0, "rejected": 1.0}
-    clean = {"rejected": 0.0, "answered": n, "coverage_90": 0.9}
-    return {"n": n, "clean": clean, "alterations": [row | {"significant_errors": test}, wrong]}
-
-
-BROKEN = {
-    "needs 100 cases or more": lambda report: report.update(n=20),
-    "as they are were refused": lambda report: report["clean"].update(rejected=0.2),
-    "wrong inputs were answered": lambda report: report["alterations"][1].update(rejected=0.8),
-    "clinically significant errors rose from 5 to 25": lambda report: report["alterations"][0][
-        "significant_errors"
-    ].update(after=25, gained=20, p_holm=0.001),
-    "held 70.0%": lambda report: report["clean"].update(coverage_90=0.7),
-    "no 90 % interval": lambda report: report["clean"].update(coverage_90=None),
-}
-
-
-@pytest.mark.parametrize("sentence", BROKEN)
-def test_the_gate_names_the_rule_that_the_data_contradict(sentence):
-    report = passing()
-    assert failures(report, Policy()) == []
-    BROKEN[sentence](report)
-    (found,) = failures(report, Policy())
-    assert sentence in found
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    torch.set_num_threads(1)
-    root = tmp_path_factory.mktemp("gate")
-    study = make_study(root / "study", make_cohort(root / "cohort"))
-    made = Registry(root / "registry")
-    for members in (1, 2):
-        made.publish(combine(study, max_members=members).write)
-    return made
-
-
-def test_only_what_passed_the_gate_is_promoted_unless_told_so_and_that_is_recorded(registry):
-    first, second = (row["version"] for row in registry.versions())
-    with pytest.raises(RegistryError, match="has not been put under stress"):
-        promote(registry, first, "champion")
-    assert record(registry, first, passing(), "0" * 64) == []
-    assert promote(registry, first, "champion") == (first, None)
-    bad = passing()
-    BROKEN["wrong inputs were answered"](bad)
-    record(registry, second, bad, "1" * 64)
-    with pytest.raises(RegistryError, match=r"it failed: .* wrong inputs were answered"):
-        promote(registry, second, "champion")
-    assert promote(registry, second, "champion", regardless="the old one is recalled") == (second, first)
-    last = registry.history()[-1]
-    assert (last["gate"], last["regardless"]) == ("not passed", "the old one is recalled")
-
-
-def test_a_registry_has_its_own_policy(registry):
-    (registry.path / "policy.json").write_text('{"min_cases": 500}')
-    assert "needs 500 cases" in failures(passing(), Policy.of(registry))[0]
-    (registry.path / "policy.json").write_text('{"max_luck": 1}')
-    with pytest.raises(RegistryError, match="no rule 'max_luck'"):
-        Policy.of(registry)
