@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ensemble.__main__ import main as ensemble
+from ensemble.registry import CHAMPION, Registry
 from preprocessing.cohort import Cohort
 from preprocessing.phantom import write_phantoms
 from preprocessing.prepare import prepare
@@ -42,12 +43,36 @@ def publish_sample(folder: Path, *, backbone: str = "slim_resnet10", size: int =
         progress=lambda done: None,
     )
     _search(cohort, study, backbone, num_trials)
-    if status := ensemble(["build", str(study), str(registry)]):
-        raise RuntimeError(f"The sample bundle could not be built: exit status {status}.")
+    _build(study, registry)
     return registry
 
 
-def _search(cohort_path: Path, study: Path, backbone: str, num_trials: int) -> None:
+def publish_challenger(folder: Path, *, backbone: str = "slim_resnet10") -> str:
+    """Train once more on the hands of `publish_sample` and publish that beside it; the champion stays.
+
+    Args:
+        folder: The one that `publish_sample` filled.
+        backbone: timm name of the network.
+
+    Returns:
+        The version.
+    """
+    registry = Registry(folder / "registry")
+    champion, before = registry.version_of(CHAMPION), {row["version"] for row in registry.versions()}
+    study = folder / f"study_{len(before)}"
+    _search(folder / "cohort", study, backbone, 2, first_seed=10 * len(before))
+    _build(study, folder / "registry")
+    registry.set_alias(CHAMPION, champion)
+    (version,) = {row["version"] for row in registry.versions()} - before
+    return str(version)
+
+
+def _build(study: Path, registry: Path) -> None:
+    if status := ensemble(["build", str(study), str(registry)]):
+        raise RuntimeError(f"The sample bundle could not be built: exit status {status}.")
+
+
+def _search(cohort_path: Path, study: Path, backbone: str, num_trials: int, *, first_seed: int = 0) -> None:
     cohort = Cohort.load(cohort_path)
     about = read_json(cohort_path / "cohort.json")
     record = {
@@ -65,7 +90,7 @@ def _search(cohort_path: Path, study: Path, backbone: str, num_trials: int) -> N
     }
     write_json(study / "study.json", record)
     for number in range(num_trials):
-        config = TrialConfig(backbone=backbone, epochs=1, max_images_seen=32, batch_size=8, seed=number)
+        config = TrialConfig(backbone=backbone, epochs=1, max_images_seen=32, batch_size=8, seed=first_seed + number)
         target = trial_folder(study, number)
         write_json(target / "config.json", {"number": number, "config": config.to_dict()})
         run_trial(target, config, cohort)

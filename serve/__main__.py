@@ -1,6 +1,6 @@
 """Command line of the fourth stage: ``python -m serve REGISTRY`` answers HTTP until it is stopped.
 
-``python -m serve keys …`` and ``python -m serve experiment …`` steer it meanwhile; see their --help.
+``python -m serve keys …``, ``experiment …``, ``add …`` and ``retire …`` steer it meanwhile; see their --help.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Commands on the ledger of a running service: ``python -m serve keys …`` and ``python -m serve experiment …``.
+"""Commands on the ledger of a running service: ``python -m serve keys|experiment|add|retire …``.
 
 They write to the ledger, and every gateway follows within two seconds. None loads Ray.
 """
@@ -13,16 +13,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from preprocessing.storage import AnyPath, as_path, is_local, read_json
+from preprocessing.storage import AnyPath, as_path, is_local
 from serve.database import Database, LedgerDownError, LedgerError
-from serve.experiment import MODES, Experiment, ExperimentError, Policy
+from serve.experiment import MODES, Experiment, Policy
 from serve.experiment_policy import decide
 from serve.experiment_report import report
 from serve.keys import ROLES, Keys
 from serve.lifecycle import Lifecycle, experiment_named, experiments
+from serve.release_commands import add_version, retire_version, version_named
 from serve.routing import Routing, RoutingConflictError
 
-COMMANDS = ("keys", "experiment")
+COMMANDS = ("keys", "experiment", "add", "retire")
 
 
 def ledger_url(registry: AnyPath, given: str | None) -> str:
@@ -85,7 +86,7 @@ def _rotate_key(options: argparse.Namespace, database: Database, registry: AnyPa
 
 
 def _start(options: argparse.Namespace, database: Database, registry: AnyPath) -> None:
-    version = _version(registry, options.challenger)
+    version = version_named(registry, options.challenger)
     pairs = [text.partition("=")[::2] for text in options.policy]
     state = Lifecycle(database, _actor()).start(
         options.name, version, mode=options.mode, shares=tuple(options.share), policy=Policy.from_dict(dict(pairs))
@@ -144,10 +145,12 @@ def _history(options: argparse.Namespace, database: Database, registry: AnyPath)
             print(json.dumps(row))
             continue
         detail = row["detail"]
+        release = detail.get("release", "")
         state = detail.get("state") or {}
         running = (state.get("experiment") or {}).get("name", "")
         why = (detail.get("data") or {}).get("why", "")
         words = [f"champion {state['champion']}"] if state else [str(detail.get("name", detail.get("key", "")))]
+        words += [release] * bool(release)
         words += [f"experiment {running}"] * bool(running) + [why] * bool(why)
         print(f"{_moment(row['created_s'])}  {row['actor']:16} {row['act']:20} {', '.join(words)}")
 
@@ -191,17 +194,12 @@ def summary(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _version(registry: AnyPath, name: str) -> str:
-    """The bundle version that an alias or a version means; its files are not read."""
-    marker, aliases = registry / "bundles" / name / "manifest.json", registry / "aliases.json"
-    if marker.exists():
-        return name
-    known = read_json(aliases) if aliases.exists() else {}
-    if name in known:
-        return str(known[name])
-    raise ExperimentError(
-        f"{registry} has no bundle {name[:80]!r}. Publish one: python -m ensemble build STUDY REGISTRY"
-    )
+def _add_version(options: argparse.Namespace, database: Database, registry: AnyPath) -> None:
+    add_version(database, registry, _actor(), options)
+
+
+def _retire_version(options: argparse.Namespace, database: Database, registry: AnyPath) -> None:
+    retire_version(database, registry, _actor(), options)
 
 
 def _moment(seconds: float) -> str:
@@ -210,7 +208,7 @@ def _moment(seconds: float) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m serve", description=__doc__)
-    areas = parser.add_subparsers(required=True, metavar="keys|experiment")
+    areas = parser.add_subparsers(required=True, metavar="|".join(COMMANDS))
     keys = areas.add_parser("keys", help="who may call the service").add_subparsers(required=True, metavar="COMMAND")
     add = _command(keys, "add", _add_key, "make a key and print it, once")
     add.add_argument("name", help="which system will have it")
@@ -242,6 +240,11 @@ def _parser() -> argparse.ArgumentParser:
         ("rollback", "take the challenger out, also after its promotion"),
     ):
         _command(commands, act, _ending(act), what).add_argument("name")
+    add_one = _command(areas, "add", _add_version, "load a version beside the others, without downtime; wait for it")
+    add_one.add_argument("version", help="alias or version")
+    add_one.add_argument("--champion", action="store_true", help="let it answer as soon as it is ready")
+    add_one.add_argument("--wait", type=float, default=600.0, metavar="SECONDS", help="for it to load (default 600)")
+    _command(areas, "retire", _retire_version, "take a version down that answers nobody").add_argument("version")
     history = _command(commands, "history", _history, "every act with its data")
     history.add_argument("--json", action="store_true", help="one object a line")
     return parser

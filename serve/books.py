@@ -11,16 +11,19 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from serve.database import Database, LedgerDownError
+from serve.database import LedgerDownError, wait_for_database
 from serve.keys import ANYBODY, Caller, KeyRing, read_keys
 from serve.ledger import Entry, Ledger
 from serve.problems import Problem
 from serve.recorder import Recorder, RecorderStatus
+from serve.releases import read_releases
 from serve.routing import RoutingState, current_state
 from serve.spool import Spool, SpoolFullError
 
 FOLLOW_S = 0.5
+CHAMPION = "champion"
 
 _logger = logging.getLogger("carpal.serve")
 
@@ -31,6 +34,7 @@ class Snapshot:
 
     state: RoutingState
     keys: KeyRing
+    releases: tuple[dict[str, Any], ...]
 
 
 class Books:
@@ -49,9 +53,9 @@ class Books:
 
     def __init__(self, url: str, spool: Path, *, is_open: bool, wait_s: float = 0.0) -> None:
         self._is_open = is_open
-        self.ledger = _open_ledger(url, wait_s)
+        self.ledger = Ledger(wait_for_database(url, wait_s))
         self._recorder = Recorder(self.ledger, Spool(spool))
-        self._snapshot = self._read()
+        self._snapshot = self._first(wait_s)  # a declared service starts its gateway and its keeper at the same time
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follow", daemon=True)
         self._thread.start()
@@ -60,6 +64,22 @@ class Books:
     def state(self) -> RoutingState:
         """Who answers; one value a request, so that nobody meets half a change."""
         return self._snapshot.state
+
+    def versions(self) -> list[dict[str, Any]]:
+        """What the service holds: each version's description with its ``role``, ``status`` and, if it failed, why."""
+        state, rows = self._snapshot.state, {row["version"]: row for row in self._snapshot.releases}
+        order = [*state.bundles(), *(version for version in rows if version not in state.bundles())]
+        return [
+            {
+                **_with_champion(rows[version]["description"], version == state.champion),
+                "version": version,
+                "role": state.role_of(version) if version in state.bundles() else None,
+                "status": rows[version]["status"],
+                "reason": rows[version]["reason"] or None,
+            }
+            for version in order
+            if version in rows
+        ]
 
     def caller(self, authorization: str | None, role: str) -> Caller:
         """Whose request it is.
@@ -113,8 +133,19 @@ class Books:
     def _read(self) -> Snapshot:
         with self.ledger.database.read() as connection:
             state = current_state(connection)
-            assert state is not None, "the service begins the routing before it starts a gateway"
-            return Snapshot(state, KeyRing(read_keys(connection)))
+            if state is None:
+                raise LedgerDownError(f"The ledger {self.ledger.database.shown} knows no champion yet.")
+            return Snapshot(state, KeyRing(read_keys(connection)), tuple(read_releases(connection)))
+
+    def _first(self, wait_s: float) -> Snapshot:
+        end = time.monotonic() + wait_s
+        while True:
+            try:
+                return self._read()
+            except LedgerDownError:
+                if time.monotonic() > end:
+                    raise
+            time.sleep(FOLLOW_S)
 
     def _follow(self) -> None:
         while not self._closing.wait(FOLLOW_S):
@@ -126,12 +157,7 @@ class Books:
                 _logger.exception("routing and keys cannot be read")
 
 
-def _open_ledger(url: str, wait_s: float) -> Ledger:
-    end = time.monotonic() + wait_s
-    while True:
-        try:
-            return Ledger(Database(url))
-        except LedgerDownError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(FOLLOW_S)
+def _with_champion(description: dict[str, Any], is_champion: bool) -> dict[str, Any]:
+    """The aliases were read when the version was loaded, and the champion has changed since."""
+    others = [alias for alias in description.get("aliases", []) if alias != CHAMPION]
+    return {**description, "aliases": sorted([*others, CHAMPION] if is_champion else others)}

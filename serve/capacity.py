@@ -86,6 +86,11 @@ def gateway_options() -> dict[str, Any]:
     }
 
 
+def keeper_options() -> dict[str, Any]:
+    """Options of a declared service's keeper: one, and never two at a time."""
+    return {"num_replicas": 1, "ray_actor_options": {"num_cpus": 0}, **_LIFE, "max_surge_percent": 0}
+
+
 _LIFE = {
     "health_check_period_s": 5.0,
     "health_check_timeout_s": 20.0,

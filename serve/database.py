@@ -107,6 +107,23 @@ class Database:
                 command.upgrade(config, "head")
 
 
+def wait_for_database(url: str, seconds: float) -> Database:
+    """A database that may be away at first; it is asked every half second.
+
+    Raises:
+        LedgerError: It is no such URL, its driver is missing, or a newer release has migrated it.
+        LedgerDownError: It did not answer in time.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return Database(url)
+        except LedgerDownError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.5)
+
+
 def note(connection: sa.Connection, actor: str, act: str, detail: Mapping[str, Any]) -> None:
     """Write a line of the audit trail, in the transaction of the act itself."""
     row = {"created_s": time.time(), "actor": actor, "act": act, "detail": dict(detail)}

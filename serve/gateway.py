@@ -40,7 +40,7 @@ class Gateway:
 
     Args:
         scorer_of: From a bundle version to what scores with it.
-        versions: What ``GET /v1/versions`` lists, newest first; plain JSON values.
+        versions: What ``GET /v1/versions`` lists where no service notes its versions in the ledger; plain JSON values.
         books: Where predictions are stored, and who may ask.
         others: Asks all gateways what they counted; None where this one is alone.
     """
@@ -139,7 +139,7 @@ class Gateway:
 
     async def versions(self, request: Request) -> Response:
         self._caller(request, "read")
-        return JSONResponse({"versions": self._versions})
+        return JSONResponse({"versions": self._books.versions() or self._versions})
 
     async def healthz(self, request: Request) -> Response:
         return JSONResponse({"status": "alive"})

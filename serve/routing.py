@@ -32,20 +32,31 @@ class RoutingState:
     previous: str | None = None
     """Champion before the last promotion."""
     experiment: Experiment | None = None
+    loaded: tuple[str, ...] = ()
+    """Versions that are kept ready beside these and get no traffic."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**asdict(self), "experiment": self.experiment.to_dict() if self.experiment else None}
+        experiment = self.experiment.to_dict() if self.experiment else None
+        return {**asdict(self), "experiment": experiment, "loaded": list(self.loaded)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RoutingState":
         """The state that `to_dict` wrote."""
         experiment = values["experiment"]
-        return cls(**{**values, "experiment": Experiment.from_dict(experiment) if experiment else None})
+        read = {"experiment": Experiment.from_dict(experiment) if experiment else None}
+        return cls(**{**values, **read, "loaded": tuple(values.get("loaded", ()))})  # older states have none
 
     def bundles(self) -> tuple[str, ...]:
-        """Versions that must be able to score."""
-        return (self.champion, *([self.experiment.challenger] if self.experiment else []))
+        """Versions that must be able to score, each once; the champion first."""
+        challenger = [self.experiment.challenger] if self.experiment else []
+        return tuple(dict.fromkeys((self.champion, *challenger, *self.loaded)))
+
+    def role_of(self, version: str) -> str:
+        """``champion``, ``challenger`` or ``loaded``."""
+        if version == self.champion:
+            return "champion"
+        return "challenger" if self.experiment and version == self.experiment.challenger else "loaded"
 
 
 class Routing:

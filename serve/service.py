@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import io
 import logging
-import re
 import socket
 import threading
 import time
@@ -17,28 +16,19 @@ from typing import Any
 import ray
 from ray import serve
 from ray.serve.api import RunTarget
-from ray.serve.schema import ApplicationStatusOverview
 
-from ensemble.registry import CHAMPION, Registry
+from ensemble.registry import Registry
 from preprocessing.cluster import connection
 from serve.arms import CHALLENGER_TIMEOUT_S, SCORE_TIMEOUT_S
 from serve.boundary import FOR_PROCESSES
 from serve.capacity import Capacity
-from serve.database import Database, LedgerDownError
-from serve.deployments import gateway_application, version_application
-from serve.experiment_policy import act
-from serve.routing import Routing, RoutingConflictError, RoutingState
+from serve.database import Database
+from serve.deployments import gateway_application
+from serve.keeper import START_TIMEOUT_S, Keeper, last_line, reason, versions_present
+from serve.routing import Routing
 from serve.uploads import BODY_TIMEOUT_S
 
 GATEWAY = "gateway"
-JUDGE_S = 5.0
-"""A running experiment is judged this often at most."""
-JUDGE_SHARE = 0.05
-"""Of the time may pass in judging: 20,000 predictions take a second."""
-SURPLUS_S = 30.0
-"""A version that is named no longer is kept for so long: requests under way end, a rollback finds it warm."""
-START_TIMEOUT_S = 600.0
-"""Large bundles from a slow store take minutes; what takes longer will not come."""
 
 
 class ServiceError(RuntimeError):
@@ -91,8 +81,7 @@ class Service:
         self._host, self._port, self._address = setting.host, setting.port, setting.address
         self._stop, self._claim_signals, self._say = stop, claim_signals, say
         self._names: list[str] = []
-        self._surplus_since: dict[str, float] = {}
-        self._judge_at = 0.0
+        """Applications that must run before the service is ready."""
         self._is_ready = False
         # Ray ties the life of its processes to the thread that started them: this one must live to the end
         self._ray_thread = ThreadPoolExecutor(1, "ray")
@@ -122,29 +111,14 @@ class Service:
 
     def follow(self) -> None:
         """Bring what runs into line with the routing, and let the running experiment's policy act; once a second."""
-        database = self._setting.database
-        try:
-            if (begin := time.monotonic()) > self._judge_at:
-                done = act(database)
-                took = time.monotonic() - begin
-                self._judge_at = begin + max(JUDGE_S, took / JUDGE_SHARE)
-                if done and done[0].is_due and done[0].act != "go on":
-                    self._say(f"experiment {done[1]}: {done[0].act}. {done[0].why}")
-            state = Routing(database).current()
-        except (LedgerDownError, RoutingConflictError) as error:
-            self._say(str(error))
-            return
-        assert state is not None, "the routing has begun"
-        if self._setting.registry.aliases().get(CHAMPION) != state.champion:
-            self._setting.registry.set_alias(CHAMPION, state.champion)  # a service that starts later agrees
-        self._deploy_named(state)
+        self._keeper.follow()
 
     def end(self) -> None:
         """Answer what is under way, then remove what was put up: our own Ray, or our part of a joined one."""
         with contextlib.redirect_stdout(io.StringIO()):  # Ray comments on its own end
             try:
                 if self._address or self._is_ready:  # an unready Ray of our own may go at once, with all in it
-                    for name in self._names:
+                    for name in self._names and [GATEWAY, *versions_present()]:  # it drains while its scorers answer
                         serve.delete(name)
                     if self._names and not serve.status().applications:
                         serve.shutdown()
@@ -164,7 +138,7 @@ class Service:
             time.sleep(0.02)
         self._claim_signals()
         if error := starting.exception():
-            raise ServiceError(f"Ray cannot be reached or started: {_last_line(error)}") from error
+            raise ServiceError(f"Ray cannot be reached or started: {last_line(error)}") from error
 
     def _deploy(self) -> None:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -179,45 +153,20 @@ class Service:
             },
             logging_config={"enable_access_log": False, "log_level": "WARNING"},
         )
-        self._capacity = capacity
         state = Routing(self._setting.database).current()
         assert state is not None, "the routing has begun"
-        targets = [self._scorer(version) for version in state.bundles()]
+        self._keeper = Keeper(self._setting.registry, self._setting.database, capacity, self._say)
+        targets = self._keeper.targets(state.bundles())
         gateway = gateway_application(self._versions, self._setting.ledger, self._setting.spool, self._setting.is_open)
         # side by side: the gateway answers 503 until the ensemble is loaded and warm
         serve.run_many([*targets, RunTarget(gateway, GATEWAY, "/")], wait_for_applications_running=False)
-        self._names = [GATEWAY, *state.bundles()]  # removed in this order: the gateway drains while its scorers answer
-
-    def _scorer(self, version: str) -> RunTarget:
-        self._say(f"loading {version} on the {'GPU' if self._capacity.ensemble_gpus else 'CPU'}")
-        recipe = self._setting.registry.resolve(version).recipe
-        application = version_application(str(self._setting.registry.path), version, recipe, self._capacity)
-        return RunTarget(application, version, None)
-
-    def _deploy_named(self, state: RoutingState) -> None:
-        """Put up the versions that the routing names, and take down what it has not named for a while."""
-        for version in state.bundles():
-            self._surplus_since.pop(version, None)
-            if version not in self._names:
-                self._names.append(version)  # also one that cannot be loaded: it is not tried again
-                try:
-                    serve.run_many([self._scorer(version)], wait_for_applications_running=False)
-                except (ValueError, OSError) as error:
-                    self._say(f"{version} cannot be served: {error}")
-        for version in set(self._names) - {GATEWAY, *state.bundles()}:
-            since = self._surplus_since.setdefault(version, time.monotonic())
-            running = serve.status().applications
-            is_replaced = all(name in running and running[name].status == "RUNNING" for name in state.bundles())
-            if is_replaced and time.monotonic() - since > SURPLUS_S:
-                self._say(f"taking {version} down")
-                serve.delete(version)
-                self._names.remove(version)
+        self._names = [GATEWAY, *state.bundles()]
 
     def _all_running(self) -> bool:
         applications = serve.status().applications
         for name in self._names:
             if applications[name].status in ("DEPLOY_FAILED", "UNHEALTHY"):
-                raise ServiceError(f"Application {name} does not start: {_reason(applications[name])}")
+                raise ServiceError(f"Application {name} does not start: {reason(applications[name])}")
         return all(applications[name].status == "RUNNING" for name in self._names)
 
     def _answers(self) -> bool:
@@ -249,16 +198,3 @@ def free_port(host: str) -> int:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
-
-
-def _reason(application: ApplicationStatusOverview) -> str:
-    """The line of a replica's traceback that names its error, else what the application says."""
-    for deployment in application.deployments.values():
-        if found := re.findall(r"^[\w.]*(?:Error|Exception): .+", deployment.message, re.MULTILINE):
-            return str(found[-1])
-    return _last_line(application.message)
-
-
-def _last_line(message: object) -> str:
-    lines = [line.strip() for line in str(message).splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason was given"

@@ -32,7 +32,8 @@ settings = Table(
     Column("name", String(32), primary_key=True),
     Column("value", String(128), nullable=False),
 )
-"""``pepper``: the secret with which subjects become pseudonyms."""
+"""``pepper``: the secret with which subjects become pseudonyms; ``declared``: the version that a configuration file
+named the last time."""
 
 predictions = Table(
     "predictions",
@@ -130,6 +131,18 @@ routing = Table(
     Column("state", JSON, nullable=False),
 )
 """Every routing state there was; the highest version holds. A version exists once, which makes it compare-and-swap."""
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("version", String(32), primary_key=True),
+    Column("status", String(16), nullable=False),
+    Column("changed_s", Double, nullable=False),
+    Column("reason", String(500), nullable=False),
+    Column("description", JSON, nullable=False),
+)
+"""Versions that the service holds or tried to hold: ``loading``, ``ready`` or ``failed`` for a reason; ``description``
+is what ``GET /v1/versions`` says of the bundle."""
 
 audit = Table(
     "audit",

@@ -278,7 +278,8 @@ def test_the_ensemble_is_built_deployed_and_asked(cluster: Cluster) -> None:
     settings = (ROOT / "deploy" / "serve.yaml").read_text()
     settings = settings.replace("s3://YOUR-BUCKET/carpal", str(cluster.hosts.store))
     settings = settings.replace("cpus: 8, gpus: 1, market: on-demand", "cpus: 2, replicas: 2")
-    settings = re.sub(r"ledger: postgresql\S+YOUR-DATABASE/carpal", "open: true", settings)
+    settings = re.sub(r"&ledger postgresql\S+YOUR-DATABASE/carpal", '&ledger ""', settings)  # SQLite in the registry
+    settings = settings.replace("ledger: *ledger", "ledger: *ledger, open: true")
     (cluster.hosts.store / "serve.yaml").write_text(settings)
     cluster.type(
         "ray exec cluster.yaml 'serve deploy", ("carpal/deploy/serve.yaml", f"{cluster.hosts.store}/serve.yaml")

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from ensemble.registry import Registry
 from serve.__main__ import main
 from serve.database import Database
+from serve.releases import Releases
 from serve.routing import Routing
 
 
@@ -17,7 +19,8 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     for version in ("ens-aaaaaaaaaaaa", "ens-bbbbbbbbbbbb"):
         (tmp_path / "bundles" / version).mkdir(parents=True)
         (tmp_path / "bundles" / version / "manifest.json").write_text("{}")
-    (tmp_path / "aliases.json").write_text('{"champion": "ens-aaaaaaaaaaaa", "next": "ens-bbbbbbbbbbbb"}')
+    for alias, version in (("champion", "ens-aaaaaaaaaaaa"), ("next", "ens-bbbbbbbbbbbb")):
+        Registry(tmp_path).set_alias(alias, version)
     Routing(Database(f"sqlite:///{tmp_path}/ledger/ledger.db")).begin("ens-aaaaaaaaaaaa")
     return str(tmp_path)
 
@@ -51,12 +54,27 @@ def test_an_experiment_from_its_start_to_its_rollback(registry: str, capsys: pyt
     said(capsys, "experiment", "share", registry, "two", "0.2")
     assert "split, share 20%" in said(capsys, "experiment", "status", registry)
     said(capsys, "experiment", "stop", registry, "two")
-    assert json.loads(Path(registry, "aliases.json").read_text())["champion"] == "ens-aaaaaaaaaaaa"
+    assert Registry(registry).version_of("champion") == "ens-aaaaaaaaaaaa"
     acts = [line.split()[3] for line in said(capsys, "experiment", "history", registry).splitlines()]
     assert acts == [
         "routing.begin",
         *(f"experiment.{act}" for act in ["start", "promote", "rollback", "start", "share", "stop"]),
     ]
+
+
+def test_a_version_is_added_crowned_and_retired(registry: str, capsys: pytest.CaptureFixture[str]) -> None:
+    database = Database(f"sqlite:///{registry}/ledger/ledger.db")
+    assert main(["add", registry, "next", "--wait", "0"]) == 2  # no service runs that could load it
+    assert "was not ready after 0 s" in capsys.readouterr().err
+    Releases(database, "service").tell("ens-bbbbbbbbbbbb", "ready", {})
+    assert said(capsys, "add", registry, "next") == "ens-bbbbbbbbbbbb is ready\n"
+    assert "The champion is ens-bbbbbbbbbbbb; ens-aaaaaaaaaaaa" in said(capsys, "add", registry, "next", "--champion")
+    assert main(["retire", registry, "ens-bbbbbbbbbbbb"]) == 2
+    assert "is the champion" in capsys.readouterr().err
+    said(capsys, "retire", registry, "ens-aaaaaaaaaaaa")
+    state = Routing(database).current()
+    assert state is not None
+    assert state.bundles() == ("ens-bbbbbbbbbbbb",)
 
 
 @pytest.mark.parametrize(

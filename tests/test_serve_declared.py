@@ -10,13 +10,11 @@ from ray.serve.schema import ServeDeploySchema
 
 from ensemble.combine import combine
 from ensemble.registry import Registry
-from serve.database import Database
-from serve.declared import GatewaySettings, ScorerSettings, gateway, scorer
-from serve.routing import Routing
+from serve.declared import GatewaySettings, KeeperSettings, gateway, keeper
 from tests.conftest import ROOT
 from tests.ensemble_fixtures import make_cohort, make_study
 
-SETTINGS = {"serve.declared:scorer": ScorerSettings, "serve.declared:gateway": GatewaySettings}
+SETTINGS = {"serve.declared:keeper": KeeperSettings, "serve.declared:gateway": GatewaySettings}
 
 
 @pytest.fixture(scope="module")
@@ -39,36 +37,29 @@ def declared(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["deploy/serve.yaml", "deploy/kuberay/rayservice.yaml"])
 def test_serves_own_schema_and_our_builders_take_what_the_file_declares(name: str) -> None:
     schema = ServeDeploySchema.model_validate(declared(name))
-    assert [application.name for application in schema.applications] == ["scorer", "gateway"]
+    assert [application.name for application in schema.applications] == ["keeper", "gateway"]
     for application in schema.applications:
         SETTINGS[application.import_path](**application.args)
 
 
-def test_replicas_are_kept_to_the_machines_that_the_file_names(registry: Path) -> None:
-    arguments = {"registry": str(registry), "cpus": 8, "gpus": 2}
-    for market, wanted in (("", None), ("on-demand", {"market": "on-demand"})):
-        bound = scorer(arguments | {"market": market})._bound_deployment
-        assert bound.ray_actor_options.get("label_selector") == wanted
-        assert bound.name == "Preprocess"
+def test_the_keeper_divides_what_the_file_gives(registry: Path) -> None:
+    arguments = {"registry": str(registry), "cpus": 8, "gpus": 2, "replicas": 3, "market": "on-demand"}
+    bound = keeper(arguments)._bound_deployment
+    capacity = bound.init_args[-1]
+    for options in (capacity.preprocess_options(), capacity.ensemble_options()):
+        assert options["ray_actor_options"]["label_selector"] == {"market": "on-demand"}
+        assert options["autoscaling_config"]["min_replicas"] == 3
+    assert capacity.ensemble_replicas == 2
 
 
-def test_as_many_replicas_as_the_file_asks_for_are_always_there(registry: Path) -> None:
-    bound = scorer({"registry": str(registry), "cpus": 2, "replicas": 3})._bound_deployment
-    scaling = bound._deployment_config.autoscaling_config
-    assert (scaling.min_replicas, scaling.max_replicas) == (3, 3)
+def test_keeper_and_gateway_share_a_ledger(registry: Path) -> None:
+    kept = keeper({"registry": str(registry), "cpus": 2})._bound_deployment.init_args
+    _, _, ledger, *_ = gateway({"registry": str(registry)})._bound_deployment.init_args
+    assert kept[2] == ledger == f"sqlite:///{registry}/ledger/ledger.db"
 
 
-def test_the_gateway_is_built_for_the_version_that_the_alias_means(registry: Path) -> None:
-    bound = gateway({"registry": str(registry)})._bound_deployment
-    names, versions, ledger, *_ = bound.init_args
-    version = Registry(registry).version_of("champion")
-    assert names == {version: "scorer"}
-    assert versions[0]["version"] == version
-    state = Routing(Database(ledger)).current()
-    assert state is not None
-    assert state.champion == version
-
-
-def test_an_unknown_argument_is_refused(registry: Path) -> None:
+def test_an_unknown_version_or_argument_is_refused(registry: Path) -> None:
+    with pytest.raises(ValueError, match="has no bundle"):
+        keeper({"registry": str(registry), "cpus": 8, "version": "ens-000000000000"})
     with pytest.raises(TypeError, match="gpu"):
-        scorer({"registry": str(registry), "cpus": 8, "gpu": 2})
+        keeper({"registry": str(registry), "cpus": 8, "gpu": 2})

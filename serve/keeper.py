@@ -1,0 +1,251 @@
+"""Keeps what runs in line with the routing: loads the versions it names, takes down the others, lets policies act.
+
+One keeper a service: in the process of ``python -m serve``, or in a deployment of its own where Serve's configuration
+file declares the service. It holds no state of its own that a restart would lose: Serve says what runs, the ledger says
+what should.
+"""
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ray import serve
+from ray.serve.api import RunTarget
+from ray.serve.schema import ApplicationStatusOverview
+
+from ensemble.bundle import VERSION_PATTERN
+from ensemble.registry import CHAMPION, Registry
+from preprocessing.storage import as_path
+from serve.capacity import Capacity, keeper_options
+from serve.database import Database, LedgerDownError, wait_for_database
+from serve.deployments import version_application
+from serve.experiment_policy import act
+from serve.lifecycle import Lifecycle
+from serve.protocol import describe
+from serve.releases import ReleaseError, Releases
+from serve.routing import Routing, RoutingConflictError, RoutingState
+
+JUDGE_S = 5.0
+"""A running experiment is judged this often at most."""
+JUDGE_SHARE = 0.05
+"""Of the time may pass in judging: 20,000 predictions take a second."""
+SURPLUS_S = 30.0
+"""A version that is named no longer is kept for so long: requests under way end, a rollback finds it warm."""
+AWAY_S = 60.0
+"""A version that has had no healthy replica for so long has failed; a challenger's experiment is rolled back."""
+FOLLOW_S = 1.0
+"""Between two rounds."""
+HUNG_S = 180.0
+"""A round that takes longer will not end: bundles are read and checked in it, from a slow store too."""
+START_TIMEOUT_S = 600.0
+"""Large bundles from a slow store take minutes; what takes longer will not come."""
+
+_logger = logging.getLogger("carpal.serve")
+
+
+class Keeper:
+    """The versions of one ledger on one Serve.
+
+    Args:
+        registry: Where the bundles lie; every node must reach it.
+        database: The ledger's.
+        capacity: What the replicas of a version may take.
+        say: Called with one line at each change.
+    """
+
+    def __init__(self, registry: Registry, database: Database, capacity: Capacity, say: Callable[[str], None]) -> None:
+        self._registry, self._database, self._capacity, self._say = registry, database, capacity, say
+        self._releases = Releases(database, "service")
+        self._told: dict[str, str] = {}
+        self._surplus_since: dict[str, float] = {}
+        self._away_since: dict[str, float] = {}
+        self._judge_at = 0.0
+        self._descriptions: dict[str, dict[str, Any]] = {}
+
+    def follow(self) -> None:
+        """One round, to be called once a second."""
+        try:
+            self._judge()
+            state = Routing(self._database).current()
+            assert state is not None, "the routing has begun"
+            if self._registry.aliases().get(CHAMPION) != state.champion:
+                self._registry.set_alias(CHAMPION, state.champion)  # a service that starts later agrees
+            self._load(state)
+            self._watch(state)
+        except (LedgerDownError, RoutingConflictError) as error:
+            self._say(str(error))
+
+    def targets(self, versions: Iterable[str]) -> list[RunTarget]:
+        """The applications of these versions, to be run; each is noted as loading.
+
+        Raises:
+            RegistryError: There is no such version, or a byte of it has changed.
+            LedgerDownError: The database does not answer.
+        """
+        found = []
+        for version in versions:
+            self._say(f"loading {version} on the {'GPU' if self._capacity.ensemble_gpus else 'CPU'}")
+            bundle = self._registry.resolve(version)  # every byte is checked
+            self._descriptions[version] = describe(bundle, self._registry.aliases())
+            self._tell(version, "loading")
+            application = version_application(str(self._registry.path), version, bundle.recipe, self._capacity)
+            found.append(RunTarget(application, version, None))
+        return found
+
+    def _judge(self) -> None:
+        if (begin := time.monotonic()) <= self._judge_at:
+            return
+        done = act(self._database)
+        took = time.monotonic() - begin
+        self._judge_at = begin + max(JUDGE_S, took / JUDGE_SHARE)
+        if done and done[0].is_due and done[0].act != "go on":
+            self._say(f"experiment {done[1]}: {done[0].act}. {done[0].why}")
+
+    def _load(self, state: RoutingState) -> None:
+        present = versions_present()
+        for version in state.bundles():
+            if version not in present:
+                try:
+                    serve.run_many(self.targets([version]), wait_for_applications_running=False)
+                except (ValueError, OSError) as error:
+                    self._fail(version, state, str(error))
+        for version in set(present) - set(state.bundles()):
+            since = self._surplus_since.setdefault(version, time.monotonic())
+            is_replaced = all(name in present and present[name].status == "RUNNING" for name in state.bundles())
+            if is_replaced and time.monotonic() - since > SURPLUS_S:
+                self._take_down(version)
+        self._surplus_since = {name: at for name, at in self._surplus_since.items() if name not in state.bundles()}
+
+    def _watch(self, state: RoutingState) -> None:
+        """Note which versions are ready, and act on those that will not come or do not come back."""
+        present = versions_present()
+        for version in state.bundles():
+            status = present[version].status if version in present else "NOT_STARTED"
+            if status == "RUNNING":
+                self._tell(version, "ready")
+                self._away_since.pop(version, None)
+            elif status == "DEPLOY_FAILED":
+                self._fail(version, state, reason(present[version]))
+            elif status == "UNHEALTHY":
+                since = self._away_since.setdefault(version, time.monotonic())
+                if time.monotonic() - since > AWAY_S:
+                    self._fail(version, state, f"It was lost for {AWAY_S:.0f} s: {reason(present[version])}")
+
+    def _fail(self, version: str, state: RoutingState, why: str) -> None:
+        """A version that cannot be had: nothing waits for it any longer, except for a champion."""
+        self._tell(version, "failed", why)
+        role = state.role_of(version)
+        if role == "champion":
+            return  # there is none to put in its place; Serve goes on trying
+        if role == "challenger":
+            assert state.experiment is not None
+            Lifecycle(self._database, "policy").rollback(
+                state.experiment.name, {"why": f"The challenger cannot be served. {why}"}
+            )
+        if version in state.loaded:
+            self._releases.retire(version, reason=f"It cannot be served. {why}")
+        if version in versions_present():
+            serve.delete(version)
+        self._told.pop(version, None)
+
+    def _take_down(self, version: str) -> None:
+        self._say(f"taking {version} down")
+        serve.delete(version)
+        self._releases.forget(version)
+        self._told.pop(version, None)
+
+    def _tell(self, version: str, status: str, why: str = "") -> None:
+        if self._told.get(version) == status:
+            return
+        if status == "failed":
+            self._say(f"{version} cannot be served: {why}")
+        self._releases.tell(version, status, self._descriptions.get(version), why)
+        self._told[version] = status
+
+
+class Keep:
+    """A `Keeper` as a deployment, for a service that Serve's configuration file declares.
+
+    Its constructor returns when the champion can answer: only then do Serve and KubeRay call the application running.
+
+    Args:
+        registry: Folder or fsspec URI.
+        version: Alias or version that answers from now on, once it can.
+        ledger: URL.
+        capacity: What the replicas of a version may take.
+    """
+
+    def __init__(self, registry: str, version: str, ledger: str, capacity: Capacity) -> None:
+        bundles = Registry(as_path(registry))
+        wanted = bundles.version_of(version)
+        self._database = wait_for_database(ledger, START_TIMEOUT_S)
+        self._releases = Releases(self._database, "service")
+        Routing(self._database).begin(wanted)
+        self._keeper = Keeper(bundles, self._database, capacity, lambda line: _logger.warning("%s", line))
+        # of what is declared only a change counts: a promotion since then must survive this replica's next start
+        self._wanted = wanted if self._releases.declare(wanted) else None
+        end = time.monotonic() + START_TIMEOUT_S
+        while not self._round():
+            if time.monotonic() > end:
+                raise RuntimeError(
+                    f"The champion was not ready after {START_TIMEOUT_S:.0f} s. See the log of its replicas."
+                )
+            time.sleep(FOLLOW_S)
+        threading.Thread(target=self._follow, name="keep", daemon=True).start()
+
+    def check_health(self) -> None:
+        """Serve starts another replica when this raises."""
+        if time.monotonic() - self._last_round > HUNG_S:
+            raise RuntimeError(f"No round has ended for {HUNG_S:.0f} s.")
+
+    def _follow(self) -> None:
+        while True:
+            time.sleep(FOLLOW_S)
+            try:
+                self._round()
+            except Exception:  # the next round may succeed; a keeper that dies each second helps nobody
+                _logger.exception("a round of the keeper failed")
+
+    def _round(self) -> bool:
+        """Whether the champion can answer."""
+        self._keeper.follow()
+        self._last_round = time.monotonic()
+        if self._wanted and (row := self._releases.row(self._wanted)) and row["status"] != "loading":
+            try:
+                self._releases.crown(self._wanted)
+            except (ReleaseError, RoutingConflictError) as error:
+                _logger.warning("the declared version does not become champion: %s", error)
+            self._wanted = None
+        present = versions_present()
+        state = Routing(self._database).current()
+        assert state is not None, "the routing has begun"
+        return state.champion in present and present[state.champion].status == "RUNNING"
+
+
+def keep_application(registry: str, version: str, ledger: str, capacity: Capacity) -> serve.Application:
+    """The application that loads versions and takes them down, for a declared service."""
+    deployment = serve.deployment(**keeper_options())(Keep)
+    return deployment.bind(registry, version, ledger, capacity)
+
+
+def versions_present() -> dict[str, ApplicationStatusOverview]:
+    """The applications that score, as they are now; each is called as its version."""
+    found = serve.status().applications
+    return {name: each for name, each in found.items() if VERSION_PATTERN.fullmatch(name)}
+
+
+def reason(application: ApplicationStatusOverview) -> str:
+    """The line of a replica's traceback that names its error, else what the application says."""
+    for deployment in application.deployments.values():
+        if found := re.findall(r"^[\w.]*(?:Error|Exception): .+", deployment.message, re.MULTILINE):
+            return str(found[-1])
+    return last_line(application.message)
+
+
+def last_line(message: object) -> str:
+    """The last line of a message that is not empty."""
+    lines = [line.strip() for line in str(message).splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason was given"
