@@ -9,12 +9,13 @@ from typing import Any
 import cv2
 import matplotlib
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ensemble.explain import Explanation, ViewExplanation
 from ensemble.faithful import Checks
+from ensemble.heatmap import OLDER, YOUNGER, shaded
 from ensemble.maps import IN_MONTHS
 from ensemble.prediction import in_words
 from preprocessing.charts import ACCENT, GREY, INK, empty, plain
@@ -32,10 +33,10 @@ UNITS |= {"grad_cam": "months, relative", "saliency": "months a grey level", "at
 SIGNED = (*IN_MONTHS, "grad_cam")
 SMOOTHED, SMOOTH = ("occlusion", "saliency"), 0.025
 """Maps of patches and pixels are smoothed for the eye alone, by this many sides (standard deviation)."""
-OLDER, YOUNGER, _NOTHING = "#ff3b30", "#2f8bff", "#3a3f46"
-BOTH_WAYS = LinearSegmentedColormap.from_list("both ways", [YOUNGER, _NOTHING, OLDER])
-ONE_WAY = LinearSegmentedColormap.from_list("one way", [_NOTHING, OLDER])
-_OPAQUE = 0.7
+_BLUE, _RED = ("#" + bytes(colour).hex() for colour in (YOUNGER, OLDER))
+_NOTHING = "#3a3f46"
+BOTH_WAYS = LinearSegmentedColormap.from_list("both ways", [_BLUE, _NOTHING, _RED])
+ONE_WAY = LinearSegmentedColormap.from_list("one way", [_NOTHING, _RED])
 
 
 def draw(explanation: Explanation, checks: Checks | None = None, *, reference_months: float | None = None) -> Figure:
@@ -69,13 +70,8 @@ def over(axes: Any, view: ViewExplanation, name: str, map_SS: np.ndarray, checks
     reach = float(np.abs(map_SS).max()) or 1.0
     is_signed = name in SIGNED
     norm, colours = Normalize(-reach if is_signed else 0.0, reach), BOTH_WAYS if is_signed else ONE_WAY
-    shaded = np.empty((*map_SS.shape, 4))
-    shaded[..., :3] = np.where(
-        map_SS[..., None] < 0, to_rgb(YOUNGER), to_rgb(OLDER)
-    )  # one hue: only its strength tells
-    shaded[..., 3] = _OPAQUE * (np.abs(map_SS) / reach) ** 0.8
     axes.imshow(view.picture_SS, cmap="gray", vmin=0, vmax=255, interpolation="bilinear")
-    axes.imshow(shaded, interpolation="bilinear")
+    axes.imshow(shaded(map_SS, reach), interpolation="bilinear")
     if view.hand_SS is not None:
         axes.contour(view.hand_SS, levels=[0.5], colors=ACCENT, linewidths=0.6, alpha=0.8)
     title = TITLES[name]

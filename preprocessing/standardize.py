@@ -17,7 +17,7 @@ from preprocessing.quality import Finding, header_findings
 from preprocessing.radiograph import Decoded, Header, RadiographError, decode_with_header
 from preprocessing.recipe import Recipe, check_weights
 from preprocessing.segmenter import Segmenter
-from preprocessing.views import make_view
+from preprocessing.views import make_view, view_matrix
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,10 @@ class Reading:
     """Of every check of the gate that was made; `preprocessing.gate.Gate` names their units."""
     fingerprint: bytes = b""
     """Perceptual hash of the whole picture; near-duplicates nearly share it."""
+    shape_HW: tuple[int, int] = (0, 0)
+    """Of the picture, upright as a viewer shows it."""
+    to_views: tuple[np.ndarray, ...] = ()
+    """For each view the ``(2, 3)`` affine matrix from the picture's pixels to the view's; none of prepared pixels."""
 
     def warnings(
         self,
@@ -124,9 +128,16 @@ class Reader:
             raise RadiographError(
                 "not_a_hand", "No part of the picture looks like a hand. Send one left hand with wrist."
             )
-        # Of the whole picture, whatever the views: aligned hands all look alike.
+        height, width = look.image_HW.shape
         return Reading(
-            self.pictures(look), look.findings, look.header, look.scores, perceptual_hash(look.sample.levels_hw)
+            self.pictures(look),
+            look.findings,
+            look.header,
+            look.scores,
+            # Of the whole picture, whatever the views: aligned hands all look alike.
+            perceptual_hash(look.sample.levels_hw),
+            (height, width),
+            tuple(view_matrix((height, width), name, self.recipe, look.hand) for name in self.recipe.views),
         )
 
     def look(self, data: bytes) -> Look:

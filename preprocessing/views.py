@@ -43,11 +43,10 @@ def make_view(image_HW: np.ndarray, name: str, recipe: Recipe, hand: Hand | None
     if name == "full" and not (recipe.align and hand):
         window_SS, keep_SS = _fitted(image_HW, side, pad)
     else:
-        if hand is None:
-            raise ValueError(f"The view {name} needs a hand; name a segmenter in the recipe.")
-        affine = _whole(image_HW, hand, side) if name == "full" else _crop(hand, side, recipe)
+        affine = view_matrix(image_HW.shape, name, recipe, hand)
         window_SS = warp(image_HW, affine, side, border=pad)
         if name == "masked":
+            assert hand is not None, "view_matrix asks for it"
             keep_SS = _mask(hand, affine, side)
     levels_SS = (np.clip(window_SS, low, high) - np.float32(low)) * np.float32(255 / (high - low))
     if recipe.clahe_clip > 0:
@@ -60,13 +59,46 @@ def make_view(image_HW: np.ndarray, name: str, recipe: Recipe, hand: Hand | None
     return np.rint(np.clip(levels_SS, 0, 255)).astype(np.uint8)
 
 
+def view_matrix(shape_HW: tuple[int, ...], name: str, recipe: Recipe, hand: Hand | None) -> np.ndarray:
+    """Where a view lies: ``(2, 3)`` affine matrix from pixels of the picture to those of the view, centres at integers.
+
+    Args:
+        shape_HW: Height and width of the picture.
+        name: As in `make_view`.
+        recipe: As there.
+        hand: As there.
+    """
+    if name == "full" and not (recipe.align and hand):
+        rows, columns, top, left = _fit(shape_HW, recipe.size)
+        x, y = columns / shape_HW[1], rows / shape_HW[0]
+        return np.array([[x, 0.0, (x - 1) / 2 + left], [0.0, y, (y - 1) / 2 + top]])
+    if hand is None:
+        raise ValueError(f"The view {name} needs a hand; name a segmenter in the recipe.")
+    return _whole(shape_HW, hand, recipe.size) if name == "full" else _crop(hand, recipe.size, recipe)
+
+
+def lay_over(to_view: np.ndarray) -> list[float]:
+    """The matrix with which a page lays a view over the picture, as CSS and SVG write it: ``matrix(a, b, c, d, e, f)``.
+
+    Args:
+        to_view: ``(2, 3)`` affine from the picture's pixels to the view's, whose integers are pixels' centres. CSS and
+            SVG count from pixels' edges.
+
+    Returns:
+        a to f: the view's (x, y) lies at (a x + c y + e, b x + d y + f) of the picture.
+    """
+    back = cv2.invertAffineTransform(np.asarray(to_view, np.float64))
+    offset = back[:, 2] + 0.5 - back[:, :2] @ (0.5, 0.5)
+    return [round(float(value), 6) for value in (*back[:, 0], *back[:, 1], *offset)]
+
+
 def hand_in_view(image_HW: np.ndarray, name: str, recipe: Recipe, hand: Hand) -> np.ndarray:
     """Pixels of a view that show the hand, skin and forearm included, ``(S, S)`` bool; arguments as in `make_view`."""
     side = recipe.size
     if name == "full" and not recipe.align:
         mask, _ = _fitted(hand.mask(image_HW.shape).astype(np.float32), side, 0.0)
         return mask > 0.5
-    return _mask(hand, _whole(image_HW, hand, side) if name == "full" else _crop(hand, side, recipe), side)
+    return _mask(hand, view_matrix(image_HW.shape, name, recipe, hand), side)
 
 
 def contrast_limits(sample: Sample, recipe: Recipe, hand: Hand | None) -> tuple[float, float]:
@@ -96,23 +128,25 @@ def _crop(hand: Hand, side: int, recipe: Recipe) -> np.ndarray:
 
 def _fitted(image_HW: np.ndarray, side: int, pad: float) -> tuple[np.ndarray, np.ndarray]:
     """The whole picture in the middle of a square, and where it lies there."""
-    height, width = image_HW.shape
-    scale = side / max(height, width)
-    rows, columns = (max(1, round(length * scale)) for length in (height, width))
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    rows, columns, top, left = _fit(image_HW.shape, side)
+    interpolation = cv2.INTER_AREA if side < max(image_HW.shape) else cv2.INTER_LINEAR
     square, inside = np.full((side, side), pad, np.float32), np.zeros((side, side), bool)
-    place = (
-        slice((side - rows) // 2, (side - rows) // 2 + rows),
-        slice((side - columns) // 2, (side - columns) // 2 + columns),
-    )
+    place = slice(top, top + rows), slice(left, left + columns)
     square[place] = cv2.resize(image_HW, (columns, rows), interpolation=interpolation)
     inside[place] = True
     return square, inside
 
 
-def _whole(image_HW: np.ndarray, hand: Hand, side: int) -> np.ndarray:
+def _fit(shape_HW: tuple[int, ...], side: int) -> tuple[int, int, int, int]:
+    """Rows and columns that a picture takes in the square, and where they begin."""
+    scale = side / max(shape_HW)
+    rows, columns = (max(1, round(length * scale)) for length in shape_HW)
+    return rows, columns, (side - rows) // 2, (side - columns) // 2
+
+
+def _whole(shape_HW: tuple[int, ...], hand: Hand, side: int) -> np.ndarray:
     """The affine matrix that turns the whole picture upright and fits it into the square."""
-    height, width = image_HW.shape
+    height, width = shape_HW
     affine = window_matrix(hand.pose, side)
     corners = np.array([(0, 0, 1), (width - 1, 0, 1), (0, height - 1, 1), (width - 1, height - 1, 1)]) @ affine.T
     low, high = corners.min(0), corners.max(0)

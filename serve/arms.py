@@ -17,7 +17,7 @@ from preprocessing.radiograph import RadiographError
 from serve import logs
 from serve.books import Books
 from serve.experiment import Experiment
-from serve.ledger import Answered, Failed, Shadowed
+from serve.ledger import Answered, Entry, Failed, Shadowed
 from serve.metrics import Metrics
 from serve.problems import Problem
 from serve.protocol import Outcome, Query
@@ -136,14 +136,14 @@ class Arms:
         outcome, latency_ms = await self._measured(query, version, "none", SCORE_TIMEOUT_S)
         return Scored(outcome, version, latency_ms, state.version)
 
-    async def record(self, stored: Answered) -> None:
-        """Return when an answer is safe.
+    async def record(self, stored: Answered, *beside: Entry) -> None:
+        """Return when an answer is safe, and what belongs to it.
 
         Raises:
             Problem: It is not, and cannot be at the moment.
         """
         started = time.perf_counter()
-        await self._books.store(stored)
+        await asyncio.gather(*[self._books.store(entry) for entry in (stored, *beside)])
         self._metrics.recorded(stored.version, stored.arm or "none", time.perf_counter() - started)
 
     def shadow(self, query: Query, scored: Scored, stored: Answered, unit: str) -> None:

@@ -81,15 +81,15 @@ class Books:
             if version in rows
         ]
 
-    def caller(self, authorization: str | None, role: str) -> Caller:
+    def caller(self, authorization: str | None, *roles: str) -> Caller:
         """Whose request it is.
 
         Args:
             authorization: The header of that name.
-            role: That the path asks for.
+            roles: One of them is enough for the path.
 
         Raises:
-            Problem: There is no key, a wrong one, or one without the role.
+            Problem: There is no key, a wrong one, or one without such a role.
         """
         if self._is_open:
             return ANYBODY
@@ -99,8 +99,8 @@ class Books:
             raise Problem("key_missing", "A key is needed. Send it as Authorization: Bearer KEY.", challenge)
         if (caller := self._snapshot.keys.caller(token.strip())) is None:
             raise Problem("key_wrong", "The key is unknown or has ended. Ask for a new one.", challenge)
-        if not caller.may(role):
-            raise Problem("role_missing", f"The key lacks the role {role}. Use another one.")
+        if not any(caller.may(role) for role in roles):
+            raise Problem("role_missing", f"The key lacks the role {' or '.join(roles)}. Use another one.")
         return caller
 
     async def store(self, entry: Entry) -> None:

@@ -24,6 +24,7 @@ from preprocessing.quality import Finding
 from preprocessing.radiograph import RadiographError, decode_with_header
 from preprocessing.recipe import Recipe
 from preprocessing.standardize import Reader, Reading
+from preprocessing.views import lay_over
 from serve.books import Books
 from serve.capacity import BATCH_SIZE, Capacity, gateway_options
 from serve.gateway import Gateway
@@ -32,6 +33,8 @@ from serve.protocol import Outcome, Query, answer
 
 LEDGER_WAIT_S = 300.0
 """A gateway that starts while the database is away waits for it: Serve gives a failing start up after three."""
+MAX_EXPLAINING = 8
+"""Heat maps that one ensemble replica computes or keeps waiting."""
 
 
 class Preprocess:
@@ -82,6 +85,10 @@ class Preprocess:
         sex, age = options["sex"], options["chronological_age_months"]
         warnings = reading.warnings(sex=None if sex == "unknown" else sex, chronological_age_months=age)
         outcome: dict[str, Any] = await self._ensemble.score.remote(reading.pixels, options, warnings)
+        if "heatmap" in outcome:
+            about, (height, width) = outcome["answer"]["heatmap"], reading.shape_HW
+            about["matrix"] = lay_over(reading.to_views[self._reader.recipe.views.index(about["view"])])
+            about["picture"] = {"width": width, "height": height}
         return {**outcome, "timings": timings | outcome["timings"]}
 
     def _read(self, data: bytes, arrived: float, timings: dict[str, float]) -> Reading:
@@ -116,6 +123,8 @@ class Ensemble:
         bundle = Registry(registry).resolve(version)
         self._version = bundle.version
         self._predictor = Predictor(bundle, device="cuda" if torch.cuda.is_available() else "cpu")
+        self._explaining = 0
+        self._explainer = ThreadPoolExecutor(1, "explain", initializer=torch.set_num_threads, initargs=(1,))
         blank = np.zeros((len(bundle.recipe.views), bundle.recipe.size, bundle.recipe.size), np.uint8)
         for num_images in (1, BATCH_SIZE):  # warm-up: no traffic arrives before this constructor returns
             options = [Query(b"", sex="unknown").options()] * num_images
@@ -139,7 +148,31 @@ class Ensemble:
         outcome = await self._batched(pixels, options, warnings)
         model_s = outcome["timings"]["model"]
         outcome["timings"]["batch"] = time.perf_counter() - arrived - model_s
-        return outcome
+        return await self._explained(outcome, pixels, options) if options["explain"] else outcome
+
+    async def _explained(self, outcome: dict[str, Any], pixels: np.ndarray, options: dict[str, Any]) -> dict[str, Any]:
+        """The outcome with its heat map, computed beside the batches: one at a time, and few may wait."""
+        if self._explaining >= MAX_EXPLAINING:
+            sentence = f"{MAX_EXPLAINING} heat maps are under way. Send it again in some seconds, or without explain."
+            return {"refused": ["overloaded", sentence], "timings": outcome["timings"]}
+        started, by_sex = time.perf_counter(), outcome["answer"]["by_sex"]
+        male = by_sex["male"]["probability"] if by_sex else float(options["sex"] == "male")
+        self._explaining += 1
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(
+                self._explainer, self._explain, pixels, male, options["profile"]
+            )
+        finally:
+            self._explaining -= 1
+        outcome["answer"]["heatmap"], png = found
+        outcome["timings"]["explain"] = time.perf_counter() - started
+        return {**outcome, "heatmap": png}
+
+    def _explain(self, pixels: np.ndarray, male_probability: float, profile: str) -> tuple[dict[str, Any], bytes]:
+        from ensemble.heatmap import heat_map
+
+        found = heat_map(self._predictor, pixels, male_probability, profile)
+        return found.about(), found.png()
 
     # With no waiting time a batch is what arrived while the one before was computed. That holds only because
     # the model runs in the event loop itself: Serve forms its batches in that loop, and while it is free it
@@ -188,8 +221,8 @@ class Application:
         outcome: dict[str, Any] = await self._ask("score", query.data, query.options())
         if "refused" in outcome:
             code, sentence = outcome["refused"]
-            raise (Problem if code == "profile_unavailable" else RadiographError)(code, sentence)
-        return Outcome(outcome["answer"], outcome["timings"])
+            raise (Problem if code in ("profile_unavailable", "overloaded") else RadiographError)(code, sentence)
+        return Outcome(outcome["answer"], outcome["timings"], outcome.get("heatmap"))
 
     async def version(self) -> str:
         version: str = await self._ask("version")

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from starlette.applications import Starlette
@@ -19,12 +18,13 @@ from serve.access import Access
 from serve.arms import Arms, Scorer
 from serve.books import Books
 from serve.boundary import Boundary, request_id_of
-from serve.database import LedgerDownError, LedgerError
+from serve.database import LedgerDownError
 from serve.experiment_routes import experiment_routes
 from serve.keys import Caller
-from serve.ledger import ID_PATTERN, Answered, fingerprint, new_id
+from serve.ledger import Answered, Entry, Explained, fingerprint, new_id
 from serve.metrics import Metrics
-from serve.parameters import parse_idempotency_key, read_reference
+from serve.parameters import parse_idempotency_key
+from serve.prediction_routes import prediction_routes
 from serve.problems import Problem
 from serve.protocol import read_query
 from serve.scrape import Others, metrics_routes
@@ -63,8 +63,7 @@ class Gateway:
         """The ASGI app."""
         routes = [
             Route("/v1/score", self.score, methods=["POST"]),
-            Route("/v1/predictions/{id}", self.prediction, methods=["GET"]),
-            Route("/v1/predictions/{id}/reference", self.reference, methods=["POST"]),
+            *prediction_routes(self._books),
             Route("/v1/versions", self.versions, methods=["GET"]),
             *experiment_routes(self._books),
             *metrics_routes(self._books, self.metrics, self._others),
@@ -99,43 +98,6 @@ class Gateway:
                 return await self._score(request, caller, idempotency_key)
         finally:
             self._in_flight -= 1
-
-    async def prediction(self, request: Request) -> Response:
-        self._caller(request, "read")
-        found = await self._found(request.path_params["id"])
-        shadow = found["shadow"]
-        return JSONResponse(
-            {
-                "prediction_id": found["id"],
-                "created": _moment(found["created_s"]),
-                "sex": found["sex"] or "unknown",
-                "answer": found["answer"],
-                "latency_ms": round(found["latency_ms"], 3),
-                "experiment": found["experiment"],
-                "arm": found["arm"],
-                "shadow": None if shadow is None else shadow["answer"],
-                "references": [
-                    {
-                        "bone_age_months": row["bone_age_months"],
-                        "reader": row["reader"],
-                        "created": _moment(row["created_s"]),
-                    }
-                    for row in found["references"]
-                ],
-            }
-        )
-
-    async def reference(self, request: Request) -> Response:
-        caller = self._caller(request, "score")
-        months, reader = await read_reference(request)
-        prediction_id = (await self._found(request.path_params["id"]))["id"]
-        add = self._books.ledger.add_reference
-        try:
-            is_new = await asyncio.to_thread(add, prediction_id, months, reader=reader, key_id=caller.key_id)
-        except LedgerError as error:
-            raise Problem("reference_malformed", str(error)) from None
-        body = {"prediction_id": prediction_id, "bone_age_months": months, "reader": reader}
-        return JSONResponse({**body, "request_id": request_id_of(request.scope)}, 201 if is_new else 200)
 
     async def versions(self, request: Request) -> Response:
         self._caller(request, "read")
@@ -176,7 +138,11 @@ class Gateway:
             arm=scored.arm,
             share=scored.experiment.share if scored.experiment else None,
         )
-        await self._arms.record(stored)
+        beside: list[Entry] = []
+        if scored.outcome.heatmap is not None:
+            answer["heatmap"]["href"] = f"/v1/predictions/{prediction_id}/heatmap.png"
+            beside.append(Explained(prediction_id=prediction_id, png=scored.outcome.heatmap))
+        await self._arms.record(stored, *beside)
         self._arms.shadow(query, scored, stored, unit)
         return JSONResponse(answer)
 
@@ -206,15 +172,6 @@ class Gateway:
             del self._asking[key]
             event.set()
 
-    async def _found(self, prediction_id: str) -> dict[str, Any]:
-        is_id = ID_PATTERN.fullmatch(prediction_id) is not None
-        found = await asyncio.to_thread(self._books.ledger.prediction, prediction_id) if is_id else None
-        if found is None and is_id and self._books.status().spooled_bytes:
-            raise Problem("unavailable", "The ledger is still catching up. Send the request again in a few seconds.")
-        if found is None:
-            raise Problem("prediction_unknown", "There is no prediction of this id. Check it.")
-        return found
-
     def _caller(self, request: Request, role: str) -> Caller:
         return self._books.caller(request.headers.get("authorization"), role)
 
@@ -226,10 +183,6 @@ class Gateway:
         finally:
             looking.cancel()
             await self._arms.drain(DRAIN_S)
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 async def _problem(request: Request, error: Exception) -> Response:

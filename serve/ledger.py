@@ -4,6 +4,7 @@ Everything a gateway writes is an `Entry`, a row with its table, so that the sam
 that is away, into a spool, and from there into the database; an entry that is there already is left alone.
 """
 
+import base64
 import hashlib
 import hmac
 import json
@@ -84,15 +85,32 @@ class Failed:
     arm: str | None = None
 
 
-Entry = Answered | Shadowed | Failed
-_TABLES: dict[type, sa.Table] = {Answered: tables.predictions, Shadowed: tables.shadows, Failed: tables.failures}
-_KINDS: dict[str, type] = {"answered": Answered, "shadowed": Shadowed, "failed": Failed}
+@dataclass(frozen=True, kw_only=True)
+class Explained:
+    """The heat map of a prediction."""
+
+    prediction_id: str
+    created_s: float = field(default_factory=time.time)
+    png: bytes
+
+
+Entry = Answered | Shadowed | Failed | Explained
+_TABLES: dict[type, sa.Table] = {
+    Answered: tables.predictions,
+    Shadowed: tables.shadows,
+    Failed: tables.failures,
+    Explained: tables.heatmaps,
+}
+_KINDS: dict[str, type] = {"answered": Answered, "shadowed": Shadowed, "failed": Failed, "explained": Explained}
 
 
 def to_json(entry: Entry) -> dict[str, Any]:
     """An entry as plain JSON values."""
     (kind,) = (name for name, of in _KINDS.items() if isinstance(entry, of))
-    return {"kind": kind, **asdict(entry)}
+    values = asdict(entry)
+    if isinstance(entry, Explained):
+        values["png"] = base64.b64encode(entry.png).decode("ascii")
+    return {"kind": kind, **values}
 
 
 def from_json(value: Mapping[str, Any]) -> Entry:
@@ -103,7 +121,10 @@ def from_json(value: Mapping[str, Any]) -> Entry:
     """
     try:
         fields = dict(value)
-        entry: Entry = _KINDS[fields.pop("kind")](**fields)
+        kind = _KINDS[fields.pop("kind")]
+        if kind is Explained:
+            fields["png"] = base64.b64decode(fields["png"], validate=True)
+        entry: Entry = kind(**fields)
     except (KeyError, TypeError, ValueError) as error:
         raise LedgerError(f"A spooled entry cannot be read ({error}). Was it written by another release?") from None
     return entry
@@ -139,7 +160,7 @@ class Ledger:
         """
         entries = list(entries)
         with self.database.write() as connection:
-            for kind in _TABLES:  # predictions first: shadows refer to them
+            for kind in _TABLES:  # predictions first: shadows and heat maps refer to them
                 if rows := [dict(vars(entry)) for entry in entries if isinstance(entry, kind)]:
                     _insert(connection, kind, rows)
 
@@ -159,6 +180,15 @@ class Ledger:
                 "references": _references(connection, prediction_id),
                 "shadow": shadow._asdict() if shadow else None,
             }
+
+    def heatmap(self, prediction_id: str) -> bytes | None:
+        """The PNG of a prediction's heat map, or None."""
+        table = tables.heatmaps
+        with self.database.read() as connection:
+            png: bytes | None = connection.execute(
+                sa.select(table.c.png).where(table.c.prediction_id == prediction_id)
+            ).scalar()
+        return png
 
     def repeated(self, key_id: str, idempotency_key: str) -> dict[str, Any] | None:
         """The prediction that was answered under an idempotency key of this caller, or None."""

@@ -36,6 +36,7 @@ STATUS = {
     "chronological_age_malformed": 422,
     "profile_unknown": 422,
     "profile_unavailable": 422,
+    "explain_malformed": 422,
     "reference_malformed": 422,
     "body_malformed": 422,
     "experiment_refused": 409,
@@ -52,6 +53,7 @@ STATUS = {
     "body_timeout": 408,
     "not_found": 404,
     "prediction_unknown": 404,
+    "heatmap_unknown": 404,
     "experiment_unknown": 404,
     "method_not_allowed": 405,
     # the service

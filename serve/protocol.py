@@ -28,7 +28,7 @@ SEX_WORDS = {
 }
 """Accepted words, in any case, and what they mean."""
 PROFILES = ("full", "fast")
-PARAMETERS = ("sex", "subject", "chronological_age_months", "profile")
+PARAMETERS = ("sex", "subject", "chronological_age_months", "profile", "explain")
 """Of ``POST /v1/score``, in its path or in its form."""
 _DECIMAL = re.compile(r"[0-9]{1,4}(\.[0-9]{1,9})?")
 
@@ -48,7 +48,7 @@ class Query:
     profile: str = "full"
     """Which members answer: one of `PROFILES`."""
     explain: bool = False
-    """Whether a heat map is wanted too."""
+    """Whether a heat map is wanted too; it takes a few times as long."""
 
     def options(self) -> dict[str, Any]:
         """What a version's application must know beside the bytes, as plain JSON values."""
@@ -68,7 +68,9 @@ class Outcome:
     """From `answer`: it is stored and sent."""
     timings: Mapping[str, float] = field(default_factory=dict)
     """Seconds by stage: ``queue`` (for the decoder), ``decode``, ``preprocess``, ``batch`` (for the model), ``model``;
-    for the metrics alone, never part of the answer."""
+    and ``explain`` where a heat map was asked for. For the metrics alone, never part of the answer."""
+    heatmap: bytes | None = None
+    """PNG, where one was asked for; the answer's ``heatmap`` says what it shows and where it lies."""
 
 
 async def read_query(request: Request) -> Query:
@@ -102,6 +104,7 @@ def parse_query(data: bytes, given: Iterable[tuple[str, str]]) -> Query:
         parse_subject(words["subject"]),
         parse_chronological_age(words["chronological_age_months"]),
         parse_profile(words["profile"]),
+        parse_explain(words["explain"]),
     )
 
 
@@ -179,6 +182,21 @@ def parse_profile(words: Iterable[str]) -> str:
             "profile_unknown", f"A request has one profile, {' or '.join(PROFILES)}, got {_quoted(min(given))}."
         )
     return given.pop()
+
+
+def parse_explain(words: Iterable[str]) -> bool:
+    """Whether a heat map is wanted; not where nothing was said.
+
+    Raises:
+        Problem: It is neither true nor false.
+    """
+    given = set(words) or {"false"}
+    if len(given) > 1 or not given <= {"true", "false"}:
+        raise Problem(
+            "explain_malformed",
+            f"A heat map is asked for with explain=true, once, or false; got {_quoted(min(given))}.",
+        )
+    return given == {"true"}
 
 
 def answer(prediction: "Prediction") -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The ledger's tables. What a migration made of them is checked against these by a test; times are Unix seconds, UTC.
 
-No table holds an image, a file name or a subject's own identifier.
+No table holds a radiograph, a file name or a subject's own identifier.
 """
 
 from sqlalchemy import (
@@ -11,6 +11,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -86,6 +87,15 @@ failures = Table(
 )
 """Requests that a version could not answer, though the image was fit."""
 
+heatmaps = Table(
+    "heatmaps",
+    metadata,
+    Column("prediction_id", ForeignKey("predictions.id"), primary_key=True),
+    Column("created_s", Double, nullable=False),
+    Column("png", LargeBinary, nullable=False),
+)
+"""Where an answer came from, for those who asked; colour and opacity alone, nothing of the radiograph."""
+
 reference_readings = Table(
     "reference_readings",
     metadata,
@@ -108,8 +118,10 @@ keys = Table(
     Column("digest", String(64), nullable=False),
     Column("created_s", Double, nullable=False),
     Column("ends_s", Double),
+    Column("per_minute", Integer),
 )
-"""Keys of callers; ``digest`` is the SHA-256 of the secret, ``ends_s`` when the key stops or stopped to open."""
+"""Keys of callers; ``digest`` is the SHA-256 of the secret, ``ends_s`` when the key stops or stopped to open,
+``per_minute`` how many images it may send; none where nothing was said."""
 
 experiments = Table(
     "experiments",

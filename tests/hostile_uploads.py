@@ -188,6 +188,7 @@ UPLOADS = [
     Upload("two ages", 422, "chronological_age_malformed", PNG, SCORE + AGE + "100" + AGE + "101"),
     Upload("a profile of its own", 422, "profile_unknown", PNG, SCORE + "&profile=best"),
     Upload("two profiles", 422, "profile_unknown", PNG, SCORE + "&profile=fast&profile=full"),
+    Upload("perhaps explained", 422, "explain_malformed", PNG, SCORE + "&explain=maybe"),
     Upload("a misspelt parameter", 422, "unknown_parameter", PNG, SCORE + "&Sex=female"),
     # the way
     Upload("GET on score", 405, "method_not_allowed", method="GET"),

@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +17,7 @@ from preprocessing.sources import read_source
 from preprocessing.standardize import Reader, deepened
 from preprocessing.views import contrast_limits
 from tests.dicom_files import JPEG_2000_LOSSLESS, JPEG_LS, LOSSLESS, RLE, dicom
-from tests.hands import hand, png, reader
+from tests.hands import hand, likeness, png, reader
 
 pytestmark = pytest.mark.slow  # a second here and there: `make check` does without them
 
@@ -52,6 +53,20 @@ def test_copies_of_one_picture_standardise_within_one_grey_level(name: str) -> N
     read = reader(views=("full", "crop", "masked"), align=True).read
     apart = read(COPIES[name]).pixels.astype(int) - read(COPIES["8.png"]).pixels
     assert np.abs(apart).max() <= 1
+
+
+@pytest.mark.parametrize(("view", "align"), [("full", False), ("full", True), ("crop", False), ("crop", True)])
+def test_a_view_s_matrix_says_where_its_pixels_come_from(view: str, align: bool) -> None:
+    reading = reader(views=(view,), align=align, clahe_clip=0.0).read(png(EIGHT))
+    back = cv2.warpAffine(
+        reading.pixels[0], reading.to_views[0], EIGHT.shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    )
+    inside = cv2.warpAffine(
+        np.ones((96, 96), np.uint8), reading.to_views[0], EIGHT.shape[::-1], flags=cv2.WARP_INVERSE_MAP
+    )
+    assert reading.shape_HW == EIGHT.shape
+    blurred = cv2.GaussianBlur(EIGHT, (0, 0), 1.5)
+    assert likeness(back[inside > 0], blurred[inside > 0]) > 0.97
 
 
 def test_training_pixels_are_serving_pixels_on_every_format(tmp_path: Path) -> None:

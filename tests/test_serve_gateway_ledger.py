@@ -27,6 +27,9 @@ from tests.postgres_server import PostgresServer
 A, B = "ens-aaaaaaaaaaaa", "ens-bbbbbbbbbbbb"
 
 
+HEATMAP = b"\x89PNG of colours"
+
+
 class Version:
     """A bundle version that answers a number, or as told."""
 
@@ -41,7 +44,10 @@ class Version:
         await asyncio.sleep(self.pause_s)
         if self.failure:
             raise self.failure
-        return Outcome({"bone_age_months": self.months, "version": self.name})
+        answer = {"bone_age_months": self.months, "version": self.name}
+        if not query.explain:
+            return Outcome(answer)
+        return Outcome({**answer, "heatmap": {"view": "full"}}, heatmap=HEATMAP)
 
     async def version(self) -> str:
         if self.failure:
@@ -126,6 +132,33 @@ def test_an_answer_is_in_the_ledger_before_it_is_given(site: Site) -> None:
     assert found["answer"] == answer
     assert (found["sex"], found["references"], found["shadow"]) == ("male", [], None)
     assert b"Doe" not in Path(site.url.removeprefix("sqlite:///")).read_bytes()
+
+
+def test_a_heat_map_is_kept_beside_its_prediction(site: Site) -> None:
+    plain, answer = site.score().json(), site.client.post(SCORE + "&explain=true", content=PNG).json()
+    assert answer["heatmap"] == {"view": "full", "href": f"/v1/predictions/{answer['prediction_id']}/heatmap.png"}
+    found = site.client.get(answer["heatmap"]["href"])
+    assert (found.content, found.headers["content-type"]) == (HEATMAP, "image/png")
+    missing = site.client.get(f"/v1/predictions/{plain['prediction_id']}/heatmap.png")
+    assert (missing.status_code, missing.json()["code"]) == (404, "heatmap_unknown")
+
+
+def test_who_asked_for_a_heat_map_sees_it_and_nobody_else_without_the_role(closed: Site) -> None:
+    mine, other, reader = (
+        {"authorization": f"Bearer {closed.keys.add('x', [role])}"} for role in ("score", "score", "read")
+    )
+    closed.books.refresh()
+    answer = closed.client.post(SCORE + "&explain=true", content=PNG, headers=mine).json()
+    seen = [closed.client.get(answer["heatmap"]["href"], headers=key).status_code for key in (mine, other, reader)]
+    assert seen == [200, 403, 200]
+
+
+def test_a_shadow_is_asked_for_no_heat_map(site: Site) -> None:
+    site.start()
+    answer = site.client.post(SCORE + "&explain=true", content=PNG).json()
+    path = f"/v1/predictions/{answer['prediction_id']}"
+    wait_for(lambda: site.client.get(path).json()["shadow"] is not None)
+    assert "heatmap" not in site.client.get(path).json()["shadow"]
 
 
 def test_a_reading_joins_its_prediction_once(site: Site) -> None:

@@ -1,5 +1,6 @@
 """The ledger on both databases: what is written is there, once, and whoever comes later finds it."""
 
+import json
 import threading
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from alembic.migration import MigrationContext
 
 from serve import tables
 from serve.database import Database, LedgerDownError, LedgerError
-from serve.ledger import Answered, Failed, Ledger, Shadowed, fingerprint, from_json, to_json
+from serve.ledger import Answered, Explained, Failed, Ledger, Shadowed, fingerprint, from_json, to_json
 from tests.ledger_fixtures import answered
 
 
@@ -130,7 +131,9 @@ def test_a_database_out_of_reach_is_told_without_its_password(tmp_path: Path) ->
 def test_every_entry_survives_the_way_through_json() -> None:
     one = answered(subject="s", share=0.5)
     shadow = Shadowed(prediction_id=one.id, version="b", bone_age_months=1.0, answer={"a": [1]}, latency_ms=1.0)
-    for entry in (one, shadow, Failed(request_id="r", version="b", code="timeout")):
+    heatmap = Explained(prediction_id=one.id, png=b"\x89PNG\0\xff")
+    for entry in (one, shadow, heatmap, Failed(request_id="r", version="b", code="timeout")):
+        json.dumps(to_json(entry))
         assert from_json(to_json(entry)) == entry
     with pytest.raises(LedgerError, match="cannot be read"):
         from_json({"kind": "answered", "strange": 1})
