@@ -66,13 +66,14 @@ def _actor() -> str:
 
 
 def _add_key(options: argparse.Namespace, database: Database, registry: AnyPath) -> None:
-    print(Keys(database, _actor()).add(options.name, options.role))
+    print(Keys(database, _actor()).add(options.name, options.role, per_minute=options.per_minute))
     print("This is the only time the key is shown. Callers send it as: Authorization: Bearer KEY", file=sys.stderr)
 
 
 def _list_keys(options: argparse.Namespace, database: Database, registry: AnyPath) -> None:
     for row in Keys(database, _actor()).rows():
         ends = "" if row["ends_s"] is None else f"  ends {_moment(row['ends_s'])}"
+        ends += "" if row["per_minute"] is None else f"  {row['per_minute']} images a minute"
         print(f"{row['id']}  {row['roles']:16}  {row['name']:24}  made {_moment(row['created_s'])}{ends}")
 
 
@@ -213,6 +214,7 @@ def _parser() -> argparse.ArgumentParser:
     add = _command(keys, "add", _add_key, "make a key and print it, once")
     add.add_argument("name", help="which system will have it")
     add.add_argument("--role", action="append", choices=ROLES, required=True, help="may be given several times")
+    add.add_argument("--per-minute", type=int, help="images that it may send to each gateway (default: any number)")
     _command(keys, "list", _list_keys, "every key, without its secret")
     _command(keys, "end", _end_key, "let a key open no longer").add_argument("id")
     rotate = _command(keys, "rotate", _rotate_key, "make a second key in place of one")

@@ -16,21 +16,21 @@ from preprocessing.radiograph import RadiographError
 from serve import logs
 from serve.access import Access
 from serve.arms import Arms, Scorer
+from serve.batch_routes import batch_routes
 from serve.books import Books
 from serve.boundary import Boundary, request_id_of
 from serve.database import LedgerDownError
 from serve.experiment_routes import experiment_routes
 from serve.keys import Caller
-from serve.ledger import Answered, Entry, Explained, fingerprint, new_id
+from serve.limits import Limits
 from serve.metrics import Metrics
 from serve.parameters import parse_idempotency_key
 from serve.prediction_routes import prediction_routes
 from serve.problems import Problem
 from serve.protocol import read_query
+from serve.scoring import Scoring
 from serve.scrape import Others, metrics_routes
 
-MAX_IN_FLIGHT = 128
-"""Requests that are read or scored at the same time; the next one gets 503 at once."""
 DRAIN_S = 5.0
 """What shadows under way may take when the gateway ends."""
 
@@ -55,14 +55,13 @@ class Gateway:
         self.metrics = Metrics(books)
         self._arms, self._books, self._others = Arms(scorer_of, books, self.metrics), books, others
         self._versions = [dict(version) for version in versions]
-        self._in_flight = 0
-        self._asking: dict[tuple[str, str], asyncio.Event] = {}
-        """Idempotency keys whose first request is under way."""
+        self._limits, self._scoring = Limits(), Scoring(self._arms, books)
 
     def app(self) -> Starlette:
         """The ASGI app."""
         routes = [
             Route("/v1/score", self.score, methods=["POST"]),
+            *batch_routes(self._books, self._scoring, self._limits),
             *prediction_routes(self._books),
             Route("/v1/versions", self.versions, methods=["GET"]),
             *experiment_routes(self._books),
@@ -88,16 +87,11 @@ class Gateway:
     async def score(self, request: Request) -> Response:
         caller = self._caller(request, "score")
         idempotency_key = parse_idempotency_key(request.headers.getlist("idempotency-key"))
-        if self._in_flight >= MAX_IN_FLIGHT:
-            raise Problem("overloaded", f"All {MAX_IN_FLIGHT} places are taken. Send it again in a second.")
-        self._in_flight += 1
-        try:
-            if idempotency_key is None:
-                return await self._score(request, caller, None)
-            async with self._alone(caller.key_id, idempotency_key):
-                return await self._score(request, caller, idempotency_key)
-        finally:
-            self._in_flight -= 1
+        with self._limits.place(caller):
+            query = await read_query(request)
+            given = await self._scoring.give(query, caller, request_id_of(request.scope), idempotency_key)
+        headers = {"idempotent-replayed": "true"} if given.is_repeated else {}
+        return JSONResponse(given.answer, headers=headers)
 
     async def versions(self, request: Request) -> Response:
         self._caller(request, "read")
@@ -111,66 +105,6 @@ class Gateway:
         status = self._books.status()
         ledger = {"status": "up" if status.is_up else "spooling", "spooled_bytes": status.spooled_bytes}
         return JSONResponse({"status": "ready", "version": version, "ledger": ledger})
-
-    async def _score(self, request: Request, caller: Caller, idempotency_key: str | None) -> Response:
-        query = await read_query(request)
-        asked = fingerprint(query.data, {**query.options(), "subject": query.subject})
-        if idempotency_key and (repeated := await self._repeated(caller, idempotency_key, asked)):
-            return repeated
-        prediction_id, request_id = new_id(), request_id_of(request.scope)
-        unit = query.subject or prediction_id
-        scored = await self._arms.score(query, unit, request_id)
-        answer = {**scored.outcome.answer, "prediction_id": prediction_id, "request_id": request_id}
-        stored = Answered(
-            id=prediction_id,
-            request_id=request_id,
-            key_id=caller.key_id,
-            idempotency_key=idempotency_key,
-            fingerprint=asked,
-            subject=self._books.ledger.pseudonym(query.subject) if query.subject else None,
-            sex=None if query.sex == "unknown" else query.sex,
-            version=answer["version"],  # what the ensemble holds, whatever its application is called
-            bone_age_months=answer["bone_age_months"],
-            answer=answer,
-            latency_ms=scored.latency_ms,
-            routing_version=scored.routing_version,
-            experiment=scored.experiment.name if scored.experiment else None,
-            arm=scored.arm,
-            share=scored.experiment.share if scored.experiment else None,
-        )
-        beside: list[Entry] = []
-        if scored.outcome.heatmap is not None:
-            answer["heatmap"]["href"] = f"/v1/predictions/{prediction_id}/heatmap.png"
-            beside.append(Explained(prediction_id=prediction_id, png=scored.outcome.heatmap))
-        await self._arms.record(stored, *beside)
-        self._arms.shadow(query, scored, stored, unit)
-        return JSONResponse(answer)
-
-    async def _repeated(self, caller: Caller, idempotency_key: str, asked: str) -> Response | None:
-        """The first answer under this key, if there was one."""
-        try:
-            first = await asyncio.to_thread(self._books.ledger.repeated, caller.key_id, idempotency_key)
-        except LedgerDownError:
-            return None  # scoring goes on; should it be a repetition, both answers are kept, and the first one counts
-        if first is None:
-            return None
-        if first["fingerprint"] != asked:
-            sentence = "This Idempotency-Key was used for another image or other parameters. Take a new one."
-            raise Problem("idempotency_conflict", sentence)
-        return JSONResponse(first["answer"], headers={"idempotent-replayed": "true"})
-
-    @contextlib.asynccontextmanager
-    async def _alone(self, key_id: str, idempotency_key: str) -> AsyncIterator[None]:
-        """Of several requests with one key at the same time, the first is answered before the others look."""
-        key = (key_id, idempotency_key)
-        while event := self._asking.get(key):
-            await event.wait()
-        self._asking[key] = event = asyncio.Event()
-        try:
-            yield
-        finally:
-            del self._asking[key]
-            event.set()
 
     def _caller(self, request: Request, role: str) -> Caller:
         return self._books.caller(request.headers.get("authorization"), role)

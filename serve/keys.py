@@ -20,6 +20,7 @@ from serve.database import Database, note
 
 ROLES = ("score", "read", "admin")
 """``score``: ask for bone ages and add readings; ``read``: see what is stored; ``admin``: everything."""
+MAX_PER_MINUTE = 1_000_000
 _TOKEN = re.compile(r"carpal_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
 _NOBODY = hashlib.sha256(b"no key").hexdigest()
 
@@ -35,6 +36,8 @@ class Caller:
     key_id: str
     """Empty on an open service."""
     roles: frozenset[str]
+    per_minute: int | None = None
+    """Images that it may send to one gateway; None where nobody said."""
 
     def may(self, role: str) -> bool:
         """Whether the caller has a role; an administrator has all."""
@@ -65,7 +68,7 @@ class KeyRing:
         is_right = hmac.compare_digest(_digest(secret), row["digest"] if row else _NOBODY)
         if row is None or not is_right or (row["ends_s"] is not None and row["ends_s"] <= time.time()):
             return None
-        return Caller(key_id, frozenset(row["roles"].split(",")))
+        return Caller(key_id, frozenset(row["roles"].split(",")), row.get("per_minute"))
 
 
 class Keys:
@@ -83,26 +86,29 @@ class Keys:
         with self._database.read() as connection:
             return read_keys(connection)
 
-    def add(self, name: str, roles: Iterable[str]) -> str:
+    def add(self, name: str, roles: Iterable[str], *, per_minute: int | None = None) -> str:
         """Make a key.
 
         Args:
             name: For people: which system has it.
             roles: Of `ROLES`.
+            per_minute: Images that it may send; None for any number.
 
         Returns:
             The key, which cannot be shown again.
 
         Raises:
-            KeyRefusedError: There is no such role, or the name is unusable.
+            KeyRefusedError: There is no such role, the name is unusable, or no image may be sent.
         """
         chosen = sorted(set(roles))
         if not chosen or not set(chosen) <= set(ROLES):
             raise KeyRefusedError(f"A key has one or more of the roles {', '.join(ROLES)}, got {', '.join(chosen)!r}.")
         if not (name.isprintable() and 0 < len(name) <= 64):
             raise KeyRefusedError(f"A key's name has 1 to 64 printable letters, got {name[:80]!a}.")
+        if per_minute is not None and not 1 <= per_minute <= MAX_PER_MINUTE:
+            raise KeyRefusedError(f"A key sends 1 to {MAX_PER_MINUTE:,} images a minute, got {per_minute}.")
         with self._database.write() as connection:
-            return self._insert(connection, name, ",".join(chosen), "key.add")
+            return self._insert(connection, name, ",".join(chosen), per_minute, "key.add")
 
     def end(self, key_id: str, *, after_s: float = 0.0) -> None:
         """Let a key open no longer; every gateway follows within two seconds.
@@ -115,7 +121,7 @@ class Keys:
             note(connection, self._actor, "key.end", {"key": key_id, "after_s": after_s})
 
     def rotate(self, key_id: str, *, overlap_s: float) -> str:
-        """Make a second key with the same name and roles; the first opens for the overlap still.
+        """Make a second key with the same name, roles and rate; the first opens for the overlap still.
 
         Returns:
             The new key.
@@ -125,13 +131,16 @@ class Keys:
         """
         with self._database.write() as connection:
             row = self._end(connection, key_id, overlap_s)
-            return self._insert(connection, row["name"], row["roles"], "key.rotate", key_id)
+            return self._insert(connection, row["name"], row["roles"], row["per_minute"], "key.rotate", key_id)
 
-    def _insert(self, connection: sa.Connection, name: str, roles: str, act: str, instead_of: str = "") -> str:
+    def _insert(
+        self, connection: sa.Connection, name: str, roles: str, per_minute: int | None, act: str, instead_of: str = ""
+    ) -> str:
         key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
-        row = {"id": key_id, "name": name, "roles": roles, "digest": _digest(secret), "created_s": time.time()}
+        said = {"name": name, "roles": roles, "per_minute": per_minute}
+        row = {"id": key_id, **said, "digest": _digest(secret), "created_s": time.time()}
         connection.execute(sa.insert(tables.keys), row)
-        note(connection, self._actor, act, {"new": key_id, "name": name, "roles": roles, "instead_of": instead_of})
+        note(connection, self._actor, act, {"new": key_id, **said, "instead_of": instead_of})
         return f"carpal_{key_id}_{secret}"
 
     def _end(self, connection: sa.Connection, key_id: str, after_s: float) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from prometheus_client.registry import Collector
 
 from serve.books import Books
 
-STAGES = ("queue", "decode", "preprocess", "batch", "model", "score", "record")
+STAGES = ("queue", "decode", "preprocess", "batch", "model", "explain", "score", "record")
 """``queue``: on the way to a preprocess replica and waiting there; ``decode``: from bytes to grey levels;
 ``preprocess``: hand, checks and views; ``batch``: on the way to the ensemble and waiting for a batch; ``model``: the
-batch's forward pass and its calibration; ``score``: the five together; ``record``: until the ledger has the answer."""
+batch's forward pass and its calibration; ``explain``: a heat map, where asked for; ``score``: all before it;
+``record``: until the ledger has the answer."""
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 

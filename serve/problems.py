@@ -7,6 +7,7 @@ all.
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 from starlette.responses import Response
 
@@ -27,6 +28,7 @@ STATUS = {
     "bad_multipart": 400,
     "file_missing": 422,
     "too_many_files": 422,
+    "batch_malformed": 422,
     # the parameters
     "sex_missing": 422,
     "sex_unknown_word": 422,
@@ -44,6 +46,7 @@ STATUS = {
     "key_missing": 401,
     "key_wrong": 401,
     "role_missing": 403,
+    "rate_limited": 429,
     "cross_origin": 403,
     "idempotency_malformed": 422,
     "idempotency_conflict": 422,
@@ -82,9 +85,9 @@ class Problem(Exception):
         if self.status == 503:
             self.headers.setdefault("retry-after", "1")
 
-    def response(self, request_id: str) -> Response:
-        """The refusal as JSON."""
-        body = {
+    def body(self, request_id: str) -> dict[str, Any]:
+        """The refusal as plain JSON values."""
+        return {
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
@@ -92,4 +95,8 @@ class Problem(Exception):
             "code": self.code,
             "request_id": request_id,
         }
+
+    def response(self, request_id: str) -> Response:
+        """The refusal as JSON."""
+        body = self.body(request_id)
         return Response(json.dumps(body), self.status, self.headers, media_type="application/problem+json")

@@ -14,6 +14,10 @@ MAX_BODY_BYTES = MAX_BYTES + 64 * 1024
 """Largest body: the largest file, and room for the frame of a multipart form around it."""
 MAX_DISCARDED_BYTES = 4 * MAX_BODY_BYTES
 """What is read of a body that is too large, and thrown away: a client sees no answer while it still sends."""
+MAX_FILES = 64
+"""Of one batch."""
+MAX_BATCH_BYTES = 4 * MAX_BODY_BYTES
+"""Of all its files together."""
 BODY_TIMEOUT_S = 30.0
 """Time for the whole body to arrive."""
 
@@ -30,15 +34,33 @@ async def read_upload(request: Request) -> tuple[bytes, list[tuple[str, str]]]:
     given = request.query_params.multi_items()
     if _media_type(request) != "multipart/form-data":
         return body, given
-    (data,), fields = await _read_form(request, body)
-    return data, given + fields
+    # eight, so that the refusal says how many there are; beyond that the form itself is refused
+    files, fields = await _read_form(request, body, max_files=8, max_fields=16)
+    if len(files) > 1:
+        sentence = f"A request scores one image, got {len(files)}. Send one each, or all to /v1/score/batch."
+        raise Problem("too_many_files", sentence)
+    return files[0], given + fields
 
 
-async def read_body(request: Request) -> bytes:
+async def read_batch(request: Request) -> tuple[list[bytes], list[tuple[str, str]], list[tuple[str, str]]]:
+    """The files of a batch, in order, the parameters of its path, and the text fields of its form.
+
+    Raises:
+        Problem: The body is no form with one file to `MAX_FILES`.
+    """
+    if _media_type(request) != "multipart/form-data":
+        sentence = 'A batch is a multipart form with several parts "file", as curl -F file=@a.png -F file=@b.png sends.'
+        raise Problem("bad_multipart", sentence)
+    body = await read_body(request, MAX_BATCH_BYTES)
+    files, fields = await _read_form(request, body, max_files=MAX_FILES, max_fields=8 * MAX_FILES)
+    return files, request.query_params.multi_items(), fields
+
+
+async def read_body(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
     """The whole body; the limit counts what arrives, since Content-Length may lie or be absent."""
-    too_large = Problem("too_large", f"A body may have {MAX_BODY_BYTES:,} bytes. Send the image compressed or smaller.")
+    too_large = Problem("too_large", f"A body may have {max_bytes:,} bytes. Send images compressed, smaller, or fewer.")
     declared = request.headers.get("content-length", "")
-    if request.headers.get("expect") and declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
+    if request.headers.get("expect") and declared.isdecimal() and int(declared) > max_bytes:
         raise too_large  # the client waits for leave to send: refuse before it does
     pieces: list[bytes] = []
     size = 0
@@ -46,7 +68,7 @@ async def read_body(request: Request) -> bytes:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             async for piece in request.stream():
                 size += len(piece)
-                if size <= MAX_BODY_BYTES:
+                if size <= max_bytes:
                     pieces.append(piece)
                 elif size <= MAX_DISCARDED_BYTES:
                     pieces.clear()
@@ -56,26 +78,28 @@ async def read_body(request: Request) -> bytes:
         raise Problem("body_timeout", f"The body must arrive within {BODY_TIMEOUT_S:.0f} s. Send it again.") from None
     except ClientDisconnect:
         raise Problem("body_incomplete", "The connection closed before the whole body was there.") from None
-    if size > MAX_BODY_BYTES:
+    if size > max_bytes:
         raise too_large
     return b"".join(pieces)
 
 
 class _Form(MultiPartParser):
-    spool_max_size = MAX_BODY_BYTES  # a radiograph never touches the disk
+    spool_max_size = MAX_BATCH_BYTES  # a radiograph never touches the disk
     complete = False
 
     def on_end(self) -> None:
         self.complete = True
 
 
-async def _read_form(request: Request, body: bytes) -> tuple[list[bytes], list[tuple[str, str]]]:
-    """The bytes of the part ``file``, and the text fields."""
+async def _read_form(
+    request: Request, body: bytes, *, max_files: int, max_fields: int
+) -> tuple[list[bytes], list[tuple[str, str]]]:
+    """The bytes of the parts ``file``, one at least, and the text fields."""
 
     async def stream() -> AsyncGenerator[bytes, None]:
         yield body
 
-    parser = _Form(request.headers, stream(), max_files=8, max_fields=16, max_part_size=1024)
+    parser = _Form(request.headers, stream(), max_files=max_files, max_fields=max_fields, max_part_size=1024)
     try:
         form = await parser.parse()
     except MultiPartException as error:  # its messages quote nothing of the form
@@ -90,13 +114,10 @@ async def _read_form(request: Request, body: bytes) -> tuple[list[bytes], list[t
                 "file_missing",
                 'The form has no file in a part named "file", as curl -F file=@radiograph.png sends.',
             )
-        if len(files) > 1 or others:
-            raise Problem(
-                "too_many_files",
-                f"A request scores one image, got {len(files) + len(others)}. Send one each.",
-            )
+        if others:
+            raise Problem("too_many_files", 'The form has a file in a part of another name than "file". Remove it.')
         fields = [(name, part) for name, part in form.multi_items() if isinstance(part, str)]
-        return [await files[0].read()], fields
+        return [await file.read() for file in files], fields
     finally:
         await form.close()
 

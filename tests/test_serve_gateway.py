@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from preprocessing.recipe import Recipe
 from preprocessing.standardize import Reader
-from serve import arms, gateway
+from serve import arms, limits
 from serve.books import Books
 from serve.database import Database
 from serve.gateway import Gateway
@@ -161,7 +161,7 @@ def test_full_queue_says_when_to_come_again(client: TestClient, scorer: MeanScor
 
 
 def test_full_gateway_refuses_at_once(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway, "MAX_IN_FLIGHT", 0)
+    monkeypatch.setattr(limits, "MAX_IN_FLIGHT", 0)
     check(client.post(SCORE, content=PNG), Upload("", 503, "overloaded"))
 
 

@@ -235,6 +235,7 @@ ROUTES = [
     ("POST", SCORE, "score"),
     ("POST", "/v1/predictions/x/reference", "score"),
     ("GET", "/v1/predictions/x", "read"),
+    ("POST", "/v1/score/batch", "score"),
     ("GET", "/v1/versions", "read"),
     ("GET", "/v1/experiments", "read"),
     ("GET", "/v1/experiments/e", "read"),
@@ -257,6 +258,14 @@ def test_every_route_asks_for_a_key_with_its_role(closed: Site, method: str, pat
     assert ask("Bearer carpal") == (401, "key_wrong")
     assert ask(f"Bearer {wrong}") == (403, "role_missing")
     assert ask(f"Bearer {right}")[0] not in (401, 403)
+
+
+def test_a_key_sends_as_many_images_as_it_may(closed: Site) -> None:
+    token = {"authorization": f"Bearer {closed.keys.add('ris', ['score'], per_minute=3)}"}
+    closed.books.refresh()
+    answers = [closed.score(headers=token) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert (answers[3].json()["code"], answers[3].headers["retry-after"]) == ("rate_limited", "20")
 
 
 def test_a_key_that_ends_closes_without_a_restart(closed: Site) -> None:

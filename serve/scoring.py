@@ -1,0 +1,113 @@
+"""From a query to an answer that is in the ledger: what one image goes through, alone or in a batch."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from serve.arms import Arms
+from serve.books import Books
+from serve.database import LedgerDownError
+from serve.keys import Caller
+from serve.ledger import Answered, Entry, Explained, fingerprint, new_id
+from serve.problems import Problem
+from serve.protocol import Query
+
+
+@dataclass(frozen=True)
+class Given:
+    """An answer as it goes to the caller."""
+
+    answer: dict[str, Any]
+    created_s: float
+    """When it was stored, Unix seconds."""
+    is_repeated: bool = False
+    """Whether it was given before, under the same idempotency key."""
+
+
+class Scoring:
+    """Scores, and keeps what it scored.
+
+    Args:
+        arms: The versions.
+        books: Where answers are stored.
+    """
+
+    def __init__(self, arms: Arms, books: Books) -> None:
+        self._arms, self._books = arms, books
+        self._asking: dict[tuple[str, str], asyncio.Event] = {}
+        """Idempotency keys whose first request is under way."""
+
+    async def give(self, query: Query, caller: Caller, request_id: str, idempotency_key: str | None) -> Given:
+        """Answer a query, or repeat the answer that its idempotency key got first.
+
+        Raises:
+            RadiographError: The bytes hold no usable picture.
+            Problem: Nobody can answer, the answer cannot be stored, or the idempotency key was another query's.
+        """
+        asked = fingerprint(query.data, {**query.options(), "subject": query.subject})
+        if idempotency_key is None:
+            return await self._new(query, caller, request_id, None, asked)
+        async with self._alone(caller.key_id, idempotency_key):
+            if repeated := await self._repeated(caller, idempotency_key, asked):
+                return repeated
+            return await self._new(query, caller, request_id, idempotency_key, asked)
+
+    async def _new(
+        self, query: Query, caller: Caller, request_id: str, idempotency_key: str | None, asked: str
+    ) -> Given:
+        prediction_id = new_id()
+        unit = query.subject or prediction_id
+        scored = await self._arms.score(query, unit, request_id)
+        answer = {**scored.outcome.answer, "prediction_id": prediction_id, "request_id": request_id}
+        beside: list[Entry] = []
+        if scored.outcome.heatmap is not None:
+            answer["heatmap"] = {**answer["heatmap"], "href": f"/v1/predictions/{prediction_id}/heatmap.png"}
+            beside.append(Explained(prediction_id=prediction_id, png=scored.outcome.heatmap))
+        stored = Answered(
+            id=prediction_id,
+            request_id=request_id,
+            key_id=caller.key_id,
+            idempotency_key=idempotency_key,
+            fingerprint=asked,
+            subject=self._books.ledger.pseudonym(query.subject) if query.subject else None,
+            sex=None if query.sex == "unknown" else query.sex,
+            version=answer["version"],  # what the ensemble holds, whatever its application is called
+            bone_age_months=answer["bone_age_months"],
+            answer=answer,
+            latency_ms=scored.latency_ms,
+            routing_version=scored.routing_version,
+            experiment=scored.experiment.name if scored.experiment else None,
+            arm=scored.arm,
+            share=scored.experiment.share if scored.experiment else None,
+        )
+        await self._arms.record(stored, *beside)
+        self._arms.shadow(query, scored, stored, unit)
+        return Given(answer, stored.created_s)
+
+    async def _repeated(self, caller: Caller, idempotency_key: str, asked: str) -> Given | None:
+        """The first answer under this key, if there was one."""
+        try:
+            first = await asyncio.to_thread(self._books.ledger.repeated, caller.key_id, idempotency_key)
+        except LedgerDownError:
+            return None  # scoring goes on; should it be a repetition, both answers are kept, and the first one counts
+        if first is None:
+            return None
+        if first["fingerprint"] != asked:
+            sentence = "This Idempotency-Key was used for another image or other parameters. Take a new one."
+            raise Problem("idempotency_conflict", sentence)
+        return Given(first["answer"], first["created_s"], is_repeated=True)
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, key_id: str, idempotency_key: str) -> AsyncIterator[None]:
+        """Of several requests with one key at the same time, the first is answered before the others look."""
+        key = (key_id, idempotency_key)
+        while event := self._asking.get(key):
+            await event.wait()
+        self._asking[key] = event = asyncio.Event()
+        try:
+            yield
+        finally:
+            del self._asking[key]
+            event.set()

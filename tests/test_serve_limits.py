@@ -1,0 +1,87 @@
+"""How much a gateway takes on: places, and images a minute of each key."""
+
+import contextlib
+
+import pytest
+
+from serve import limits
+from serve.keys import ANYBODY, Caller
+from serve.limits import Limits
+from serve.problems import Problem
+
+KEY = Caller("a", frozenset({"score"}), per_minute=60)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def take(bounds: Limits, caller: Caller, times: int) -> None:
+    for _ in range(times):
+        with bounds.place(caller):
+            pass
+
+
+def refusal(bounds: Limits, caller: Caller, *, is_batch: bool = False) -> Problem:
+    with pytest.raises(Problem) as caught, bounds.place(caller, is_batch=is_batch):
+        pass
+    return caught.value
+
+
+def test_a_minute_s_images_may_come_at_once_and_the_next_one_waits() -> None:
+    clock = Clock()
+    bounds = Limits(clock)
+    take(bounds, KEY, 60)
+    problem = refusal(bounds, KEY)
+    assert (problem.status, problem.code, problem.headers["retry-after"]) == (429, "rate_limited", "1")
+    clock.now += 1
+    take(bounds, KEY, 1)
+    assert refusal(bounds, KEY).code == "rate_limited"
+
+
+def test_an_idle_hour_saves_no_more_than_a_minute() -> None:
+    clock = Clock()
+    bounds = Limits(clock)
+    take(bounds, KEY, 1)
+    clock.now += 3600
+    take(bounds, KEY, 60)
+    assert refusal(bounds, KEY).code == "rate_limited"
+
+
+def test_what_a_batch_takes_beyond_the_bucket_is_waited_for() -> None:
+    clock = Clock()
+    bounds = Limits(clock)
+    with bounds.place(KEY, is_batch=True):
+        bounds.owe(KEY, 69)
+    assert refusal(bounds, KEY).headers["retry-after"] == "11"
+    clock.now += 11
+    take(bounds, KEY, 1)
+
+
+def test_one_key_s_excess_is_nobody_else_s() -> None:
+    bounds = Limits(Clock())
+    take(bounds, KEY, 60)
+    take(bounds, Caller("b", KEY.roles, per_minute=1), 1)
+    take(bounds, Caller("c", KEY.roles), 1000)
+    take(bounds, ANYBODY, 1000)
+
+
+def test_a_place_is_free_again_whatever_became_of_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_IN_FLIGHT", 1)
+    bounds = Limits()
+    with contextlib.suppress(RuntimeError), bounds.place(ANYBODY):
+        assert refusal(bounds, ANYBODY).status == 503
+        raise RuntimeError
+    take(bounds, ANYBODY, 3)
+
+
+def test_few_batches_leave_room_for_single_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_BATCHES", 1)
+    bounds = Limits()
+    with bounds.place(ANYBODY, is_batch=True):
+        assert refusal(bounds, ANYBODY, is_batch=True).code == "overloaded"
+        take(bounds, ANYBODY, 1)
