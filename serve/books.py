@@ -52,7 +52,7 @@ class Books:
     """
 
     def __init__(self, url: str, spool: Path, *, is_open: bool, wait_s: float = 0.0) -> None:
-        self._is_open = is_open
+        self.is_open = is_open
         self.ledger = Ledger(wait_for_database(url, wait_s))
         self._recorder = Recorder(self.ledger, Spool(spool))
         self._snapshot = self._first(wait_s)  # a declared service starts its gateway and its keeper at the same time
@@ -91,7 +91,7 @@ class Books:
         Raises:
             Problem: There is no key, a wrong one, or one without such a role.
         """
-        if self._is_open:
+        if self.is_open:
             return ANYBODY
         challenge = {"www-authenticate": "Bearer"}
         scheme, _, token = (authorization or "").partition(" ")

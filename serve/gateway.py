@@ -24,6 +24,7 @@ from serve.experiment_routes import experiment_routes
 from serve.keys import Caller
 from serve.limits import Limits
 from serve.metrics import Metrics
+from serve.pages import page_routes
 from serve.parameters import parse_idempotency_key
 from serve.prediction_routes import prediction_routes
 from serve.problems import Problem
@@ -65,6 +66,7 @@ class Gateway:
             *prediction_routes(self._books),
             Route("/v1/versions", self.versions, methods=["GET"]),
             *experiment_routes(self._books),
+            *page_routes(self._books, self.score, self._held),
             *metrics_routes(self._books, self.metrics, self._others),
             Route("/healthz", self.healthz, methods=["GET"]),
             Route("/readyz", self.readyz, methods=["GET"]),
@@ -95,7 +97,7 @@ class Gateway:
 
     async def versions(self, request: Request) -> Response:
         self._caller(request, "read")
-        return JSONResponse({"versions": self._books.versions() or self._versions})
+        return JSONResponse({"versions": self._held()})
 
     async def healthz(self, request: Request) -> Response:
         return JSONResponse({"status": "alive"})
@@ -105,6 +107,9 @@ class Gateway:
         status = self._books.status()
         ledger = {"status": "up" if status.is_up else "spooling", "spooled_bytes": status.spooled_bytes}
         return JSONResponse({"status": "ready", "version": version, "ledger": ledger})
+
+    def _held(self) -> Sequence[Mapping[str, Any]]:
+        return self._books.versions() or self._versions
 
     def _caller(self, request: Request, role: str) -> Caller:
         return self._books.caller(request.headers.get("authorization"), role)
