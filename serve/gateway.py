@@ -20,6 +20,7 @@ from serve.batch_routes import batch_routes
 from serve.books import Books
 from serve.boundary import Boundary, request_id_of
 from serve.database import LedgerDownError
+from serve.document_routes import document_routes
 from serve.experiment_routes import experiment_routes
 from serve.keys import Caller
 from serve.limits import Limits
@@ -66,6 +67,7 @@ class Gateway:
             *prediction_routes(self._books),
             Route("/v1/versions", self.versions, methods=["GET"]),
             *experiment_routes(self._books),
+            *document_routes(self._books),
             *page_routes(self._books, self.score, self._held),
             *metrics_routes(self._books, self.metrics, self._others),
             Route("/healthz", self.healthz, methods=["GET"]),

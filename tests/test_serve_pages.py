@@ -52,7 +52,7 @@ class _Page(HTMLParser):
             self.inline.append(tag)
 
 
-@pytest.mark.parametrize("path", ["/", "/experiments"])
+@pytest.mark.parametrize("path", ["/", "/experiments", "/docs"])
 def test_a_page_asks_for_nothing_but_this_service_and_runs_nothing_inline(client: TestClient, path: str) -> None:
     answer = client.get(path)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")

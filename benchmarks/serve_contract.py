@@ -1,0 +1,110 @@
+"""Whether the service does what its OpenAPI document says: ``python -m benchmarks.serve_contract --cases 5000``.
+
+Schemathesis draws requests that fit the document and requests that break it, sends them to the gateway with its ledger
+in this process, and judges every answer: no status of 500 or more, no status, content type or shape that the document
+does not name, nothing malformed accepted, no method beside those named. Pictures are really decoded; in the model's
+place stands a curve around the picture's mean. The last line is JSON with ``cases``, ``failures`` and ``statuses``.
+"""
+
+import argparse
+import collections
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from schemathesis.checks import negative_data_rejection, not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+from starlette.applications import Starlette
+
+from benchmarks.serve_contract_site import IMAGES, site
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+    unsupported_method,
+]
+
+
+def measure(app: Starlette, cases: int, start: int = 0) -> dict[str, Any]:
+    """Try an app against its own document.
+
+    Args:
+        app: With ``/openapi.json``; it asks for no key.
+        cases: To draw, over all operations and both kinds.
+        start: Seed.
+
+    Returns:
+        ``cases`` sent, ``statuses`` by number, and ``failures``: one sentence for each operation and kind that fails.
+    """
+    statuses: collections.Counter[int] = collections.Counter()
+    failures: list[str] = []
+    images = st.sampled_from(IMAGES) | st.binary(max_size=64)
+    schemathesis.openapi.format("binary", images)
+    for kind in ("image/png", "image/jpeg", "image/tiff", "image/bmp", "application/dicom", "application/octet-stream"):
+        schemathesis.openapi.media_type(kind, images)
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+    operations = [result.ok() for result in schema.get_all_operations()]
+    # where a request can be got wrong in many ways more are drawn
+    weights = [1 + 3 * bool(one.body) + len(list(one.query)) + len(list(one.path_parameters)) for one in operations]
+    for operation, weight in zip(operations, weights, strict=True):
+        can_break = bool(operation.body) or weight > 1
+        for mode in GenerationMode if can_break else [GenerationMode.POSITIVE]:
+            count = max(1, round(cases * weight / (2 * sum(weights))))
+            name = f"{operation.label}, {mode.value}"
+            try:
+                _try(operation, mode, count, start, statuses)
+            except Exception as error:  # whatever was found or went wrong belongs to this operation
+                failures.append(f"{name}: {str(error)[:2000]}")
+    return {"cases": sum(statuses.values()), "failures": failures, "statuses": dict(sorted(statuses.items()))}
+
+
+def _try(operation: Any, mode: GenerationMode, count: int, start: int, statuses: collections.Counter[int]) -> None:
+    strategy = operation.as_strategy(generation_mode=mode)
+
+    @seed(start)
+    @settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=strategy)
+    def judge(case: Any) -> None:
+        response = case.call()
+        statuses[response.status_code] += 1
+        case.validate_response(response, checks=CHECKS)
+
+    judge()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status 1 where anything failed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serve_contract", description=__doc__)
+    parser.add_argument("--cases", type=int, default=5000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder, site(Path(folder)) as app:
+        found = measure(app, options.cases, options.seed)
+    for failure in found["failures"]:
+        print(failure, "\n")
+    print(json.dumps({**found, "failures": len(found["failures"])}))
+    return 1 if found["failures"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

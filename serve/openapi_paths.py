@@ -1,0 +1,234 @@
+"""What can be asked of the service: one `Operation` a method and path, in the order of the readable page."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ensemble.chronology import OLDEST_MONTHS
+from serve.experiment import NAME_PATTERN
+from serve.experiment_routes import ACTS
+from serve.ledger import ID_PATTERN
+from serve.problems import STATUS
+from serve.protocol import PROFILES
+
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/tiff", "image/bmp", "application/dicom", "application/octet-stream")
+_OF_THE_IMAGE = (*(list(STATUS)[: list(STATUS).index("sex_missing")]),)
+_OF_THE_PARAMETERS = (
+    *("sex_missing", "sex_unknown_word", "sex_contradiction", "unknown_parameter", "subject_malformed"),
+    *("chronological_age_malformed", "profile_unknown", "profile_unavailable"),
+    *("idempotency_malformed", "idempotency_conflict"),
+)
+_OF_A_BODY = ("body_malformed", "body_incomplete", "body_timeout", "too_large")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One method of one path."""
+
+    method: str
+    path: str
+    name: str
+    """The operation's id."""
+    summary: str
+    description: str = ""
+    tag: str = "scoring"
+    role: str = ""
+    """That a key needs; empty asks for none."""
+    parameters: list[dict[str, Any]] = field(default_factory=list)
+    body: dict[str, Any] | None = None
+    answers: Mapping[str, Any]
+    """Responses by status, of success."""
+    codes: tuple[str, ...] = ()
+    """Problems of its own."""
+
+
+def ok(words: str, schema: str, kind: str = "application/json", status: str = "200") -> dict[str, Any]:
+    """A response with a body of one of the schemas."""
+    return {status: {"description": words, "content": {kind: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}}}
+
+
+def _json(schema: str, *, required: bool = True) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {"required": required, "content": content}
+
+
+def _parameter(name: str, schema: dict[str, Any], words: str, place: str = "query") -> dict[str, Any]:
+    return {"name": name, "in": place, "required": place == "path", "description": words, "schema": schema}
+
+
+_ID = _parameter("id", {"type": "string", "pattern": f"^{ID_PATTERN.pattern}$"}, "`prediction_id` of an answer", "path")
+_NAME = _parameter("name", {"type": "string", "pattern": f"^{NAME_PATTERN.pattern}$"}, "Of the experiment", "path")
+_SEX = _parameter(
+    "sex", {"type": "string", "enum": ["male", "female", "unknown"]}, "The reading depends on it; `unknown` gets both"
+) | {"required": True}
+_QUERY = [
+    _parameter(
+        "subject",
+        {"type": "string", "minLength": 1, "maxLength": 128},
+        "Whose radiograph it is; a pseudonym is stored",
+    ),
+    _parameter(
+        "chronological_age_months",
+        {"type": "number", "minimum": 0, "maximum": OLDEST_MONTHS},
+        "When it was taken; judges the answer, never changes it",
+    ),
+    _parameter("profile", {"type": "string", "enum": list(PROFILES)}, "Which members answer"),
+]
+_FIELDS = {each["name"]: each["schema"] for each in (_SEX, *_QUERY)}
+_IDEMPOTENCY = _parameter(
+    "Idempotency-Key",
+    {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"},
+    "A repeated request with the same key gets the first answer, with `Idempotent-Replayed: true`",
+    "header",
+)
+_FILE = {
+    "required": True,
+    "description": "The file as the whole body, whatever its content type says, or as the part `file` of a form, whose "
+    "text fields may hold the parameters.",
+    "content": {
+        **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in IMAGE_TYPES},
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {"file": {"type": "string", "format": "binary"}, **_FIELDS},
+                "additionalProperties": False,
+            }
+        },
+    },
+}
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path="/v1/score",
+        name="score",
+        summary="Bone age of one radiograph",
+        description="PNG, JPEG, TIFF, BMP or DICOM. The answer is stored before it is given, the image is not kept.",
+        role="score",
+        parameters=[_SEX, *_QUERY, _IDEMPOTENCY],
+        body=_FILE,
+        answers=ok("The reading", "Answer"),
+        codes=(*_OF_THE_IMAGE, *_OF_THE_PARAMETERS, "body_incomplete", "body_timeout", "not_recorded", "timeout"),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/predictions/{id}",
+        name="prediction",
+        summary="A stored prediction",
+        description="With its shadow, where a challenger scored beside it, and the readings that came later.",
+        tag="predictions",
+        role="read",
+        parameters=[_ID],
+        answers=ok("As it was given", "Prediction"),
+        codes=("prediction_unknown",),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/predictions/{id}/reference",
+        name="reference",
+        summary="A reading that came later",
+        description="Versions are compared by it. The same reading sent again changes nothing and answers 200.",
+        tag="predictions",
+        role="score",
+        parameters=[_ID],
+        body=_json("Reference"),
+        answers={**ok("It was known", "ReferenceKept"), **ok("It is new", "ReferenceKept", status="201")},
+        codes=("prediction_unknown", "reference_malformed", *_OF_A_BODY),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/versions",
+        name="versions",
+        summary="The ensemble versions that are served",
+        tag="versions",
+        role="read",
+        answers=ok("Newest first", "Versions"),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/experiments",
+        name="experiments",
+        summary="Every experiment, and who is champion",
+        tag="experiments",
+        role="read",
+        answers=ok("Newest first", "Experiments"),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/experiments",
+        name="start_experiment",
+        summary="Put a challenger beside the champion",
+        description="One experiment runs at a time. Left out, `mode` is `shadow`, `shares` all, half, or 5, 20, 50 %.",
+        tag="experiments",
+        role="admin",
+        body=_json("ExperimentWanted"),
+        answers=ok("It runs", "Routing", status="201"),
+        codes=("experiment_refused", *_OF_A_BODY),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/experiments/{name}",
+        name="experiment",
+        summary="The report of an experiment",
+        description="Difference in error with an interval that may be looked at at any time, agreement, subgroups, "
+        "latency, failures, the check of the split, and what the policy makes of it.",
+        tag="experiments",
+        role="read",
+        parameters=[_NAME],
+        answers=ok("As of now", "Report"),
+        codes=("experiment_unknown",),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/experiments/{name}/{act}",
+        name="act_on_experiment",
+        summary="Promote, roll back, stop, or give a split another share",
+        tag="experiments",
+        role="admin",
+        parameters=[_NAME, _parameter("act", {"type": "string", "enum": list(ACTS)}, "What to do", "path")],
+        body=_json("Share", required=False) | {"description": "For `share` alone."},
+        answers=ok("The routing from now on", "Routing"),
+        codes=("experiment_unknown", "experiment_refused", "not_found", *_OF_A_BODY),
+    ),
+    Operation(
+        method="GET",
+        path="/metrics",
+        name="metrics",
+        summary="Counters for Prometheus",
+        tag="service",
+        role="read",
+        answers={
+            "200": {
+                "description": "Of every gateway",
+                "content": {"text/plain": {"schema": {"type": "string"}}},
+            }
+        },
+    ),
+    Operation(
+        method="GET",
+        path="/healthz",
+        name="alive",
+        summary="Whether the gateway lives",
+        tag="service",
+        answers=ok("It does", "Alive"),
+    ),
+    Operation(
+        method="GET",
+        path="/readyz",
+        name="ready",
+        summary="Whether an answer can be given now",
+        description="Asks the ensemble itself, and tells whether the ledger takes answers or they wait on disk.",
+        tag="service",
+        answers=ok("It can", "Ready"),
+    ),
+    Operation(
+        method="GET",
+        path="/openapi.json",
+        name="contract",
+        summary="This document",
+        tag="service",
+        answers={
+            "200": {"description": "OpenAPI 3.1", "content": {"application/json": {"schema": {"type": "object"}}}}
+        },
+    ),
+)
