@@ -54,7 +54,11 @@ class Curve:
         )
         if query.chronological_age_months is not None:
             found = found.beside(query.chronological_age_months, None if query.sex == "unknown" else query.sex)
-        return Outcome(answer(found))
+        if not query.explain:
+            return Outcome(answer(found))
+        about = {"method": "none", "unit": "months", "reach_months": 1.0, "view": "full", "share": 1.0, "side": 96}
+        placed = {"matrix": [1.0, 0.0, 0.0, 1.0, 0.0, 0.0], "picture": {"width": 80, "height": 96}}
+        return Outcome(answer(found) | {"heatmap": about | placed}, heatmap=IMAGES[0])
 
     async def version(self) -> str:
         return self._version

@@ -68,7 +68,7 @@ class Gateway:
             Route("/v1/versions", self.versions, methods=["GET"]),
             *experiment_routes(self._books),
             *document_routes(self._books),
-            *page_routes(self._books, self.score, self._held),
+            *page_routes(self._books, self._scoring, self._limits, self._held),
             *metrics_routes(self._books, self.metrics, self._others),
             Route("/healthz", self.healthz, methods=["GET"]),
             Route("/readyz", self.readyz, methods=["GET"]),

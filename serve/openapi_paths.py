@@ -10,13 +10,14 @@ from serve.experiment_routes import ACTS
 from serve.ledger import ID_PATTERN
 from serve.problems import STATUS
 from serve.protocol import PROFILES
+from serve.uploads import MAX_FILES
 
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/tiff", "image/bmp", "application/dicom", "application/octet-stream")
-_OF_THE_IMAGE = (*(list(STATUS)[: list(STATUS).index("sex_missing")]),)
+_OF_THE_IMAGE = tuple(list(STATUS)[: list(STATUS).index("batch_malformed")])
 _OF_THE_PARAMETERS = (
     *("sex_missing", "sex_unknown_word", "sex_contradiction", "unknown_parameter", "subject_malformed"),
-    *("chronological_age_malformed", "profile_unknown", "profile_unavailable"),
-    *("idempotency_malformed", "idempotency_conflict"),
+    *("chronological_age_malformed", "profile_unknown", "profile_unavailable", "explain_malformed"),
+    *("idempotency_malformed", "idempotency_conflict", "rate_limited"),
 )
 _OF_A_BODY = ("body_malformed", "body_incomplete", "body_timeout", "too_large")
 
@@ -73,6 +74,7 @@ _QUERY = [
         "When it was taken; judges the answer, never changes it",
     ),
     _parameter("profile", {"type": "string", "enum": list(PROFILES)}, "Which members answer"),
+    _parameter("explain", {"type": "string", "enum": ["true", "false"]}, "Whether a heat map is wanted too"),
 ]
 _FIELDS = {each["name"]: each["schema"] for each in (_SEX, *_QUERY)}
 _IDEMPOTENCY = _parameter(
@@ -97,6 +99,29 @@ _FILE = {
         },
     },
 }
+_FILES = {
+    "required": True,
+    "description": "A form with parts `file`. A parameter is said once for all files, in the path or as one field, or "
+    "once for each of them, as fields in the files' order; an empty field says nothing about its file.",
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {
+                    "file": {
+                        "type": "array",
+                        "items": {"type": "string", "format": "binary"},
+                        "minItems": 1,
+                        "maxItems": MAX_FILES,
+                    },
+                    **_FIELDS,
+                },
+                "additionalProperties": False,
+            }
+        }
+    },
+}
 OPERATIONS = (
     Operation(
         method="POST",
@@ -111,6 +136,21 @@ OPERATIONS = (
         codes=(*_OF_THE_IMAGE, *_OF_THE_PARAMETERS, "body_incomplete", "body_timeout", "not_recorded", "timeout"),
     ),
     Operation(
+        method="POST",
+        path="/v1/score/batch",
+        name="score_batch",
+        summary="Bone ages of several radiographs",
+        description="One answer each, failures included: each stands beside the status that it would have had alone.",
+        role="score",
+        parameters=[*[{**each, "required": False} for each in (_SEX, *_QUERY)], _IDEMPOTENCY],
+        body=_FILES,
+        answers=ok("One answer a file, in their order", "Batch"),
+        codes=(
+            *("batch_malformed", "unknown_parameter", "bad_multipart", "file_missing", "too_many_files", "too_large"),
+            *("empty", "idempotency_malformed", "rate_limited", "body_incomplete", "body_timeout"),
+        ),
+    ),
+    Operation(
         method="GET",
         path="/v1/predictions/{id}",
         name="prediction",
@@ -121,6 +161,19 @@ OPERATIONS = (
         parameters=[_ID],
         answers=ok("As it was given", "Prediction"),
         codes=("prediction_unknown",),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/predictions/{id}/heatmap.png",
+        name="heatmap",
+        summary="Where an answer came from",
+        description="An RGBA picture of months by place, to be laid over the radiograph with the answer's "
+        "`heatmap.matrix`. Of an answer to `explain=true`; the key that asked for it may see it too.",
+        tag="predictions",
+        role="read",
+        parameters=[_ID],
+        answers={"200": {"description": "PNG", "content": {"image/png": {"schema": {"type": "string"}}}}},
+        codes=("prediction_unknown", "heatmap_unknown"),
     ),
     Operation(
         method="POST",

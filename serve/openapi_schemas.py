@@ -73,6 +73,26 @@ SCHEMAS: dict[str, Any] = {
         recipe={"type": "string", "description": "Hash of the recipe that prepared the picture"},
         prediction_id=_PREDICTION_ID,
         request_id=_TEXT,
+        optional={"heatmap": _ref("HeatMap")},
+    ),
+    "HeatMap": _object(
+        "Where an answer comes from",
+        method=_TEXT,
+        unit=_TEXT,
+        reach_months={"type": "number", "description": "Of the strongest place, either way"},
+        view={"type": "string", "description": "That the members see who carry most of the answer"},
+        share={**_SHARE, "description": "Of the answer that comes from them"},
+        side={"type": "integer", "description": "Pixels of the heat map's sides"},
+        matrix=_list(_NUMBER, minItems=6, maxItems=6, description="Lays it over the picture, as SVG and CSS write it"),
+        picture=_object(width=_INTEGER, height=_INTEGER),
+        href=_TEXT,
+    ),
+    "Batch": _object(
+        request_id=_TEXT,
+        failed=_INTEGER,
+        answers=_list(
+            _object(index=_INTEGER, status=_INTEGER, optional={"answer": _ref("Answer"), "problem": _ref("Problem")})
+        ),
     ),
     "Chronology": _object(
         chronological_age_months=_NUMBER,

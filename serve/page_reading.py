@@ -33,18 +33,18 @@ class Drawing:
     head: int = HEAD
 
 
-def reading_of(answer: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, Any]:
+def reading_of(answer: Mapping[str, Any], sex: str) -> dict[str, Any]:
     """Values for the template.
 
     Args:
         answer: As ``POST /v1/score`` gives it.
-        given: The parameters that were sent.
+        sex: As it was given.
     """
     chronology = answer.get("chronology")
     age = chronology["chronological_age_months"] if chronology else None
     return {
         "answer": answer,
-        "sex": given.get("sex", ""),
+        "sex": sex,
         "interval": answer["intervals"].get("90"),
         "drawing": draw(answer["distribution"], answer["bone_age_months"], answer["intervals"].get("90"), age),
     }

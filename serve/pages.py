@@ -5,14 +5,14 @@ the answer into the page, and keep the key in memory. A page needs no network bu
 is not a file beside this module: the policy of `serve.boundary` allows nothing else.
 
 GET  /, /experiments         the pages
-POST /page/reading           as POST /v1/score, answered with a part of a page; here an empty field says nothing
+POST /page/reading           as POST /v1/score, answered with a part of a page
 GET  /page/experiments       what runs and what ran, as a part of a page
 GET  /static/{name}          style sheet and scripts
 """
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,16 @@ from starlette.routing import Route
 from ensemble.prediction import in_words
 from preprocessing.page import embed, environment
 from serve.books import Books
+from serve.boundary import request_id_of
+from serve.database import LedgerDownError
 from serve.experiment import NAME_PATTERN, ExperimentError
+from serve.limits import Limits
 from serve.page_experiment import overview
 from serve.page_picture import picture
 from serve.page_reading import reading_of
 from serve.problems import Problem
-from serve.replay import replayed
-from serve.uploads import read_body, read_upload
+from serve.protocol import read_query
+from serve.scoring import Scoring
 
 _HERE = Path(__file__).parent
 STATIC = {path.name: path for path in sorted((_HERE / "static").iterdir())}
@@ -39,14 +42,16 @@ _MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg
 
 def page_routes(
     books: Books,
-    score: Callable[[Request], Awaitable[Response]],
+    scoring: Scoring,
+    limits: Limits,
     versions: Callable[[], Sequence[Mapping[str, Any]]],
 ) -> list[Route]:
     """The routes of the pages.
 
     Args:
         books: Who may ask, and what is stored.
-        score: What answers ``POST /v1/score``.
+        scoring: What ``POST /v1/score`` asks.
+        limits: How many may ask.
         versions: What ``GET /v1/versions`` lists.
     """
     templates = environment(_HERE / "templates", words=in_words, months_signed=_signed_words, moment=_moment)
@@ -59,14 +64,21 @@ def page_routes(
         return page("reading.html", state=books.state, is_open=books.is_open)
 
     async def reading(request: Request) -> Response:
-        books.caller(request.headers.get("authorization"), "score")  # before the body is read
-        body = await read_body(request)
-        answered = await score(replayed(request, body))
-        data, given = await read_upload(replayed(request, body))
+        caller = books.caller(request.headers.get("authorization"), "score")
+        with limits.place(caller):
+            query = await read_query(request)
+            given = await scoring.give(query, caller, request_id_of(request.scope), None)
         async with drawing:
-            shown = await asyncio.to_thread(picture, data)
-        values = reading_of(json.loads(bytes(answered.body)), dict(given))
-        return page("reading_part.html", **values, picture=embed(shown.png), shown=shown)
+            shown = await asyncio.to_thread(picture, query.data)
+        heat = await _heat(given.answer)
+        values = reading_of(given.answer, query.sex)
+        return page("reading_part.html", **values, picture=embed(shown.png), shown=shown, heat=heat and embed(heat))
+
+    async def _heat(answer: Mapping[str, Any]) -> bytes | None:
+        """Of an answer that was just stored; None while it waits on disk for the ledger."""
+        with contextlib.suppress(LedgerDownError):
+            return await asyncio.to_thread(books.ledger.heatmap, answer["prediction_id"])
+        return None
 
     async def experiments(request: Request) -> Response:
         return page("experiments.html", is_open=books.is_open)

@@ -17,9 +17,20 @@ from serve.gateway import Gateway
 from serve.keys import Keys
 from serve.protocol import Outcome, Query
 from serve.routing import Routing
+from tests.hostile_uploads import PNG
 
 A, B = "ens-aaaaaaaaaaaa", "ens-bbbbbbbbbbbb"
 VERSIONS = [{"version": version, "aliases": [], "recipe": "0" * 64, "members": 3} for version in (A, B)]
+HEAT_MAP = {
+    "method": "relevance",
+    "unit": "months for each 64th of the view",
+    "reach_months": 1.25,
+    "view": "crop",
+    "share": 1.0,
+    "side": 128,
+    "matrix": [1.0, 0.0, 0.0, 1.0, 8.0, 16.0],
+    "picture": {"width": 120, "height": 160},
+}
 
 
 def answer_of(query: Query, version: str = A, months: float = 126.0) -> dict[str, Any]:
@@ -63,7 +74,8 @@ class Version:
         self.name = name
 
     async def score(self, query: Query) -> Outcome:
-        return Outcome(answer_of(query, self.name, 126.0 if self.name == A else 120.0))
+        answer = answer_of(query, self.name, 126.0 if self.name == A else 120.0)
+        return Outcome(answer | {"heatmap": HEAT_MAP}, heatmap=PNG) if query.explain else Outcome(answer)
 
     async def version(self) -> str:
         return self.name

@@ -79,5 +79,6 @@ def test_a_route_opens_to_its_own_role_alone(closed: Site, operation: object) ->
     assert ask("") == ask(f"Basic {right}") == (401, "key_missing")
     for token in ("", "carpal", right[:-1], right + "A", right.upper(), ended, f"{right} {right}"):
         assert ask(f"Bearer {token}") == (401, "key_wrong"), token
-    assert ask(f"Bearer {wrong}") == (403, "role_missing")
+    if path != f"/v1/predictions/{FILLED['{id}']}/heatmap.png":  # which the key may see that asked for it
+        assert ask(f"Bearer {wrong}") == (403, "role_missing")
     assert ask(f"Bearer {right}")[0] not in (401, 403)

@@ -94,6 +94,13 @@ def test_an_unknown_sex_shows_both_answers(client: TestClient) -> None:
     assert re.search(r">male</th><td>11 years<", text)
 
 
+def test_a_heat_map_lies_over_the_radiograph_where_it_was_asked_for(client: TestClient) -> None:
+    text = read(client, explain="true").text
+    assert 'transform="matrix(1.0 0.0 0.0 1.0 8.0 16.0)"' in text
+    assert all(words in text for words in ('viewBox="0 0 120 160"', 'type="range"', "+1.25", "−1.25"))
+    assert "heat" not in read(client).text
+
+
 def test_a_reading_on_the_page_is_one_in_the_ledger(client: TestClient) -> None:
     prediction = re.search(r'data-prediction="(\w+)"', read(client).text)
     assert prediction

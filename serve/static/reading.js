@@ -60,6 +60,7 @@
     const body = new FormData();
     body.append("file", chosen, "radiograph"); // its name may be a patient's
     body.append("sex", form.querySelector('input[name="sex"]:checked').value);
+    if (byId("explain").checked) body.append("explain", "true");
     const age = totalMonths(byId("years"), byId("months"));
     if (age !== null) body.append("chronological_age_months", String(age));
     if (byId("subject").value.trim()) body.append("subject", byId("subject").value.trim());
