@@ -13,11 +13,13 @@ from collections.abc import Callable
 from preprocessing import environment
 from preprocessing.storage import as_path
 from serve import admin
+from serve.arms import ANSWER_TIMEOUT_S
 from serve.boundary import FOR_PROCESSES
 from serve.database import Database, LedgerDownError
 from serve.keys import Keys
 from serve.protocol import describe
 from serve.routing import Routing
+from serve.transport import Transport, choose, free_port, port_is_free
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -48,10 +50,28 @@ def _serve(
     claim_signals: Callable[[], None],
     say: Callable[[str], None],
 ) -> int:
-    environment.prepare(FOR_PROCESSES, own_ray=not options.address)
+    port = options.port or free_port(options.host)
+    if not options.address and not port_is_free(options.host, port):
+        return _refuse(f"Nothing can listen at {options.host}:{port}: it is taken, or no address of this machine.")
+    transport = choose(options.host, port, ANSWER_TIMEOUT_S, plain=options.plain, is_joined=bool(options.address))
+    environment.prepare(FOR_PROCESSES | transport.settings, own_ray=not options.address)
+    try:
+        return _run(options, port, transport, stop, claim_signals, say)
+    finally:
+        transport.remove()
+
+
+def _run(
+    options: argparse.Namespace,
+    port: int,
+    transport: Transport,
+    stop: threading.Event,
+    claim_signals: Callable[[], None],
+    say: Callable[[str], None],
+) -> int:
     # these load torch and Ray: not for --help, nor for a mistyped option, nor before the environment is right
     from ensemble.registry import Registry
-    from serve.service import Service, ServiceError, Setting, free_port, port_is_free
+    from serve.service import Service, ServiceError, Setting
 
     is_loopback = options.host in ("127.0.0.1", "::1", "localhost")
     if options.open and not is_loopback:
@@ -73,9 +93,6 @@ def _serve(
         return _refuse(str(error))
     if state.champion != bundle.version:
         say(f"experiment {state.experiment.name if state.experiment else ''} runs: {state.champion} stays champion")
-    port = options.port or free_port(options.host)
-    if not options.address and not port_is_free(options.host, port):
-        return _refuse(f"Nothing can listen at {options.host}:{port}: it is taken, or no address of this machine.")
     setting = Setting(
         registry,
         database,
@@ -86,6 +103,7 @@ def _serve(
         port,
         options.address,
         options.gpus,
+        transport,
     )
     service = Service(setting, versions, stop, claim_signals, say)
     try:
@@ -117,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--address", help="Ray cluster to run on (default: a Ray of its own on this machine)")
     parser.add_argument("--ledger", help="URL of the ledger (default: $CARPAL_LEDGER, else SQLite in the registry)")
     parser.add_argument("--open", action="store_true", help="ask for no key; on loopback only")
+    parser.add_argument("--plain", action="store_true", help="Serve's own proxy, though HAProxy is there")
     parser.add_argument("--gpus", type=float, help="GPUs of each ensemble replica (default: 1 where there are any)")
     return parser
 

@@ -21,10 +21,13 @@ from serve.ledger import Answered, Entry, Failed, Shadowed
 from serve.metrics import Metrics
 from serve.problems import Problem
 from serve.protocol import Outcome, Query
+from serve.uploads import BODY_TIMEOUT_S
 
 SCORE_TIMEOUT_S = 30.0
 CHALLENGER_TIMEOUT_S = 10.0
 """A challenger of a split that takes longer has failed, and the champion still has its own time."""
+ANSWER_TIMEOUT_S = BODY_TIMEOUT_S + CHALLENGER_TIMEOUT_S + SCORE_TIMEOUT_S
+"""Of all that an answer may wait for."""
 READY_TIMEOUT_S = 5.0
 LOOK_S = 0.5
 """Versions that are named but not there yet are looked for this often."""

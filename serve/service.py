@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import io
 import logging
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -19,14 +18,14 @@ from ray.serve.api import RunTarget
 
 from ensemble.registry import Registry
 from preprocessing.cluster import connection
-from serve.arms import CHALLENGER_TIMEOUT_S, SCORE_TIMEOUT_S
+from serve.arms import ANSWER_TIMEOUT_S
 from serve.boundary import FOR_PROCESSES
 from serve.capacity import Capacity
 from serve.database import Database
 from serve.deployments import gateway_application
 from serve.keeper import START_TIMEOUT_S, Keeper, last_line, reason, versions_present
 from serve.routing import Routing
-from serve.uploads import BODY_TIMEOUT_S
+from serve.transport import LOOPBACK, Transport
 
 GATEWAY = "gateway"
 
@@ -55,6 +54,8 @@ class Setting:
     """A Ray cluster to join; None starts a Ray of its own on this machine."""
     gpus: float | None
     """GPUs of each ensemble replica; None takes one where the cluster shows any."""
+    transport: Transport
+    """How requests travel."""
 
 
 class Service:
@@ -142,14 +143,16 @@ class Service:
 
     def _deploy(self) -> None:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        self._say(f"{self._setting.transport.name} mode: {self._setting.transport.sentence}")
         capacity = Capacity.of(ray.cluster_resources(), self._setting.gpus)
         serve.start(
             proxy_location="HeadOnly",
             http_options={
-                "host": self._host,
+                # behind HAProxy the replicas listen here too: HAProxy alone is for others
+                "host": LOOPBACK if self._setting.transport.folder else self._host,
                 "port": self._port,
                 # the gateway gives up first, in our own words
-                "request_timeout_s": BODY_TIMEOUT_S + CHALLENGER_TIMEOUT_S + SCORE_TIMEOUT_S + 10,
+                "request_timeout_s": ANSWER_TIMEOUT_S + 10,
             },
             logging_config={"enable_access_log": False, "log_level": "WARNING"},
         )
@@ -180,21 +183,3 @@ class Service:
             return False
         finally:
             connection.close()
-
-
-def port_is_free(host: str, port: int) -> bool:
-    """Whether something could listen there now."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
-
-
-def free_port(host: str) -> int:
-    """A port that nothing listens at."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
