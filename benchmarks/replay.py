@@ -7,7 +7,7 @@ OUT/seed_0/trials/0007/         as of a study (see search/trial.py), without an 
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,10 +38,17 @@ class Spent:
     passes: int
     complete: dict[int, int]
     """Trial to the image passes that had been spent in all when it was complete."""
+    folds: dict[int, dict[int, int]] = field(default_factory=dict)
+    """Trial to each of its finished folds and the passes that had been spent when that ended; of the stock rule."""
 
     def within(self, passes: int) -> list[int]:
         """Trials that were complete by then."""
         return [number for number, at in self.complete.items() if at <= passes]
+
+    def folds_within(self, passes: int) -> dict[int, list[int]]:
+        """Trials with a fold that was finished by then, and those folds."""
+        found = {number: [fold for fold, at in of.items() if at <= passes] for number, of in self.folds.items()}
+        return {number: folds for number, folds in found.items() if folds}
 
 
 def sampler_of(study: Path, space: str, seed: int, num_trials: int, view: str) -> Sampler:
@@ -133,24 +140,27 @@ def race(study: Path, space: str, seed: int, view: str, num_folds: int) -> Spent
 def stock(study: Path, num_folds: int) -> Spent:
     """The records as ASHA lets them go on, at its defaults, with the measurement as its time."""
     scheduler = ASHAScheduler(time_attr="training_iteration", metric="mae", mode="min", max_t=len(MEASURE_AT))
-    spent, complete = 0, {}
+    spent, complete, folds = 0, {}, {}
     for number in trial_numbers(study):
-        finished = 0
+        finished: dict[int, int] = {}
         told = list(reports(study, number, num_folds))
         for fold in range(num_folds):  # Repeater begins every fold, whatever became of the others
             trial: Any = SimpleNamespace(trial_id=f"{number}-{fold}")
             controller: Any = None  # ASHA asks it nothing
             scheduler.on_trial_add(controller, trial)
-            images = 0
+            images, is_finished = 0, False
             of_fold = [report for report in told if report.fold == fold and not report.is_screen]
             for step, report in enumerate(of_fold, start=1):
                 images = report.measurement.images_seen
                 result = {"training_iteration": step, "mae": report.measurement.mae_months}
                 decision = scheduler.on_trial_result(controller, trial, result)
-                finished += report.fold_finished
+                is_finished = report.fold_finished
                 if decision == TrialScheduler.STOP:
                     break
             spent += images
-        if finished == num_folds:
+            if is_finished:
+                finished[fold] = spent
+        folds[number] = finished
+        if len(finished) == num_folds:
             complete[number] = spent
-    return Spent(spent, complete)
+    return Spent(spent, complete, folds)

@@ -50,17 +50,19 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class Screen:
-    """Drops the worse half after the short training that comes before fold 0.
+    """Drops the worse two thirds after the short training that comes before fold 0.
 
     A trial is stopped when more than a share `keep` of the trials that had theirs, and at least M of them, were better
     there, and when it is also no better than the worst of the M best complete trials was. Source: discarding after one
     epoch finds what successive halving finds (Egele et al., "The unreasonable effectiveness of early discarding after
-    one epoch", 2023); the schedule of its own (see search/screen.py) and the floor of M are ours.
+    one epoch", 2023); the schedule of its own (see search/screen.py) and the floor of M are ours. A third: on 64
+    recorded trainings over five folds, in either order of their halves, a search then needs 2.7 and 2.5 times fewer
+    image passes than full cross-validation, with a half 2.5 and 2.1, and its ensemble is 0.4 % worse (with a half, 0).
     """
 
     pool_size: int
     """M: how many good trials the ensemble shall be able to choose from."""
-    keep: float = 0.5
+    keep: float = 1 / 3
     """Share of the trials that go on."""
     stage: str = "screen"
     needs_cases: bool = False
