@@ -11,7 +11,7 @@ _depth = 0
 _saved: warnings.catch_warnings | None = None
 
 # Pillow logs every TIFF tag with its value at level DEBUG, pydicom logs what it warns about.
-for _name in ("pydicom", "pylibjpeg", "openjpeg", "rle", "jpeg_ls"):
+for _name in ("pydicom", "highdicom", "pylibjpeg", "openjpeg", "rle", "jpeg_ls"):
     logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
 logging.getLogger("PIL").setLevel(logging.INFO)
 

@@ -68,7 +68,7 @@ def ask(url: str, data: bytes, sex: str) -> dict[str, Any]:
     Args:
         url: Where the service listens, such as ``http://127.0.0.1:8000``.
         data: The encoded file.
-        sex: ``male`` or ``female``.
+        sex: ``male``, ``female`` or ``unknown``.
 
     Raises:
         AskError: The service is not there, or refused the image.
@@ -127,7 +127,7 @@ def _case(options: argparse.Namespace) -> Case:
         raise ValueError("Give a FILE with --sex, or --cohort COHORT.")
     if options.cohort is None:
         if options.sex is None:
-            raise ValueError("A FILE needs --sex male or --sex female: the reading depends on it.")
+            raise ValueError("A FILE needs --sex male, female or unknown: the reading depends on it.")
         if options.case is not None:
             raise ValueError("--case names a case of a --cohort, and none was given.")
         path = Path(options.file)
@@ -209,7 +209,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m serve.ask", description=__doc__)
     parser.add_argument("url", help="where the service listens, such as http://127.0.0.1:8000")
     parser.add_argument("file", nargs="?", help="a radiograph: PNG, JPEG, TIFF, BMP or DICOM")
-    parser.add_argument("--sex", choices=["male", "female"], help="sex of the child (a cohort knows it)")
+    parser.add_argument("--sex", choices=["male", "female", "unknown"], help="sex of the child (a cohort knows it)")
     parser.add_argument("--cohort", help="take the radiograph from the locked test split of this cohort")
     parser.add_argument("--case", help="id of the case (default: the one closest to the median bone age)")
     parser.add_argument("--wait", type=float, metavar="SECONDS", help="wait so long for the service to become ready")

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from preprocessing.radiograph import RadiographError
-from serve import logs
+from serve import formats, logs
 from serve.access import Access
 from serve.arms import Arms, Scorer
 from serve.batch_routes import batch_routes
@@ -91,11 +91,21 @@ class Gateway:
     async def score(self, request: Request) -> Response:
         caller = self._caller(request, "score")
         idempotency_key = parse_idempotency_key(request.headers.getlist("idempotency-key"))
+        form = formats.wanted(request)
         with self._limits.place(caller):
             query = await read_query(request)
+            formats.check_before_scoring(form, query.data)
             given = await self._scoring.give(query, caller, request_id_of(request.scope), idempotency_key)
         headers = {"idempotent-replayed": "true"} if given.is_repeated else {}
-        return JSONResponse(given.answer, headers=headers)
+        return await formats.rendered(
+            form,
+            given.answer,
+            created_s=given.created_s,
+            sex=query.sex,
+            subject=query.subject,
+            data=query.data,
+            headers=headers,
+        )
 
     async def versions(self, request: Request) -> Response:
         self._caller(request, "read")

@@ -7,6 +7,7 @@ from typing import Any
 from ensemble.chronology import OLDEST_MONTHS
 from serve.experiment import NAME_PATTERN
 from serve.experiment_routes import ACTS
+from serve.formats import DICOM, FHIR
 from serve.ledger import ID_PATTERN
 from serve.problems import STATUS
 from serve.protocol import PROFILES
@@ -122,6 +123,18 @@ _FILES = {
         }
     },
 }
+_FHIR: dict[str, Any] = {FHIR: {"schema": {"type": "object", "properties": {"resourceType": {"const": "Observation"}}}}}
+_DICOM: dict[str, Any] = {DICOM: {"schema": {"type": "string", "contentMediaType": DICOM}}}
+
+
+def _in_forms(answers: dict[str, Any], *forms: dict[str, Any]) -> dict[str, Any]:
+    """The answers, 200 also in other media types than JSON, by ``Accept``."""
+    content = answers["200"]["content"]
+    for form in forms:
+        content = {**content, **form}
+    return {**answers, "200": {**answers["200"], "content": content}}
+
+
 OPERATIONS = (
     Operation(
         method="POST",
@@ -132,8 +145,11 @@ OPERATIONS = (
         role="score",
         parameters=[_SEX, *_QUERY, _IDEMPOTENCY],
         body=_FILE,
-        answers=ok("The reading", "Answer"),
-        codes=(*_OF_THE_IMAGE, *_OF_THE_PARAMETERS, "body_incomplete", "body_timeout", "not_recorded", "timeout"),
+        answers=_in_forms(ok("The reading", "Answer"), _FHIR, _DICOM),
+        codes=(
+            *(*_OF_THE_IMAGE, *_OF_THE_PARAMETERS, "body_incomplete", "body_timeout", "not_recorded", "timeout"),
+            *("not_acceptable", "report_impossible"),
+        ),
     ),
     Operation(
         method="POST",
@@ -159,8 +175,8 @@ OPERATIONS = (
         tag="predictions",
         role="read",
         parameters=[_ID],
-        answers=ok("As it was given", "Prediction"),
-        codes=("prediction_unknown",),
+        answers=_in_forms(ok("As it was given", "Prediction"), _FHIR),
+        codes=("prediction_unknown", "not_acceptable"),
     ),
     Operation(
         method="GET",

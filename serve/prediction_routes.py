@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from serve import formats
 from serve.books import Books
 from serve.boundary import request_id_of
 from serve.database import LedgerError
@@ -26,7 +27,12 @@ def prediction_routes(books: Books) -> list[Route]:
 
     async def prediction(request: Request) -> Response:
         books.caller(request.headers.get("authorization"), "read")
-        return JSONResponse(_stored(await _found(request)))
+        form = formats.wanted(request, offered=(formats.JSON, formats.FHIR))  # a DICOM report needs the DICOM file
+        found = await _found(request)
+        if form.media_type == formats.JSON:
+            return JSONResponse(_stored(found))
+        sex = found["sex"] or "unknown"
+        return await formats.rendered(form, found["answer"], created_s=found["created_s"], sex=sex)
 
     async def heatmap(request: Request) -> Response:
         caller = books.caller(request.headers.get("authorization"), "read", "score")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from preprocessing.checks import CHECKS
 from preprocessing.recipe import Recipe
 from preprocessing.standardize import Reader
 from serve import arms, limits
@@ -181,3 +182,8 @@ def test_alive_without_ensemble_but_not_ready(client: TestClient, scorer: MeanSc
 
 def test_versions_are_listed(client: TestClient) -> None:
     assert client.get("/v1/versions").json() == {"versions": [{"version": "ens-0"}]}
+
+
+def test_every_refusal_of_the_gate_is_a_code_of_the_service() -> None:
+    refused = {check.code for check in CHECKS if check.action == "refused"}
+    assert refused <= set(STATUS)
