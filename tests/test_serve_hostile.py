@@ -1,0 +1,38 @@
+"""Five hundred damaged requests with damaged files: each a reading or a documented refusal, and none tells of us."""
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from benchmarks.serve_hostile import run
+from ensemble.prediction import Prediction
+from serve.protocol import Outcome, Query, answer
+from tests.test_serve_gateway import READER, MeanScorer, books, client
+
+__all__ = ["books", "client"]  # fixtures
+
+
+class WholeScorer(MeanScorer):
+    """Answers with all that a real answer has."""
+
+    async def score(self, query: Query) -> Outcome:
+        months = float(READER.read(query.data).pixels.mean())
+        found = Prediction(months, 0.0, np.full(240, 1 / 240, np.float32), "ens-0", "r", profile=query.profile)
+        if query.chronological_age_months is not None:
+            found = found.beside(query.chronological_age_months, None if query.sex == "unknown" else query.sex)
+        if not query.explain:
+            return Outcome(answer(found))
+        return Outcome({**answer(found), "heatmap": {}}, heatmap=b"PNG")
+
+
+@pytest.fixture
+def scorer() -> MeanScorer:
+    return WholeScorer()
+
+
+@pytest.mark.slow
+def test_five_hundred_hostile_uploads_get_no_status_500(client: TestClient) -> None:
+    found = run(client.request, 500)
+    assert found["failed"] == []
+    assert found["outcomes"]["read"] > 50, found["outcomes"]
+    assert len(found["outcomes"]) > 10, found["outcomes"]
