@@ -116,7 +116,7 @@ _FILES = {
                         "minItems": 1,
                         "maxItems": MAX_FILES,
                     },
-                    **_FIELDS,
+                    **{name: {"type": "array", "items": {"type": "string"}} for name in _FIELDS},
                 },
                 "additionalProperties": False,
             }
@@ -156,9 +156,13 @@ OPERATIONS = (
         path="/v1/score/batch",
         name="score_batch",
         summary="Bone ages of several radiographs",
-        description="One answer each, failures included: each stands beside the status that it would have had alone.",
+        description="One answer each, failures included: each stands beside the status that it would have had alone, "
+        "also where what is said about it is wrong.",
         role="score",
-        parameters=[*[{**each, "required": False} for each in (_SEX, *_QUERY)], _IDEMPOTENCY],
+        parameters=[
+            *[_parameter(each["name"], {"type": "string"}, "As of one, for all files") for each in (_SEX, *_QUERY)],
+            _IDEMPOTENCY,
+        ],
         body=_FILES,
         answers=ok("One answer a file, in their order", "Batch"),
         codes=(
