@@ -43,8 +43,8 @@
   async function act(path, body, words) {
     try {
       await ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
-      status.textContent = words;
       await load();
+      status.textContent = words;
     } catch (error) { tell(error); }
   }
 
