@@ -4,7 +4,7 @@ On the CPU a batch is made when it is asked for: the core that would make it ahe
 threads make batches ahead (OpenCV leaves the interpreter while it works), in pinned memory, and the copy runs beside
 the training. The batches are the same either way.
 
-Shape letters: B batch, N cases, H height, W width.
+Shape letters: B batch, N cases, H height, W width, M monthly bins.
 """
 
 import itertools
@@ -37,6 +37,8 @@ class Feed:
     seed: int
     augment: Augmentation
     device: str
+    teacher_NM: np.ndarray | None = None
+    """float32 distributions of all cases, where the network is distilled."""
 
     def batches(self, first: int, threads: int) -> Generator[Batch]:
         """Endless batches.
@@ -62,16 +64,19 @@ class Feed:
 
     def _paint(self, epoch: int, rows: np.ndarray) -> tuple[Batch, list[Pose]]:
         images_BHW, poses = self.augment.paint(self.pixels_NHW[rows], rows, epoch)
-        batch = Batch(*map(torch.from_numpy, (images_BHW, self.sex_N[rows], self.months_N[rows])))
+        images, sex, months = map(torch.from_numpy, (images_BHW, self.sex_N[rows], self.months_N[rows]))
+        teacher = None if self.teacher_NM is None else torch.from_numpy(self.teacher_NM[rows])
         if torch.device(self.device).type == "cuda":
-            batch = Batch(batch.images_BHW.pin_memory(), batch.sex_B.pin_memory(), batch.months_B.pin_memory())
-        return batch, poses
+            images, sex, months = images.pin_memory(), sex.pin_memory(), months.pin_memory()
+            teacher = None if teacher is None else teacher.pin_memory()
+        return Batch(images, sex, months, teacher), poses
 
     def _to_device(self, batch: Batch, poses: list[Pose]) -> Batch:
         images, sex, months = (
             tensor.to(self.device, non_blocking=True) for tensor in (batch.images_BHW, batch.sex_B, batch.months_B)
         )
-        return Batch(self.augment.place(images, poses), sex, months)
+        teacher = None if batch.teacher_BM is None else batch.teacher_BM.to(self.device, non_blocking=True)
+        return Batch(self.augment.place(images, poses), sex, months, teacher)
 
 
 def batch_rows(rows: np.ndarray, batch_size: int, rng: np.random.Generator) -> Iterator[tuple[int, np.ndarray]]:

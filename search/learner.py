@@ -1,6 +1,6 @@
 """One step of learning, in any precision and in as many parts as memory asks for.
 
-Shape letters: B batch, H height, W width.
+Shape letters: B batch, H height, W width, M monthly bins.
 """
 
 from dataclasses import dataclass
@@ -29,10 +29,13 @@ class Batch:
     """float32: +1 male, -1 female, 0 unknown."""
     months_B: Tensor
     """float32."""
+    teacher_BM: Tensor | None = None
+    """float32 distributions of a teacher, where the network is distilled."""
 
     def part(self, rows: slice) -> "Batch":
         """Some of it, without copying."""
-        return Batch(self.images_BHW[rows], self.sex_B[rows], self.months_B[rows])
+        teacher = None if self.teacher_BM is None else self.teacher_BM[rows]
+        return Batch(self.images_BHW[rows], self.sex_B[rows], self.months_B[rows], teacher)
 
 
 class Learner:
@@ -156,7 +159,7 @@ class Learner:
 
     def _loss(self, part: Batch) -> Tensor:
         with self._numerics.autocast(self._device):
-            return self._training_loss(part.images_BHW, part.sex_B, part.months_B, self._config)
+            return self._training_loss(part.images_BHW, part.sex_B, part.months_B, self._config, part.teacher_BM)
 
     def _shrink(self, count: int, number: int) -> None:
         before = micro_batch(count, self.parts)

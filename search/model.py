@@ -15,6 +15,7 @@ from torch.nn import functional
 from search.conditioning import CONDITIONINGS
 from search.conditioning import sex_codes as sex_codes
 from search.heads import HEADS, LabelScale
+from search.losses import cross_entropy
 from search.months import BIN_MONTHS as BIN_MONTHS
 from search.months import NUM_BINS as NUM_BINS
 from search.months import expected_months as expected_months
@@ -124,7 +125,14 @@ class BoneAgeNet(nn.Module):
         """Mean and standard deviation of the labels it was trained on, in months."""
         return LabelScale(self.label_mean, self.label_sd)
 
-    def training_loss(self, image_BHW: Tensor, sex_B: Tensor, months_B: Tensor, config: TrialConfig) -> Tensor:
+    def training_loss(
+        self,
+        image_BHW: Tensor,
+        sex_B: Tensor,
+        months_B: Tensor,
+        config: TrialConfig,
+        teacher_BM: Tensor | None = None,
+    ) -> Tensor:
         """Everything that this network learns by, weighted.
 
         That is what its head learns by (`search.heads`), what its backbone adds (`search.models.prs_r`), and guessing
@@ -135,6 +143,7 @@ class BoneAgeNet(nn.Module):
             sex_B: ``(B,)`` float32 codes; while training, `sex_dropout` of them are hidden from the age's head.
             months_B: ``(B,)`` float32 reference bone age, in months.
             config: Of this network.
+            teacher_BM: ``(B, 240)`` float32 distributions that it learns to give too, where it is distilled.
 
         Returns:
             Scalar, mean over the batch.
@@ -152,6 +161,8 @@ class BoneAgeNet(nn.Module):
         with torch.autocast(image_BHW.device.type, enabled=False):
             out = self._outputs(features, shown_B)
             total = self.head.loss(out, months_B, self.label_scale, config) + config.weight_parts * own
+            if teacher_BM is not None:
+                total = total + cross_entropy(self.head.logits(out, self.label_scale), teacher_BM)
             if self.sex_guess is not None:
                 guess_B, known_B = self.sex_guess(features).squeeze(1), sex_B != 0
                 entropy_B = functional.binary_cross_entropy_with_logits(

@@ -3,6 +3,7 @@
 Shape letters: B batch, N cases, M monthly bins, H height, W width.
 """
 
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -113,6 +114,7 @@ def train_fold(
     numerics: Numerics | None = None,
     parts: int = 1,
     measure_at: tuple[float, ...] = MEASURE_AT,
+    teacher_NM: np.ndarray | None = None,
 ) -> TrainedFold:
     """Train on the other folds, predict this one.
 
@@ -134,17 +136,19 @@ def train_fold(
         numerics: Precision; None: the configuration's, and float32 for ``auto``.
         parts: Least number of parts in which a batch passes, as other folds of the trial came to need.
         measure_at: Shares of the training after which it is measured, ascending, the last one 1.
+        teacher_NM: ``(N, 240)`` float32, for each case of the cohort a distribution to learn beside its label; of cases
+            outside the training rows it is not looked at.
 
     Raises:
         TrainingError: The loss is not finite, or not even one image fits into memory.
         ValueError: The configuration names no model, or a precision that the device lacks.
     """
-    key = canonical_hash([config.to_dict(), cohort.hash, fold])
+    key = canonical_hash([config.to_dict(), cohort.hash, fold, *_digest(teacher_NM)])
     saved = FoldCheckpoint(checkpoint, key) if checkpoint else None
     if numerics is None:
         numerics = Numerics() if config.precision == "auto" else fixed(config.precision, device)
     try:
-        return _train(config, cohort, fold, device, report, replay, saved, numerics, parts, measure_at)
+        return _train(config, cohort, fold, device, report, replay, saved, numerics, parts, measure_at, teacher_NM)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -168,6 +172,7 @@ def _train(
     numerics: Numerics,
     parts: int,
     measure_at: tuple[float, ...],
+    teacher_NM: np.ndarray | None,
 ) -> TrainedFold:
     rows, pixels = cohort.train_rows(fold), cohort.view(config.view)
     months = cohort.cases["bone_age_months"].to_numpy(np.float32)
@@ -181,7 +186,7 @@ def _train(
     learner = Learner(model, config, numerics, device, num_steps, frozen_steps)
     learner.parts = min(max(learner.parts, parts), batch_size)
     augment = Augmentation(config.augmentation, seed, device, config.warp_on)
-    feed = Feed(pixels, sex, months, rows, batch_size, seed, augment, device)
+    feed = Feed(pixels, sex, months, rows, batch_size, seed, augment, device, teacher_NM)
     progress = _begin(learner, saved, device, batch_size)
     for measurement in progress.history:
         replay(measurement)
@@ -239,6 +244,11 @@ def _train(
     kept = learner.kept.eval()
     guess = None if fold is None else guess_male(kept, pixels, cohort.fold_rows(fold), device)
     return TrainedFold(kept, probabilities, progress.history, run, guess)
+
+
+def _digest(teacher_NM: np.ndarray | None) -> list[str]:
+    """What names a teacher; nothing where there is none, so that a checkpoint's key is what it was."""
+    return [] if teacher_NM is None else [hashlib.sha256(np.ascontiguousarray(teacher_NM).tobytes()).hexdigest()]
 
 
 def _begin(learner: Learner, saved: FoldCheckpoint | None, device: str, batch_size: int) -> _Progress:

@@ -15,7 +15,7 @@ Which worker trains which fold is told in search/sharing.py.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -295,23 +295,34 @@ def finished_trials(study: str | Path | AnyPath, *, distributions: bool = True) 
     for outcome in all_outcomes(root):
         if outcome["state"] != "complete":
             continue
-        folder = trial_folder(root, outcome["number"])
-        folds = [read_json(folder / f"fold_{fold}.json") for fold in range(num_folds)]
-        num_cases = sum(fold["num_cases"] for fold in folds)
-        oof, second = _read_oof(folder, num_cases, columns), partition_folder(folder)
+        folder, config = trial_folder(root, outcome["number"]), TrialConfig.from_dict(outcome["config"])
+        trial = finished_trial(folder, outcome["number"], config, num_folds, columns)
+        second = partition_folder(folder)
         has_second = (second / "outcome.json").exists() and read_json(second / "outcome.json")["state"] == "complete"
-        trials.append(
-            FinishedTrial(
-                outcome["number"],
-                TrialConfig.from_dict(outcome["config"]),
-                folder,
-                outcome["mae_months"],
-                oof,
-                tuple(fold["weights_sha256"] for fold in folds),
-                _read_oof(second, num_cases, columns) if has_second else None,
-            )
-        )
+        second_oof = _read_oof(second, len(trial.oof), columns) if has_second else None
+        trials.append(replace(trial, mae_months=outcome["mae_months"], second_oof=second_oof))
     return trials
+
+
+def finished_trial(
+    folder: AnyPath, number: int, config: TrialConfig, num_folds: int, columns: list[str] | None = OOF_COLUMNS
+) -> FinishedTrial:
+    """A folder whose folds are all there, whatever the driver made of it.
+
+    Args:
+        folder: Of the trial.
+        number: Of the trial.
+        config: Of the trial.
+        num_folds: Of the study.
+        columns: Of the out-of-fold table; None reads all.
+
+    Raises:
+        StorageError: A fold is missing, the table is incomplete, or its predictions are not finite.
+    """
+    folds = [read_json(folder / f"fold_{fold}.json") for fold in range(num_folds)]
+    oof = _read_oof(folder, sum(fold["num_cases"] for fold in folds), columns)
+    mae = float(np.mean([fold["mae_months"] for fold in folds]))
+    return FinishedTrial(number, config, folder, mae, oof, tuple(fold["weights_sha256"] for fold in folds))
 
 
 def _read_oof(folder: AnyPath, num_cases: int, columns: list[str] | None) -> pd.DataFrame:
