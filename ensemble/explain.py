@@ -16,6 +16,7 @@ from ensemble.maps import METHODS, resized
 from ensemble.members import Network
 from ensemble.prediction import Prediction
 from ensemble.predictor import Predictor
+from ensemble.views import put_back, see
 from preprocessing.radiograph import RadiographError
 from preprocessing.standardize import Look
 from preprocessing.views import hand_in_view
@@ -113,6 +114,8 @@ def average(
 ) -> np.ndarray:
     """Maps of some networks by member, ``(members, S, S)``; a member's is the mean of its networks'.
 
+    A network's own is the mean over the bundle's test-time views, as its answer is, each put back to its place.
+
     Args:
         predictor: Whose networks they are.
         networks: All see the same view.
@@ -123,9 +126,14 @@ def average(
     """
     image_BSS, sex_B = _inputs(networks[0].net, picture_SS, sex)
     found: dict[int, list[np.ndarray]] = {}
+    seen = {view: see(image_BSS, view) for view in predictor.bundle.manifest["views"]}
     for network in networks:
-        map_hw = METHODS[method](change(network.net), image_BSS, sex_B)[0].float().cpu().numpy()
-        found.setdefault(network.member, []).append(resized(map_hw, len(picture_SS)))
+        net, of_views = change(network.net), []
+        for view, images_BSS in seen.items():
+            map_hw = METHODS[method](net, images_BSS, sex_B)[0].float().cpu().numpy()
+            map_BSS = torch.from_numpy(resized(map_hw, len(picture_SS)))[None]
+            of_views.append(put_back(map_BSS, view)[0].numpy())
+        found.setdefault(network.member, []).append(np.mean(of_views, axis=0))
     return np.stack([np.mean(own, axis=0) for own in found.values()])
 
 

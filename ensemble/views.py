@@ -50,22 +50,52 @@ def see(images_BHW: "Tensor", view: str) -> "Tensor":
         return images_BHW
     if view == "flip":
         return images_BHW.flip(2)
+    import torch
+
+    return _sampled(images_BHW.float(), _affine(view)).round().clamp(0, 255).to(torch.uint8)
+
+
+def put_back(maps_BHW: "Tensor", view: str) -> "Tensor":
+    """Maps of what a view shows, at their places in the picture itself; the opposite of `see`.
+
+    Args:
+        maps_BHW: ``(B, H, W)`` float amounts by area.
+        view: One of `VIEWS`.
+
+    Returns:
+        ``(B, H, W)`` float; 0 where the view does not reach. A crop's map is denser in the picture than in the crop:
+        its total stays.
+
+    Raises:
+        ValueError: There is no such view.
+    """
+    if view == IDENTITY:
+        return maps_BHW
+    if view == "flip":
+        return maps_BHW.flip(2)
+    (a, b, x), (c, d, y) = _affine(view)
+    area = a * d - b * c
+    back = (d / area, -b / area, (b * y - d * x) / area), (-c / area, a / area, (c * x - a * y) / area)
+    return _sampled(maps_BHW.float(), back) / area
+
+
+def _affine(view: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Where each place of a view lies in the picture, in torch's coordinates of -1..1."""
     if view in _CORNERS:
         across, down = _CORNERS[view]
         rest = 1 - CROP_SIDE  # from the middle to the middle of a crop that touches the border
-        return _warped(images_BHW, ((CROP_SIDE, 0.0, across * rest), (0.0, CROP_SIDE, down * rest)))
+        return (CROP_SIDE, 0.0, across * rest), (0.0, CROP_SIDE, down * rest)
     if view in _TURNS:
         cosine, sine = math.cos(math.radians(_TURNS[view])), math.sin(math.radians(_TURNS[view]))
-        return _warped(images_BHW, ((cosine, -sine, 0.0), (sine, cosine, 0.0)))
+        return (cosine, -sine, 0.0), (sine, cosine, 0.0)
     raise ValueError(f"A view must be one of {', '.join(VIEWS)}, got {view!r}.")
 
 
-def _warped(images_BHW: "Tensor", affine: tuple[tuple[float, ...], ...]) -> "Tensor":
-    """Bilinear samples where `affine` maps each place of the result, in torch's coordinates of -1..1."""
+def _sampled(images_BHW: "Tensor", affine: tuple[tuple[float, ...], ...]) -> "Tensor":
+    """Bilinear samples, float, where `affine` maps each place of the result."""
     import torch
     from torch.nn import functional
 
     matrix_B23 = torch.tensor(affine, device=images_BHW.device).expand(len(images_BHW), 2, 3)
     grid = functional.affine_grid(matrix_B23, [len(images_BHW), 1, *images_BHW.shape[1:]], align_corners=False)
-    seen = functional.grid_sample(images_BHW[:, None].float(), grid, padding_mode="zeros", align_corners=False)
-    return seen[:, 0].round().clamp(0, 255).to(torch.uint8)
+    return functional.grid_sample(images_BHW[:, None], grid, padding_mode="zeros", align_corners=False)[:, 0]

@@ -60,6 +60,14 @@ def test_the_ensemble_s_map_is_the_weighted_mean_of_its_members(predictor, expla
     np.testing.assert_allclose(view.maps["relevance"], np.tensordot(weights, each, axes=1), atol=1e-6)
 
 
+def test_a_map_is_the_mean_over_the_test_time_views_each_at_its_place(predictor, explanation, monkeypatch):
+    picture_SS, networks = explanation.views[0].picture_SS, predictor.networks
+    alone, mirrored = (average(predictor, networks, p, "male", "cam") for p in (picture_SS, picture_SS[:, ::-1]))
+    monkeypatch.setitem(predictor.bundle.manifest, "views", ["identity", "flip"])
+    both = average(predictor, networks, picture_SS, "male", "cam")
+    np.testing.assert_allclose(both, (alone + mirrored[:, :, ::-1]) / 2, atol=1e-5)
+
+
 @pytest.mark.parametrize(("sex", "methods"), [("unknown", ("cam",)), ("male", ("guess",))])
 def test_what_cannot_be_explained_is_refused(predictor, sex, methods):
     with pytest.raises(ValueError, match=r"male or female|methods are"):

@@ -12,7 +12,7 @@ from ensemble.combine import combine
 from ensemble.costs import Budget
 from ensemble.members import Members
 from ensemble.view_trial import with_views
-from ensemble.views import GROUPS, VIEWS, see
+from ensemble.views import GROUPS, VIEWS, put_back, see
 from preprocessing.cohort import Cohort
 from search.limits import Cost
 from tests.ensemble_fixtures import make_cohort, make_study
@@ -77,6 +77,19 @@ def test_a_crop_holds_its_own_corner(view, corner):
     image[0, corner[0], corner[1]] = 255
     assert see(image, view)[0, corner[0], corner[1]] > 100
     assert see(image, "crop_centre").max() == 0
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_what_a_view_shows_is_put_back_to_its_place_with_its_total(view):
+    image = torch.zeros((1, 64, 64), dtype=torch.uint8)
+    image[0, 36:42, 22:28] = 200
+    shown = see(image, view).float()
+    back = put_back(shown, view)
+    assert back.sum() == pytest.approx(float(shown.sum()), rel=0.02)
+    for axis in (1, 2):
+        share = back[0].sum(dim=2 - axis) / back.sum()
+        before = image[0].float().sum(dim=2 - axis) / image.sum()
+        assert float((share - before) @ torch.arange(64.0)) == pytest.approx(0, abs=0.3)
 
 
 def test_an_unknown_view_is_refused():
