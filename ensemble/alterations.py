@@ -113,6 +113,7 @@ def suite(wrong_kinds: tuple[str, ...] = KINDS) -> list[Alteration]:
         Alteration("bit depth", "12 in 16 bit", encode=partial(png16, levels=4095)),
     ]
     made += [Alteration("marker", f"“{text}”", partial(_write, text=text)) for text in ("L", "R", "ANON 12345 10Y")]
+    made += [Alteration("atlas plate", name, partial(_plate, paper=paper)) for name, paper in _PAPERS]
     made += [Alteration("border", f"white {share:.0%}", partial(_border, share=share)) for share in (0.02, 0.05, 0.1)]
     made += [Alteration("border", "collimation shadow", _shadow)]
     made += [Alteration("geometry", f"cropped {share:.0%}", partial(_crop, share=share)) for share in (0.05, 0.1, 0.2)]
@@ -133,6 +134,7 @@ def suite(wrong_kinds: tuple[str, ...] = KINDS) -> list[Alteration]:
 
 _ANGLES = (-45, -30, -20, -15, -10, -5, 5, 10, 15, 20, 30, 45, 90, 180, 270)
 _FLIPS = (("left and right", 1), ("up and down", 0), ("both", -1))
+_PAPERS = (("printed page", 0.94), ("slide", 0.02))
 _SIDES = (1024, 512, 256, 128, 64)
 
 
@@ -177,6 +179,25 @@ def _write(image_HW: np.ndarray, rng: np.random.Generator, *, text: str) -> np.n
     left = int(rng.choice([0.03, max(0.03, 0.97 - wide / image_HW.shape[1])]) * image_HW.shape[1])
     cv2.putText(letters, text, (left, int(0.03 * height) + high), cv2.FONT_HERSHEY_SIMPLEX, scale, 255, thickness)
     return np.maximum(image_HW, letters.astype(np.float32) / 255)
+
+
+def _plate(image_HW: np.ndarray, rng: np.random.Generator, *, paper: float) -> np.ndarray:
+    """As an atlas shows a film: on a page, in a frame, with a caption below, a number above and a letter of lead."""
+    height, width = image_HW.shape
+    margin, foot, line = round(0.07 * height), round(0.15 * height), max(1, height // 250)
+    page = np.full((height + 2 * margin + foot, width + 2 * margin), paper, np.float32)
+    ink = 0.05 if paper > 0.5 else 0.9
+    page[margin : margin + height, margin : margin + width] = _write(image_HW, rng, text="L")
+    drawn = np.zeros(page.shape, np.uint8)
+    cv2.rectangle(drawn, (margin, margin), (margin + width, margin + height), 255, line)
+    below = margin + height + foot // 2
+    for text, size, at in (
+        (f"STANDARD {rng.integers(1, 30)}", 1.0, (margin, below)),
+        ("SKELETAL AGE, see the text opposite", 0.6, (margin, below + foot // 3)),
+        (str(rng.integers(100, 300)), 0.6, (margin, 3 * margin // 4)),
+    ):
+        cv2.putText(drawn, text, at, cv2.FONT_HERSHEY_SIMPLEX, size * width / 500, 255, line, cv2.LINE_AA)
+    return np.where(drawn > 127, np.float32(ink), page)
 
 
 def _border(image_HW: np.ndarray, rng: np.random.Generator, *, share: float) -> np.ndarray:

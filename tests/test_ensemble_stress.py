@@ -88,6 +88,18 @@ def test_a_turn_by_a_right_angle_loses_nothing():
     np.testing.assert_array_equal(np.rot90(turned, -1), np.rint(255 * image).astype(np.uint8))
 
 
+@pytest.mark.parametrize("paper", ["printed page", "slide"])
+def test_on_an_atlas_plate_the_film_is_whole_and_the_words_are_beside_it(paper):
+    image = np.full((300, 240), 0.5, np.float32)
+    page = decode(BY_NAME[f"atlas plate: {paper}"].file(image, np.random.default_rng(0)))
+    rows, columns = (np.flatnonzero((np.abs(page - 127.5) < 2).mean(axis=axis) > 0.5) for axis in (1, 0))
+    assert (len(rows), len(columns)) == pytest.approx((300, 240), abs=40)  # less the letter of lead and the frame
+    margin = page.copy()
+    margin[rows[0] - 2 : rows[-1] + 3, columns[0] - 2 : columns[-1] + 3] = page[-1, -1]
+    below = margin[rows[-1] + 3 :] != page[-1, -1]
+    assert 0.01 < below.mean() < 0.3
+
+
 def test_the_change_of_error_is_that_of_the_same_cases(tmp_path):
     chosen = [BY_NAME[name] for name in ("brightness: × 1.25", "metadata: sex missing", "flip: both")]
     report = stress(by_brightness, source(tmp_path), chosen)
