@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from preprocessing.progress import counting
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from ensemble.candidates import Candidate
     from ensemble.combination import Combination
     from ensemble.costs import Budget
+    from preprocessing.cohort import Cohort
     from search.train import Measurement
 
 
@@ -41,7 +43,17 @@ def add(commands: Any) -> None:
         metavar="GROUPS",
         help="test-time views to try, with commas: flip, crops, rotations; kept are those that help",
     )
-    build.add_argument("--cohort", help="that the studies used; for --refit and --views")
+    build.add_argument(
+        "--distill", action="store_true", help="teach one small network for the fast profile; kept where it errs less"
+    )
+    build.add_argument("--cohort", help="that the studies used; for --refit, --views and --distill")
+    build.add_argument(
+        "--norms",
+        metavar="CSV",
+        default="",
+        help="bone age of healthy children, by which answers are judged: sex, age_months, sd_months, source "
+        "[mean_months] (default: the published table)",
+    )
     _add_budget(build)
     build.add_argument(
         "--alias", default="champion", help="name that will point to it, where that is new (default champion)"
@@ -80,11 +92,15 @@ def _budget(options: argparse.Namespace) -> "Budget | None":
 
 
 def _build(options: argparse.Namespace) -> None:
+    from ensemble.chronology import read_norms
     from ensemble.combine import combine  # late: torch takes seconds that --help does not need
     from ensemble.registry import Registry, check_alias
     from ensemble.stress_commands import settle
 
     check_alias(options.alias)
+    norms = as_path(options.norms).read_bytes() if options.norms else b""
+    if norms:
+        read_norms(norms)  # refused before anything is chosen
     registry = Registry(options.registry)
     combination = combine(
         *options.studies,
@@ -96,7 +112,9 @@ def _build(options: argparse.Namespace) -> None:
         progress=counting("bootstrap rounds"),
     )
     print("\n".join(combination.table()))
-    if options.views or options.refit:
+    if norms:
+        combination = replace(combination, norms=norms)
+    if options.views or options.refit or options.distill:
         combination = _on_pictures(combination, options)
     published = registry.publish(combination.write)
     if published.is_new:
@@ -112,7 +130,9 @@ def _on_pictures(combination: "Combination", options: argparse.Namespace) -> "Co
     from preprocessing.cohort import Cohort
 
     if not options.cohort:
-        raise ValueError("--refit and --views need the pictures. Name the studies' cohort with --cohort.")
+        raise ValueError("--refit, --views and --distill need the pictures. Name the studies' cohort with --cohort.")
+    if options.refit and options.distill:
+        raise ValueError("--distill teaches fold models, which --refit does not serve. Leave one of the two out.")
     cohort = Cohort.load(options.cohort)
     if options.views:
         groups = options.views.split(",")
@@ -135,6 +155,25 @@ def _on_pictures(combination: "Combination", options: argparse.Namespace) -> "Co
 
     if options.refit:
         combination.refit(cohort, device=options.device, report=say)
+    if options.distill:
+        combination = _distilled(combination, cohort, options.device)
+    return combination
+
+
+def _distilled(combination: "Combination", cohort: "Cohort", device: str) -> "Combination":
+    from ensemble.student import distilled
+
+    def say(fold: int, now: "Measurement") -> None:
+        print(f"distilling fold {fold}: pass {now.epoch:.1f}, {now.mae_months:.2f} months", file=sys.stderr)
+
+    combination = distilled(combination, cohort, device=device, report=say)
+    found = combination.profiles()["fast"]["evidence"]["distilled"]
+    low, high = found["distilled_less_member_ci95"]
+    print(
+        f"distilled for the fast profile: {found['distilled_oof_mae_months']:.2f} months, the member of its "
+        f"size {found['member_oof_mae_months']:.2f}; {found['distilled_less_member_months']:+.2f}   "
+        f"95 % interval {low:+.2f} to {high:+.2f}   {'kept' if found['kept'] else 'left out'}"
+    )
     return combination
 
 
@@ -148,7 +187,7 @@ def _pareto(options: argparse.Namespace) -> None:
     latency_T = costs_of(candidates, "latency_ms", options.device)
     found = front(candidates, latency_T, progress=counting("budgets"))
     out = as_path(options.out)
-    write_atomic(out / "pareto.csv", found.table.to_csv(index=False).encode())
+    write_atomic(out / "pareto.csv", found.csv())
     write_atomic(out / "pareto.png", png(drawing(found)))
     print("\n".join(found.lines()))
     print(f"wrote {out / 'pareto.csv'} and {out / 'pareto.png'}")

@@ -5,8 +5,6 @@ Source of the form: Mitchell et al., "Model cards for model reporting", FAT* 201
 
 from typing import Any
 
-from ensemble.bundle import Bundle
-
 INTENDED = """Estimates the bone age of a child from one radiograph of the left hand with wrist, as Greulich and Pyle's
 atlas would be read, together with the sex. For research, and for measuring it on data of one's own.
 
@@ -15,39 +13,34 @@ fractures, implants or skeletal dysplasia, of which its training data tell nothi
 whether a person is of age: the spread between children of one age is wider than the question allows."""
 
 
-def render(bundle: Bundle, evaluation: dict[str, Any] | None = None) -> str:
+def render(manifest: dict[str, Any], evaluation: dict[str, Any] | None = None) -> str:
     """The card.
 
     Args:
-        bundle: What it is about.
+        manifest: Of the bundle it is about; without a version while that bundle is written, since the version counts
+            the card too.
         evaluation: From `ensemble.evaluate`, where the bundle has been measured; its own data and number of cases
             stand beside each figure.
     """
-    manifest = bundle.manifest
-    provenance, calibration = manifest["provenance"], manifest["calibration"]
-    lines = [
-        f"# Bone-age ensemble {bundle.version}",
-        "",
-        "## Intended use",
-        "",
-        INTENDED,
-        "",
-        "## What it is made of",
-        "",
-    ]
+    provenance, calibration, recipe = manifest["provenance"], manifest["calibration"], manifest["recipe"]
+    version = manifest.get("version")
+    lines = [f"# Bone-age ensemble {version}" if version else "# Bone-age ensemble", ""]
+    if not version:
+        lines += ["Its version stands in manifest.json: a hash of all that is in the bundle, this card included.", ""]
+    lines += ["## Intended use", "", INTENDED, "", "## What it is made of", ""]
     lines += ["| study | trial | weight | network | models | started from |", "|---|---|---|---|---|---|"]
-    for member in bundle.members:
-        models = f"{len(member.files)} fold models" if member.fitted == "folds" else "one, trained on all folds"
+    for member in manifest["members"]:
+        models = f"{len(member['files'])} fold models" if member["fitted"] == "folds" else "one, trained on all folds"
         lines.append(
-            f"| {member.study} | {member.trial} | {member.weight:.3f} | {member.config.backbone} | {models} | "
-            f"{member.licence} |"
+            f"| {member['study']} | {member['trial']} | {member['weight']:.3f} | {member['config']['backbone']} | "
+            f"{models} | {member['licence']} |"
         )
     lines += [
         "",
         f"The members become one distribution by the rule `{manifest['combination']['rule']}`; profiles: "
         f"{', '.join(manifest['profiles'])}; test-time views: {', '.join(manifest['views'])}.",
-        f"A radiograph is standardised to {bundle.recipe.size} pixels, views {', '.join(bundle.recipe.views)}.",
-        "Intervals are calibrated out of fold." if calibration else "No interval is calibrated.",
+        f"A radiograph is standardised to {recipe['size']} pixels, views {', '.join(recipe['views'])}.",
+        _of_calibration(calibration),
         "",
         "## Figures from its training cases",
         "",
@@ -65,6 +58,14 @@ def render(bundle: Bundle, evaluation: dict[str, Any] | None = None) -> str:
     lines += [f"- {name}: {licence}" for name, licence in sorted(manifest["licences"].items())]
     lines += ["- " + ", ".join(f"{name} {version}" for name, version in sorted(provenance["packages"].items()))]
     return "\n".join(lines) + "\n"
+
+
+def _of_calibration(calibration: dict[str, Any] | None) -> str:
+    if calibration is None:
+        return "No interval is calibrated."
+    if site := calibration["site"]:
+        return f"Calibrated to the site {site['name']}, on {site['evidence']['n']} of its cases, from {site['parent']}."
+    return "Intervals are calibrated out of fold."
 
 
 def _rows(evidence: dict[str, Any]) -> list[str]:

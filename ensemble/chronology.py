@@ -6,12 +6,16 @@ radiograph was taken for. It joins an answer that is already given.
 Standard deviations of the bone age of healthy children: Gilsanz and Ratib, "Hand bone age: a digital atlas of skeletal
 maturity", Springer 2005, whose table paediatric textbooks reproduce. Girls' figures are used up to 15 years, boys'
 up to 17. The expected bone age is the chronological age itself, as with Greulich and Pyle's atlas.
+
+Other children grow at another pace, so a site may bring norms of its own (`read_norms`); a bundle carries them.
 """
 
+import io
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 SOURCE = "Gilsanz and Ratib, Hand bone age, Springer 2005"
 LIMIT_SDS = 2.0
@@ -29,6 +33,90 @@ _SD_MONTHS = {
 }  # fmt: skip
 
 
+NORMS_FILE = "evidence/norms.csv"
+"""Of a bundle that carries norms of its own."""
+NORMS_COLUMNS = ("sex", "age_months", "sd_months", "source")
+"""Of a table of norms; ``mean_months`` may stand beside them."""
+
+
+class NormsError(ValueError):
+    """The table of norms cannot be used."""
+
+
+@dataclass(frozen=True)
+class Norms:
+    """The bone age of healthy children by sex and chronological age."""
+
+    rows: dict[str, tuple[tuple[float, float, float], ...]]
+    """By sex: age, mean bone age and its standard deviation, in months, by ascending age."""
+    source: str = SOURCE
+    """What is cited with every judgement."""
+
+    def at(self, chronological_age_months: float, sex: str | None) -> tuple[float, float] | None:
+        """Mean and standard deviation of the bone age, in months, interpolated between the table's ages.
+
+        Args:
+            chronological_age_months: Of the child.
+            sex: ``male`` or ``female``, or None where it is unknown.
+
+        Returns:
+            None where the sex is unknown or the age lies outside the table.
+        """
+        if sex is None or sex not in self.rows:
+            return None
+        ages, means, sds = zip(*self.rows[sex], strict=True)
+        if not ages[0] <= chronological_age_months <= ages[-1]:
+            return None
+        mean, sd = (float(np.interp(chronological_age_months, ages, values)) for values in (means, sds))
+        return mean, sd
+
+
+PUBLISHED = Norms(
+    {
+        sex: tuple((float(age), float(age), sd) for age, sd in zip(_AGES, sds, strict=False))
+        for sex, sds in _SD_MONTHS.items()
+    }
+)
+"""The default."""
+
+
+def read_norms(content: bytes) -> Norms:
+    """Read a CSV of norms.
+
+    Args:
+        content: A row an age and sex: ``sex`` (male or female), ``age_months``, ``sd_months``, and ``source``, the same
+            words in every row, to be cited; where the expected bone age is not the age itself, ``mean_months``.
+
+    Raises:
+        NormsError: A column is missing, a value cannot be, a sex has fewer than two ages, or nothing is to be cited.
+    """
+    try:
+        table = pd.read_csv(io.BytesIO(content))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise NormsError(f"Norms must be a CSV of {', '.join(NORMS_COLUMNS)}: {error}") from None
+    if missing := [name for name in NORMS_COLUMNS if name not in table]:
+        raise NormsError(f"Norms must have the columns {', '.join(NORMS_COLUMNS)}; {missing[0]} is missing.")
+    table = table if "mean_months" in table else table.assign(mean_months=table["age_months"])
+    rows: dict[str, tuple[tuple[float, float, float], ...]] = {}
+    for sex, of_sex in table.groupby("sex"):
+        try:
+            values = of_sex[["age_months", "mean_months", "sd_months"]].to_numpy(float)
+        except ValueError as error:
+            raise NormsError(f"Norms must be numbers, in months: {error}.") from None
+        is_usable = np.isfinite(values).all() and (values[:, 0] >= 0).all() and (values <= OLDEST_MONTHS).all()
+        rises = len(values) > 1 and (np.diff(values[:, 0]) > 0).all() and (np.diff(values[:, 1]) >= 0).all()
+        if sex not in _SD_MONTHS or not is_usable or not (values[:, 2] > 0).all() or not rises:
+            raise NormsError(
+                f"Norms must name male or female, two ages or more in ascending order within 0..{OLDEST_MONTHS:.0f} "
+                f"months, and standard deviations above 0; those of {sex!r} do not."
+            )
+        rows[str(sex)] = tuple((float(age), float(mean), float(sd)) for age, mean, sd in values)
+    sources = table["source"].dropna().unique()
+    if not rows or len(sources) != 1:
+        raise NormsError(f"Norms must cite one source, the same in every row, got {len(sources)}.")
+    return Norms(rows, str(sources[0]))
+
+
 @dataclass(frozen=True)
 class Comparison:
     """A bone age judged by the chronological age."""
@@ -39,7 +127,7 @@ class Comparison:
     sd_months: float | None
     """Of the bone age at that age; None where the sex is unknown or the table has no such age."""
     sds: float | None
-    """Difference in standard deviations."""
+    """Bone age minus the norms' mean at that age, by default the age itself, in standard deviations."""
     status: str | None
     """``delayed``, ``normal`` or ``advanced``; None without a standard deviation."""
     borderline: bool | None
@@ -60,22 +148,9 @@ class Comparison:
 
 
 def sd_months(chronological_age_months: float, sex: str | None) -> float | None:
-    """Standard deviation of healthy children's bone age, in months.
-
-    Args:
-        chronological_age_months: Interpolated between the table's ages.
-        sex: ``male`` or ``female``, or None where it is unknown.
-
-    Returns:
-        None where the sex is unknown or the age lies outside the table.
-    """
-    if sex is None:
-        return None
-    sd = _SD_MONTHS[sex]
-    ages = _AGES[: len(sd)]
-    if not ages[0] <= chronological_age_months <= ages[-1]:
-        return None
-    return float(np.interp(chronological_age_months, ages, sd))
+    """Standard deviation of healthy children's bone age by the published norms, in months; see `Norms.at`."""
+    found = PUBLISHED.at(chronological_age_months, sex)
+    return None if found is None else found[1]
 
 
 def compare(
@@ -83,6 +158,7 @@ def compare(
     chronological_age_months: float,
     sex: str | None,
     interval90: tuple[float, float] | None = None,
+    norms: Norms = PUBLISHED,
 ) -> Comparison:
     """Judge a bone age.
 
@@ -91,6 +167,7 @@ def compare(
         chronological_age_months: Of the child when the radiograph was taken.
         sex: ``male``, ``female`` or None.
         interval90: The answer's 90 % interval, in months, where it has one.
+        norms: What children of that age are like.
 
     Raises:
         ValueError: The chronological age is no age of a child.
@@ -100,15 +177,16 @@ def compare(
             f"The chronological age must lie within 0..{OLDEST_MONTHS:.0f} months, got {chronological_age_months}. "
             "Give it in months, or leave it out."
         )
-    difference = bone_age_months - chronological_age_months
-    sd = sd_months(chronological_age_months, sex)
-    if sd is None:
-        return Comparison(chronological_age_months, difference, None, None, None, None)
-    status = _status(difference / sd)
+    age, difference = chronological_age_months, bone_age_months - chronological_age_months
+    found = norms.at(age, sex)
+    if found is None:
+        return Comparison(age, difference, None, None, None, None, norms.source)
+    mean, sd = found
+    status = _status((bone_age_months - mean) / sd)
     borderline = None
     if interval90 is not None:
-        borderline = any(_status((end - chronological_age_months) / sd) != status for end in interval90)
-    return Comparison(chronological_age_months, difference, sd, difference / sd, status, borderline)
+        borderline = any(_status((end - mean) / sd) != status for end in interval90)
+    return Comparison(age, difference, sd, (bone_age_months - mean) / sd, status, borderline, norms.source)
 
 
 def _status(sds: float) -> str:

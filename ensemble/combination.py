@@ -3,9 +3,10 @@
 Shape letters: C cases, T candidates, M members, B monthly bins.
 """
 
+import hashlib
 import io
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,24 @@ import numpy as np
 from ensemble import calibration
 from ensemble.bundle import copy_checked, write_manifest
 from ensemble.candidates import Candidate, Candidates, CombineError
-from ensemble.costs import operations
+from ensemble.chronology import NORMS_FILE
+from ensemble.costs import counted
+from ensemble.documents import OOF_FILE, PARETO_FILE, write_documents
+from ensemble.pareto import front
 from ensemble.profiles import profiles
 from ensemble.provenance import licence_of, provenance
 from ensemble.robust import combine_members
 from ensemble.scores import table
+from ensemble.select import Rules
 from ensemble.views import IDENTITY
 from preprocessing.cohort import Cohort
 from preprocessing.recipe import SEGMENTER, Recipe
-from preprocessing.storage import sha256_file
 from search.refit import WEIGHTS, read_refit, refit
 from search.train import Measurement
 from search.trial import read_distributions, read_guesses
 
-OOF_FILE = "evidence/oof.parquet"
+NUM_PARETO = 32
+"""Candidates of least error that the front of error against work is drawn from, beside the members."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,10 @@ class Combination:
     """Test-time views; see `ensemble.view_trial`."""
     distributions_of_views: np.ndarray | None = None
     """``(M, C, 240)`` what the members say out of fold on average over these; None with the picture itself alone."""
+    norms: bytes = b""
+    """CSV of a site's own norms of bone age, which the bundle then carries; see `ensemble.chronology.read_norms`."""
+    student: Candidate | None = None
+    """A network that this ensemble taught, for the fast profile; see `ensemble.student`."""
 
     @property
     def members(self) -> list[Candidate]:
@@ -107,40 +116,44 @@ class Combination:
             BundleError: A weight file is not what its fold recorded.
             CombineError: A member is to be served refitted, and is not refitted yet.
         """
-        study, weights = self.candidates.studies[0], [float(weight) for weight in self.weights_M]
+        study, made = self.candidates.studies[0], self.profiles()
+        weights = made["full"]["weights"]
+        served = self.members + ([self.student] if self.student and len(weights) > len(self.members) else [])
         members = [
             {
                 "study": member.study_name,
                 "trial": member.trial.number,
                 "weight": weight,
                 "config": member.trial.config.to_dict(),
-                "fitted": self.fitted,
-                "files": (_copy_folds if self.fitted == "folds" else _copy_refit)(member, folder),
+                "fitted": "folds" if member is self.student else self.fitted,
+                "files": (_copy_refit if self.fitted == "refit" and member is not self.student else _copy_folds)(
+                    member, folder
+                ),
                 "licence": licence_of(member.trial.config),
             }
-            for member, weight in zip(self.members, weights, strict=True)
+            for member, weight in zip(served, weights, strict=True)
         ]
         if sha256 := Recipe.from_dict(study.about["recipe"]).segmenter:
             copy_checked(study.folder / SEGMENTER, folder / SEGMENTER, sha256)
         content = {
             "members": members,
             "combination": self.combination,
-            "profiles": self._profiles(),
+            "profiles": made,
             "views": list(self.views),
             "recipe": study.about["recipe"],
             "recipe_hash": study.about["recipe_hash"],
             "calibration": calibration.fit(self.out_of_fold),
             "training_median_months": self.training_median_months,
             "evidence": self.evidence,
-            "files": {OOF_FILE: self._write_out_of_fold(folder)},
+            "files": self._write_out_of_fold(folder) | self._write_front(folder) | self._write_norms(folder),
             "licences": {
                 config.pretrained: licence_of(config)
-                for config in (member.trial.config for member in self.members)
+                for config in (member.trial.config for member in served)
                 if config.pretrained
             },
-            "provenance": provenance(self.candidates.studies, self.members),
+            "provenance": provenance(self.candidates.studies, served),
         }
-        return write_manifest(folder, content)
+        return write_manifest(folder, write_documents(folder, content))
 
     def refit(
         self,
@@ -176,24 +189,54 @@ class Combination:
         """What was chosen and how good it is, in lines for a person."""
         return table(self.candidates, self.weights_T, self.evidence)
 
-    def _profiles(self) -> dict[str, Any]:
-        side = int(self.candidates.studies[0].about["recipe"]["size"])
-        operations_M = np.array([operations(member.trial.config, side) for member in self.members], float)
-        error_MC = self.candidates.error_TC[self.weights_T > 0]
-        return profiles(self.weights_M, error_MC, operations_M, self.combination)
+    def profiles(self) -> dict[str, Any]:
+        """The manifest's entry; see `ensemble.profiles`."""
+        error_MC, student_C = self.candidates.error_TC[self.weights_T > 0], None
+        if self.student is not None:
+            student_C = self.student.trial.oof["predicted_months"].to_numpy(np.float64) - self.candidates.actual_C
+        return profiles(self.weights_M, error_MC, self.counted(self.members), self.combination, student_C)
 
-    def _write_out_of_fold(self, folder: Path) -> str:
-        """One row a case: what every member and the ensemble said of it. Returns the file's sha256."""
+    def counted(self, trials: Sequence[Candidate]) -> np.ndarray:
+        """``(T,)`` what one model of each takes for one radiograph."""
+        side = int(self.candidates.studies[0].about["recipe"]["size"])
+        return counted([candidate.trial.config for candidate in trials], side)
+
+    def _write_front(self, folder: Path) -> dict[str, str]:
+        """Error against counted work, which is the same on every machine; nothing with too few cases for it."""
+        if self.evidence["bias_corrected_mae_months"] is None:
+            return {}
+        best_T = np.abs(self.candidates.error_TC).mean(axis=1).argsort(kind="stable")[:NUM_PARETO]
+        kept = sorted({*best_T.tolist(), *np.flatnonzero(self.weights_T).tolist()})
+        trials = tuple(self.candidates.trials[index] for index in kept)
+        candidates = replace(self.candidates, trials=trials, error_TC=self.candidates.error_TC[kept])
+        num_models = 1 if self.fitted == "refit" else int(self.candidates.studies[0].about["num_folds"])
+        found = front(
+            candidates,
+            num_models * self.counted(trials) / 1e9,
+            cost="giga_operations",
+            rules=Rules(max_members=self.evidence["max_members"], shrink=self.evidence["shrink"]),
+        )
+        return {PARETO_FILE: _written(folder / PARETO_FILE, found.csv())}
+
+    def _write_norms(self, folder: Path) -> dict[str, str]:
+        return {NORMS_FILE: _written(folder / NORMS_FILE, self.norms)} if self.norms else {}
+
+    def _write_out_of_fold(self, folder: Path) -> dict[str, str]:
+        """One row a case: what every member and the ensemble said of it."""
         said = self.out_of_fold
         rows = self.candidates.cases.assign(predicted_months=said["months_C"], spread_months=said["spread_C"])
         for member, months_C in zip(self.members, said["member_months_MC"], strict=True):
             rows[f"member_{member.study}_{member.trial.number:04d}_months"] = months_C
         buffer = io.BytesIO()
         rows.round(4).to_parquet(buffer, index=False)
-        path = folder / OOF_FILE
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(buffer.getvalue())
-        return sha256_file(path)
+        return {OOF_FILE: _written(folder / OOF_FILE, buffer.getvalue())}
+
+
+def _written(path: Path, content: bytes) -> str:
+    """Write an evidence file; returns its sha256."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def _copy_folds(member: Candidate, folder: Path) -> list[dict[str, str]]:

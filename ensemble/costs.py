@@ -79,3 +79,10 @@ def operations(config: TrialConfig, side: int) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(picture_BHW, torch.from_numpy(sex_codes(np.array([True]))))
     return int(counter.get_total_flops())
+
+
+def counted(configs: Sequence[TrialConfig], side: int) -> np.ndarray:
+    """``(T,)`` float64 operations of one model of each configuration, every architecture counted once; see above."""
+    known = {architecture(config): config for config in configs}
+    operations_of = {name: operations(config, side) for name, config in known.items()}
+    return np.array([operations_of[architecture(config)] for config in configs], float)

@@ -1,4 +1,4 @@
-"""Drawings that the report alone shows."""
+"""Drawings that the report and the page of a bundle show."""
 
 from typing import Any
 
@@ -47,3 +47,18 @@ def stretched(data: bytes) -> bytes | None:
     low, high = np.percentile(image, [1, 99])
     bright = np.clip((image - low) * (255 / max(high - low, 1)), 0, 255)
     return encoded(np.rint(bright).astype(np.uint8))
+
+
+def scale(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Errors on one scale that begins at 0: their place and the width of their interval, in percent of the whole.
+
+    Args:
+        rows: ``value`` and ``ci95``, which may be None, and whatever else a row shows.
+    """
+    top = 1.08 * max(row["ci95"][1] if row["ci95"] else row["value"] for row in rows)
+    placed = []
+    for row in rows:
+        low, high = row["ci95"] or (row["value"], row["value"])
+        place = {"left": 100 * low / top, "width": 100 * (high - low) / top, "dot": 100 * row["value"] / top}
+        placed.append({"note": "", **row, **place})
+    return placed

@@ -92,7 +92,7 @@ def _check(manifest: dict[str, Any]) -> None:
         _check_member(member, recipe)
     if len({(member["study"], member["trial"]) for member in members}) != len(members):
         raise ManifestError("names a trial twice. Publish it again from its study.")
-    _check_weights([member["weight"] for member in members], "weights", least=math.ulp(0))
+    _check_weights([member["weight"] for member in members], "weights")
     _check_combination(manifest["combination"])
     _check_profiles(manifest["profiles"], [member["weight"] for member in members])
     views = manifest["views"]
@@ -141,12 +141,11 @@ def _check_member(member: dict[str, Any], recipe: Recipe) -> None:
         raise ManifestError(f"member {trial} names a file twice. Publish it again from its study.")
 
 
-def _check_weights(weights: list[Any], what: str, *, least: float = 0.0) -> None:
-    """Shares of one; `least` is the smallest that each may be."""
-    are_shares = all(type(weight) in (int, float) and weight >= least for weight in weights)
+def _check_weights(weights: list[Any], what: str) -> None:
+    """Shares of one; a member without any in the full profile serves another one."""
+    are_shares = all(type(weight) in (int, float) and weight >= 0 for weight in weights)
     if not are_shares or not math.isclose(math.fsum(weights), 1, abs_tol=1e-9):
-        rule = "above 0" if least else "0 or more"
-        raise ManifestError(f"{what} must be {rule} and sum to 1, got {weights}.")
+        raise ManifestError(f"{what} must be 0 or more and sum to 1, got {weights}.")
 
 
 def _check_combination(combination: dict[str, Any]) -> None:
@@ -164,6 +163,9 @@ def _check_profiles(profiles: dict[str, Any], weights: list[float]) -> None:
         if len(profile["weights"]) != len(weights):
             raise ManifestError(f"profile {name} must weigh {len(weights)} members, got {len(profile['weights'])}.")
         _check_weights(profile["weights"], f"weights of profile {name}")
+    for place in range(len(weights)):
+        if not any(profile["weights"][place] for profile in profiles.values()):
+            raise ManifestError(f"member {place + 1} of {len(weights)} must have a weight above 0 in a profile.")
     if profiles["full"]["weights"] != weights:
         raise ManifestError("profile full must have the members' own weights.")
 

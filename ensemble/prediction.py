@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ensemble.chronology import Comparison, compare
+from ensemble.chronology import PUBLISHED, Comparison, Norms, compare
 from preprocessing.quality import Finding
 
 
@@ -58,6 +58,8 @@ class Prediction:
     """Which members answered."""
     chronology: Comparison | None = None
     """The bone age beside the chronological age, where that was given."""
+    norms: Norms = PUBLISHED
+    """By which `beside` judges."""
 
     @property
     def bone_age(self) -> str:
@@ -70,5 +72,5 @@ class Prediction:
         Raises:
             ValueError: The chronological age is no age of a child.
         """
-        found = compare(self.bone_age_months, chronological_age_months, sex, self.intervals.get(90))
+        found = compare(self.bone_age_months, chronological_age_months, sex, self.intervals.get(90), self.norms)
         return replace(self, chronology=found)

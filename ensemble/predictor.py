@@ -12,6 +12,7 @@ import numpy as np
 from ensemble import calibration
 from ensemble.bundle import Bundle
 from ensemble.calibration import levels_by_name
+from ensemble.chronology import NORMS_FILE, PUBLISHED, read_norms
 from ensemble.members import Members, Network
 from ensemble.prediction import Prediction as Prediction
 from ensemble.prediction import SexAnswer
@@ -49,6 +50,9 @@ class Predictor:
         self._members = Members(bundle, device)
         self._reader: Reader | None = None
         self._calibration = calibration.parse(bundle.manifest["calibration"])
+        self._norms = PUBLISHED
+        if NORMS_FILE in bundle.manifest["files"]:
+            self._norms = read_norms(bundle.file(NORMS_FILE).read_bytes())
         self._sex = self._calibration.sex if self._calibration else SexReading(0.5)
         self._weights = {
             name: np.array(profile["weights"], float) for name, profile in bundle.manifest["profiles"].items()
@@ -63,8 +67,8 @@ class Predictor:
 
     @property
     def networks(self) -> list[Network]:
-        """Of all members, in the order of the bundle: for those who explain an answer."""
-        return self._members.networks
+        """Of the members of the full profile, in the order of the bundle: for those who explain an answer."""
+        return [network for network in self._members.networks if self._weights["full"][network.member] > 0]
 
     @property
     def profiles(self) -> tuple[str, ...]:
@@ -185,6 +189,7 @@ class Predictor:
                     by_sex,
                     guess,
                     profile,
+                    norms=self._norms,
                 )
             )
         return predictions

@@ -91,7 +91,7 @@ def _card(options: argparse.Namespace) -> None:
         raise RegistryError(
             f"The evaluation is of {evaluation.get('bundle')}, not of {bundle.version}. Evaluate it anew."
         )
-    text = render(bundle, evaluation)
+    text = render(bundle.manifest, evaluation)
     if options.out:
         write_atomic(as_path(options.out), text.encode())
         print(f"wrote {options.out}")

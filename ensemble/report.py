@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from ensemble.bundle import Bundle
+from ensemble.documents import pareto_drawing, selection_scores
 from ensemble.evaluate import evaluate
-from ensemble.figures import bone_age_histogram, distribution, stretched
+from ensemble.figures import bone_age_histogram, distribution, scale, stretched
 from ensemble.predictor import Predictor, in_words
 from preprocessing import page
 from preprocessing.charts import svg
@@ -78,6 +79,9 @@ def render(
         limits=(bias, low, high),
         worst=_worst(evaluation.cases, opened),
         scale=_scale(evaluation.report),
+        scores=selection_scores(bundle.manifest["evidence"]),
+        profiles=bundle.manifest["profiles"],
+        pareto=pareto_drawing(bundle.folder, bundle.manifest["files"]),
         answer=_answer(answer, bundle) if answer else None,
         pictures={
             "histogram": svg(bone_age_histogram(opened.cases), "Number of cases by bone age, sex and split"),
@@ -198,25 +202,10 @@ def _worst(cases: pd.DataFrame, cohort: Cohort) -> list[dict[str, Any]]:
 
 
 def _scale(test: dict[str, Any]) -> list[dict[str, Any]]:
-    """The two errors of the locked test on one scale, in percent of its width."""
-    top = 1.08 * max(test["mae_ci95"][1], test["median_predictor_ci95"][1])
-    rows = []
-    for name, kind, value, (low, high) in (
-        ("this ensemble", "ours", test["mae_months"], test["mae_ci95"]),
-        ("median predictor", "median", test["median_predictor_mae_months"], test["median_predictor_ci95"]),
-    ):
-        rows.append(
-            {
-                "name": name,
-                "kind": kind,
-                "value": value,
-                "ci95": (low, high),
-                "left": 100 * low / top,
-                "width": 100 * (high - low) / top,
-                "dot": 100 * value / top,
-            }
-        )
-    return rows
+    """The two errors of the locked test on one scale."""
+    ours = {"name": "this ensemble", "kind": "ours", "value": test["mae_months"], "ci95": test["mae_ci95"]}
+    median = {"value": test["median_predictor_mae_months"], "ci95": test["median_predictor_ci95"]}
+    return scale([ours, {"name": "median predictor", "kind": "median", **median}])
 
 
 def _answer(path: str | Path | AnyPath, bundle: Bundle) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from ensemble.bundle import MARKER, Bundle, write_manifest
 from ensemble.conformal import LEVELS
 from ensemble.correction import Trial
 from ensemble.coverage import coverage
+from ensemble.documents import write_documents
 from ensemble.prediction import Prediction
 from ensemble.predictor import Predictor
 from preprocessing.prepare import read_chunk, thread_map
@@ -70,7 +71,7 @@ class SiteCalibration:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
         content = {name: value for name, value in manifest.items() if name not in ("schema", "version")}
-        return write_manifest(folder, content | {"calibration": self.calibration})
+        return write_manifest(folder, write_documents(folder, content | {"calibration": self.calibration}))
 
 
 def calibrate(

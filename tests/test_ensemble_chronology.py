@@ -1,10 +1,17 @@
 """Bone age beside chronological age: published standard deviations, and three words."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
-from ensemble.chronology import compare, sd_months
+from ensemble.bundle import Bundle
+from ensemble.chronology import PUBLISHED, NormsError, compare, read_norms, sd_months
+from ensemble.combine import combine
 from ensemble.prediction import Prediction
+from ensemble.predictor import Predictor
+from tests.ensemble_fixtures import SIZE, make_cohort, make_study
 
 
 @pytest.mark.parametrize(
@@ -44,3 +51,48 @@ def test_it_changes_nothing_but_itself():
     assert (after.bone_age_months, after.intervals) == (before.bone_age_months, before.intervals)
     assert after.chronology.status == "advanced"
     assert after.chronology.to_dict()["sds"] == pytest.approx(20 / sd_months(40, "male"), abs=1e-3)
+
+
+NORMS = """sex,age_months,mean_months,sd_months,source
+female,60,66,10,"Own children, 2020"
+female,120,114,20,"Own children, 2020"
+"""
+
+
+def test_norms_of_a_site_judge_by_their_own_mean_and_spread_and_are_cited():
+    norms = read_norms(NORMS.encode())
+    found = compare(100.0, 90.0, "female", (60.0, 140.0), norms)
+    assert (found.sd_months, found.sds, found.source) == (15, pytest.approx(10 / 15), "Own children, 2020")
+    assert found.borderline is True
+    assert compare(100.0, 90.0, "male", norms=norms).sds is None
+    assert compare(100.0, 130.0, "female", norms=norms).status is None
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (("sd_months", "spread"), "sd_months is missing"),
+        (("120,114", "50,114"), "ascending order"),
+        (("114,20", "114,0"), "those of 'female' do not"),
+        (("female,60", "girl,60"), "those of 'female' do not"),
+        (("66,10", "66,ten"), "Norms must be numbers"),
+        (('20,"Own children, 2020"', "20,Another"), "cite one source, the same in every row, got 2"),
+    ],
+)
+def test_norms_that_cannot_be_used_are_refused(change, sentence):
+    with pytest.raises(NormsError, match=sentence):
+        read_norms(NORMS.replace(*change).encode())
+
+
+def test_a_bundle_carries_the_norms_that_it_was_built_with(tmp_path):
+    torch.set_num_threads(1)
+    study = make_study(tmp_path / "study", make_cohort(tmp_path / "cohort"), states=("complete",))
+    plain = combine(study)
+    version = replace(plain, norms=NORMS.encode()).write(tmp_path / "own")
+    assert version != plain.write(tmp_path / "plain")
+    pixels = np.zeros((1, 1, SIZE, SIZE), np.uint8)
+    (own,), (published,) = (
+        Predictor(Bundle.load(tmp_path / name)).predict(pixels, np.array([False])) for name in ("own", "plain")
+    )
+    assert own.beside(90.0, "female").chronology.source == "Own children, 2020"
+    assert published.beside(90.0, "female").chronology.source == PUBLISHED.source

@@ -33,3 +33,15 @@ def test_an_ensemble_of_one_has_no_fast_profile_and_a_heavy_member_is_none(opera
     entry = profiles(np.full(num, 1 / num), errors(*scales), np.array(operations), MEAN)
     assert entry.get("fast", {"weights": [0.0]})["weights"][-1] == 0
     assert ("fast" in entry) == (num > 1)
+
+
+@pytest.mark.parametrize(("scale", "is_kept"), [(5, True), (9, False)])
+def test_a_student_takes_the_place_of_the_member_that_it_stands_for_where_it_errs_less(scale, is_kept):
+    (student,) = errors(scale)
+    entry = profiles(np.array([0.6, 0.4]), errors(6, 7), np.array([10.0, 2.0]), MEAN, student)
+    evidence = entry["fast"]["evidence"]
+    assert evidence["distilled"]["kept"] is is_kept
+    assert entry["fast"]["weights"] == ([0, 0, 1] if is_kept else [0, 1])
+    assert entry["full"] == {"weights": [0.6, 0.4, 0.0] if is_kept else [0.6, 0.4], "members": 2}
+    least = min(evidence["distilled"]["member_oof_mae_months"], evidence["distilled"]["distilled_oof_mae_months"])
+    assert evidence["oof_mae_months"] == least

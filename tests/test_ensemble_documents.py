@@ -1,0 +1,106 @@
+"""Card and page of a bundle: written when it is built, hashed with it, and about nothing but its own evidence."""
+
+import json
+import re
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+
+from ensemble.bundle import Bundle, BundleError
+from ensemble.combine import combine
+from ensemble.documents import selection_scores
+from ensemble.registry import Registry
+from ensemble.site import SiteCalibration
+from search.metrics import BAND_YEARS
+from tests.ensemble_fixtures import make_cohort, make_study
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("documents")
+    make_study(root / "study", make_cohort(root / "cohort", num_cases=90, num_test=10))
+    return root
+
+
+@pytest.fixture(scope="module")
+def bundle(folders):
+    registry = Registry(folders / "registry")
+    return registry.resolve(registry.publish(combine(folders / "study").write).version)
+
+
+def test_a_bundle_holds_its_card_its_page_and_its_front_and_answers_for_every_byte(bundle, tmp_path):
+    names = {"card.md", "report.html", "evidence/oof.parquet", "evidence/pareto.csv"}
+    assert set(bundle.manifest["files"]) == names
+    for name in names:
+        path = bundle.file(name)
+        content = path.read_bytes()
+        path.write_bytes(content + b" ")
+        with pytest.raises(BundleError, match="was changed"):
+            Bundle.load(bundle.folder)
+        path.write_bytes(content)
+
+
+def test_the_same_study_gives_the_same_card_and_page(folders, bundle, tmp_path):
+    assert combine(folders / "study").write(tmp_path) == bundle.version
+
+
+def test_the_page_needs_nothing_else_and_shows_no_radiograph(bundle):
+    page = bundle.file("report.html").read_text()
+    assert not re.search(r"<script|<img|data:image", page)
+    assert "http" not in page.replace("http://www.w3.org", "").replace("http-equiv", "")
+    found = bundle.manifest["evidence"]["bias_corrected_mae_months"]["value"]
+    assert f"{found:.2f}" in page
+    for word in (
+        "optimistic, not to be quoted",
+        "best single trial",
+        "equal weights",
+        "Clinically significant",
+        "BBC-CV",
+    ):
+        assert word in page, word
+
+
+def test_the_page_counts_every_band_of_the_cases_out_of_fold(bundle):
+    cases = pd.read_parquet(bundle.file("evidence/oof.parquet"))
+    bands = cases.groupby(["is_male", cases["bone_age_months"] // (12 * BAND_YEARS)]).size()
+    page = bundle.file("report.html").read_text()
+    table = page[page.index("By sex and bone age") : page.index("Intervals</h3>")]
+    assert table.count("<tr>") == 1 + len(bands)
+    assert len(re.findall(r'<td class="n[^"]*">\d+\xa0%</td>', table)) == len(bands)
+
+
+def test_what_is_optimistic_is_hollow_and_has_no_interval(bundle):
+    rows = selection_scores(bundle.manifest["evidence"])
+    (hollow,) = [row for row in rows if row["kind"] == "hollow"]
+    assert hollow["ci95"] is None
+    assert all(row["ci95"][0] <= row["value"] <= row["ci95"][1] for row in rows if row["kind"] != "hollow")
+    assert sum(row["name"].endswith(", chosen") for row in rows) == 1
+
+
+def test_a_bundle_calibrated_to_a_site_has_documents_of_its_own(bundle, tmp_path):
+    fitted = json.loads(json.dumps(bundle.manifest["calibration"]))
+    line = {sex: {"offset_months": 2.0, "slope": 0.0} for sex in ("female", "male")}
+    evidence = {"n": 321, "gain_ci95": [0.1, 0.2]}
+    fitted["site"] = {"name": "north", "parent": bundle.version, "correction": line, "evidence": evidence}
+    SiteCalibration(bundle, fitted, None).write(tmp_path)
+    site = Bundle.load(tmp_path)
+    assert f"the site north, on 321 of its cases, from {bundle.version}" in site.file("card.md").read_text()
+    assert "on its own 321 cases" in site.file("report.html").read_text()
+    assert "the site" not in bundle.file("card.md").read_text()
+
+
+def test_without_a_corrected_score_there_is_no_front_and_the_page_says_so(folders, tmp_path):
+    made = combine(folders / "study")
+    few = {"bias_corrected_mae_months": None}
+    left = {
+        name: value
+        for name, value in made.evidence.items()
+        if name not in ("bias_corrected_by_method", "gain_over_best_single")
+    }
+    replace(made, evidence=left | few).write(tmp_path)
+    bundle = Bundle.load(tmp_path)
+    assert "evidence/pareto.csv" not in bundle.manifest["files"]
+    assert "no error can be corrected" in re.sub(r"\s+", " ", bundle.file("report.html").read_text())
