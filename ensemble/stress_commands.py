@@ -1,6 +1,7 @@
 """Commands about robustness: stress tests a bundle or an endpoint, promote lets what passed become champion."""
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,9 @@ def add(commands: Any) -> None:
     stress.add_argument("--out", metavar="FOLDER", help="write the report, its table, its drawing and a page")
     stress.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     stress.add_argument("--device", default="cpu", help="cpu (default) or a CUDA device")
-    group = stress.add_argument_group("another service", "how an endpoint is asked that is not Carpal's own")
+    group = stress.add_argument_group(
+        "another service", "how an endpoint is asked that is not Carpal's own; a key stands in CARPAL_KEY"
+    )
     group.add_argument("--form", metavar="FIELD", default="", help="field of a multipart form for the file")
     group.add_argument("--sex-field", metavar="FIELD", default="sex", help="field that states the sex (default sex)")
     group.add_argument("--sex-words", metavar="GIRL,BOY", default="female,male", help="(default female,male)")
@@ -111,6 +114,7 @@ def _subject(options: argparse.Namespace) -> "tuple[Subject, dict[str, Any]]":
             sex_words=(girl, boy),
             answer=options.answer,
             answer_unit=options.answer_unit,
+            key=os.environ.get("CARPAL_KEY", ""),
         )
         return endpoint.ask, {"subject": options.subject}
     from ensemble.predictor import Predictor

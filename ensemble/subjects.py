@@ -2,12 +2,13 @@
 
 import json
 import secrets
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from preprocessing.radiograph import RadiographError
 from preprocessing.standardize import Reading
 
 _TIMEOUT_S = 120.0
+_MAX_ATTEMPTS = 6
+_MAX_WAIT_S = 60.0
+"""Of one wait: a limit counts by the minute."""
 
 
 class SubjectError(ValueError):
@@ -88,6 +92,8 @@ class Endpoint:
     answer_unit: str = "months"
     interval: str = "intervals.90"
     """Where the ends of the 90 % interval stand, where there is one."""
+    key: str = field(default="", repr=False)
+    """Sent as a bearer token; empty sends none."""
 
     def ask(self, queries: Sequence[tuple[bytes, str | None]]) -> list[Answer]:
         """Ask a few at a time.
@@ -108,14 +114,18 @@ class Endpoint:
         else:
             body, kind = data, "application/octet-stream"
             url += ("&" if parts.query else "?") + urllib.parse.urlencode(said) if said else ""
-        request = urllib.request.Request(url, body, {"Content-Type": kind}, method="POST")
+        headers = {"Content-Type": kind} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
+        request = urllib.request.Request(url, body, headers, method="POST")
         # a web proxy in the environment must not catch what stays on this machine
         proxies: dict[str, str] | None = {} if parts.hostname in ("127.0.0.1", "localhost", "::1") else None
         opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
         try:
-            with opener.open(request, timeout=_TIMEOUT_S) as response:
-                return self._answer(json.loads(response.read()))
+            return self._answer(_read(opener, request))
         except urllib.error.HTTPError as error:
+            if error.code in (401, 403):
+                raise SubjectError(
+                    f"{url} wants a key that may score: {_code(error)}. Put it into CARPAL_KEY."
+                ) from None
             return Answer(None, reason=_code(error))
         except TimeoutError:
             return Answer(None, reason="timeout")
@@ -136,6 +146,21 @@ class Endpoint:
         warnings = body.get("warnings") if isinstance(body, dict) else None
         codes = [str(w.get("code")) for w in warnings if isinstance(w, dict)] if isinstance(warnings, list) else []
         return Answer(scale * float(value), interval, warnings=tuple(codes))
+
+
+def _read(opener: urllib.request.OpenerDirector, request: urllib.request.Request) -> Any:
+    """The answer's JSON; a service that is busy, or counts requests, is asked again when it says so."""
+    for attempt in range(_MAX_ATTEMPTS):
+        try:
+            with opener.open(request, timeout=_TIMEOUT_S) as response:
+                return json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            after = error.headers.get("Retry-After", "")
+            if error.code not in (429, 503) or not after.isdigit() or attempt == _MAX_ATTEMPTS - 1:
+                raise
+            error.close()
+            time.sleep(min(float(after), _MAX_WAIT_S))
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _at(body: Any, path: str) -> Any:

@@ -153,6 +153,39 @@ class Theirs(BaseHTTPRequestHandler):
         pass
 
 
+class Limited(BaseHTTPRequestHandler):
+    """Wants a key, and answers every other request with a wait."""
+
+    asked = 0
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        type(self).asked += 1
+        status = 401 if self.headers["Authorization"] != "Bearer secret" else 429 if self.asked % 2 else 200
+        data = json.dumps({"bone_age_months": 100.0, "code": "too_many"}).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Retry-After", "0")
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args):
+        pass
+
+
+def test_a_service_that_counts_requests_is_asked_again_and_one_that_wants_a_key_gets_it():
+    server = HTTPServer(("127.0.0.1", 0), Limited)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    answers = Endpoint(url=url, key="secret").ask([(b"x", "male")] * 3)
+    with pytest.raises(SubjectError, match="CARPAL_KEY"):
+        Endpoint(url=url).ask([(b"x", "male")])
+    server.shutdown()
+    server.server_close()
+    assert [answer.months for answer in answers] == [100] * 3
+    assert "secret" not in repr(Endpoint(url=url, key="secret"))
+
+
 def test_any_http_endpoint_can_be_asked():
     server = HTTPServer(("127.0.0.1", 0), Theirs)
     threading.Thread(target=server.serve_forever, daemon=True).start()
