@@ -126,3 +126,30 @@ def test_a_batch_goes_on_where_it_stopped_and_drops_nothing(bundle, tmp_path):
     assert sum(counts.values()) == len(table) == 40
     assert (table["detail"] == "of the first run").sum() == 10
     assert table["predicted_months"].notna().sum() == 39
+
+
+@pytest.mark.ray
+@pytest.mark.faults
+def test_a_file_that_kills_its_reader_costs_its_own_row_alone(bundle, tmp_path, monkeypatch):
+    from ensemble import score as scoring
+
+    folder = pictures(tmp_path / "in", tuple(f"{index:02d}.png" for index in range(40)))
+
+    def deadly(chunk, *, location):  # defined in here, it travels to the workers by value
+        import os
+        import pickle
+        import signal
+
+        from ensemble.score import _read
+
+        if any(row["file"] == "13.png" for row in pickle.loads(chunk["rows"])):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return _read(chunk, location=location)
+
+    monkeypatch.setattr(scoring, "_read", deadly)
+    counts = scoring.score(bundle, read_inputs(folder, sex="female"), tmp_path / "out.parquet")
+    assert counts == {"": 39, "worker_died": 1}
+    table = pd.read_parquet(tmp_path / "out.parquet").set_index("file")
+    assert table["predicted_months"].isna().sum() == 1
+    assert table.loc["13.png", "reason"] == "worker_died"
+    assert (table["version"] == bundle.version).all()
