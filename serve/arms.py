@@ -8,6 +8,7 @@ champion before it goes on.
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -134,7 +135,7 @@ class Arms:
                 await self._failed(experiment, arm, code, request_id)
                 if arm == "champion":
                     raise
-                logs.event("challenger_failed", code=code, version=experiment.challenger)
+                logs.event("challenger_failed", level=logging.WARNING, code=code, version=experiment.challenger)
         version = self._answering()
         outcome, latency_ms = await self._measured(query, version, "none", SCORE_TIMEOUT_S)
         return Scored(outcome, version, latency_ms, state.version)
@@ -218,8 +219,7 @@ class Arms:
         warnings = [warning["code"] for warning in outcome.answer.get("warnings", ())]
         self._metrics.answered(version, arm, sex=query.sex, seconds=took_s, timings=outcome.timings, warnings=warnings)
         if arm != "shadow":  # which is beside the request, and may end before its line is written
-            stages = {f"{stage}_ms": round(1000 * spent, 3) for stage, spent in outcome.timings.items()}
-            logs.note(version=version, arm=arm, **stages)
+            logs.note(version=version, arm=arm, **logs.milliseconds(outcome.timings))
         return outcome, 1000 * took_s
 
     async def _within(self, scoring: Awaitable[Outcome], seconds: float) -> Outcome:

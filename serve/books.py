@@ -6,13 +6,13 @@ who may ask and who answers.
 """
 
 import asyncio
-import logging
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from serve import logs
 from serve.database import LedgerDownError, wait_for_database
 from serve.keys import ANYBODY, Caller, KeyRing, read_keys
 from serve.ledger import Entry, Ledger
@@ -24,8 +24,6 @@ from serve.spool import Spool, SpoolFullError
 
 FOLLOW_S = 0.5
 CHAMPION = "champion"
-
-_logger = logging.getLogger("carpal.serve")
 
 
 @dataclass(frozen=True)
@@ -153,8 +151,8 @@ class Books:
                 self._snapshot = self._read()
             except LedgerDownError:
                 continue  # the recorder says so
-            except Exception:  # the thread must live: a gateway that stops following answers by an old state for ever
-                _logger.exception("routing and keys cannot be read")
+            except Exception as error:  # the thread must live: else the gateway answers by an old state for ever
+                logs.failure(error, doing="reading routing and keys")
 
 
 def _with_champion(description: dict[str, Any], is_champion: bool) -> dict[str, Any]:

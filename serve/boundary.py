@@ -10,7 +10,6 @@ what would change something is refused where the browser says that another origi
 loopback can be reached by every page that its user visits (the rule of Go's ``net/http.CrossOriginProtection``).
 """
 
-import logging
 import re
 import uuid
 from collections.abc import MutableMapping
@@ -21,6 +20,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from preprocessing import environment
+from serve import logs
 from serve.problems import Problem
 
 FOR_PROCESSES = environment.FOR_PROCESSES | {
@@ -29,7 +29,6 @@ FOR_PROCESSES = environment.FOR_PROCESSES | {
 }
 """Environment of every process of the service; the first of the two puts the boundary around Serve's proxy."""
 
-_logger = logging.getLogger("carpal.serve")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CONTROL_HEADERS = re.compile(
     rb"(serve[-_]multiplexed[-_]model[-_]id|x[-_](session[-_]id|request[-_](timeout|disc).*))"
@@ -68,8 +67,8 @@ class Boundary:
             return
         try:
             await self._app(scope, receive, response.send)
-        except Exception:
-            _logger.exception("request %s failed", request_id)
+        except Exception as error:
+            logs.failure(error, request_id=request_id)
             await response.fail("internal")
         else:
             if not response.started:  # Serve's proxy returns without a word when a replica died under the request
@@ -78,6 +77,7 @@ class Boundary:
 
 def proxy_middlewares() -> list[Middleware]:
     """What Ray Serve puts around its proxy; named in ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH``."""
+    logs.follow_serve("proxy")
     return [Middleware(Boundary)]
 
 

@@ -149,14 +149,20 @@ def _engine(url: str) -> tuple[str, sa.Engine]:
             raise LedgerError("A SQLite ledger must be a file, as in sqlite:////data/ledger.db: memory forgets.")
         file = as_path(parsed.database)
         file.parent.mkdir(parents=True, exist_ok=True)
-        engine = sa.create_engine(parsed.set(database=str(file)), connect_args={"timeout": STATEMENT_TIMEOUT_S})
+        engine = sa.create_engine(
+            parsed.set(database=str(file)), connect_args={"timeout": STATEMENT_TIMEOUT_S}, hide_parameters=True
+        )
         event.listen(engine, "connect", _prepare_sqlite)
     elif backend == "postgresql":
         options = f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c lock_timeout={STATEMENT_TIMEOUT_S}s"
         arguments = {"connect_timeout": CONNECT_TIMEOUT_S, "options": options, "application_name": "carpal"}
         try:
             engine = sa.create_engine(
-                parsed, connect_args=arguments, pool_pre_ping=True, pool_timeout=STATEMENT_TIMEOUT_S
+                parsed,
+                connect_args=arguments,
+                hide_parameters=True,  # an error that is logged must not quote a row
+                pool_pre_ping=True,
+                pool_timeout=STATEMENT_TIMEOUT_S,
             )
         except (ImportError, exc.NoSuchModuleError) as error:
             raise LedgerError(

@@ -25,16 +25,21 @@ from preprocessing.radiograph import RadiographError, decode_with_header
 from preprocessing.recipe import Recipe
 from preprocessing.standardize import Reader, Reading
 from preprocessing.views import lay_over
+from serve import logs
 from serve.books import Books
 from serve.capacity import BATCH_SIZE, Capacity, gateway_options
 from serve.gateway import Gateway
 from serve.problems import Problem
 from serve.protocol import Outcome, Query, answer
+from serve.scrape import Snapshot, snapshot
 
 LEDGER_WAIT_S = 300.0
 """A gateway that starts while the database is away waits for it: Serve gives a failing start up after three."""
 MAX_EXPLAINING = 8
 """Heat maps that one ensemble replica computes or keeps waiting."""
+
+SCRAPE_TIMEOUT_S = 3.0
+"""For the counters of all gateways; Prometheus gives up after 10 s unless told otherwise."""
 
 
 class Preprocess:
@@ -46,6 +51,7 @@ class Preprocess:
     def __init__(self, registry: str, version: str, recipe: Mapping[str, Any], ensemble: DeploymentHandle[Any]) -> None:
         import cv2
 
+        logs.follow_serve("preprocess")
         cv2.setNumThreads(1)
         settings = Recipe.from_dict(dict(recipe))
         weights = None
@@ -68,20 +74,30 @@ class Preprocess:
 
         Args:
             data: The whole file.
-            options: From `Query.options`.
+            options: From `Query.options`, and the request's id.
 
         Returns:
             ``{"answer": ..., "timings": ...}`` or ``{"refused": [code, sentence], "timings": ...}``; the timings are
             those of `Outcome`.
         """
-        timings: dict[str, float] = {}
+        with logs.request(options.get("request_id", "")):
+            timings: dict[str, float] = {}
+            outcome = await self._score(data, options, timings)
+            code, _ = outcome.get("refused", ("", ""))
+            logs.event("preprocessed", refused=code, **logs.milliseconds(timings))
+            return {**outcome, "timings": timings | outcome["timings"]}
+
+    async def _score(self, data: bytes, options: dict[str, Any], timings: dict[str, float]) -> dict[str, Any]:
         arrived = time.perf_counter()
         try:
             reading = await asyncio.get_running_loop().run_in_executor(
                 self._decoder, self._read, data, arrived, timings
             )
         except RadiographError as error:
-            return {"refused": [error.code, str(error)], "timings": timings}
+            return {"refused": [error.code, str(error)], "timings": {}}
+        except Exception as error:  # Serve would log its message, and that of a decoder may quote a patient's name
+            logs.failure(error)
+            raise RuntimeError("A radiograph failed in an unforeseen way; the log has where.") from None
         sex, age = options["sex"], options["chronological_age_months"]
         warnings = reading.warnings(sex=None if sex == "unknown" else sex, chronological_age_months=age)
         outcome: dict[str, Any] = await self._ensemble.score.remote(reading.pixels, options, warnings)
@@ -89,7 +105,7 @@ class Preprocess:
             about, (height, width) = outcome["answer"]["heatmap"], reading.shape_HW
             about["matrix"] = lay_over(reading.to_views[self._reader.recipe.views.index(about["view"])])
             about["picture"] = {"width": width, "height": height}
-        return {**outcome, "timings": timings | outcome["timings"]}
+        return outcome
 
     def _read(self, data: bytes, arrived: float, timings: dict[str, float]) -> Reading:
         """In the decoder's thread; what a refused image took is told too."""
@@ -119,6 +135,7 @@ class Ensemble:
         from ensemble.predictor import Predictor
         from ensemble.registry import Registry
 
+        logs.follow_serve("ensemble")
         torch.set_num_threads(num_threads)
         bundle = Registry(registry).resolve(version)
         self._version = bundle.version
@@ -184,6 +201,8 @@ class Ensemble:
         started = time.perf_counter()
         answers = self._predict(pixels, options, warnings)
         model_s = time.perf_counter() - started
+        ids = [each.get("request_id", "") for each in options]
+        logs.event("predicted", request_ids=ids, version=self._version, **logs.milliseconds({"model": model_s}))
         return [{"answer": answer, "timings": {"model": model_s}} for answer in answers]
 
     async def version(self) -> str:
@@ -218,7 +237,9 @@ class Application:
         self._name = name
 
     async def score(self, query: Query) -> Outcome:
-        outcome: dict[str, Any] = await self._ask("score", query.data, query.options())
+        outcome: dict[str, Any] = await self._ask(
+            "score", query.data, {**query.options(), "request_id": logs.request_id()}
+        )
         if "refused" in outcome:
             code, sentence = outcome["refused"]
             raise (Problem if code in ("profile_unavailable", "overloaded") else RadiographError)(code, sentence)
@@ -257,8 +278,31 @@ class HttpGateway:
         self._ledger, self._spool, self._is_open = ledger, spool, is_open
 
     def __serve_build_asgi_app__(self) -> Starlette:
+        logs.follow_serve("gateway")
         books = Books(self._ledger, Path(self._spool), is_open=self._is_open, wait_s=LEDGER_WAIT_S)
-        return Gateway(self._scorer, self._versions, books).app()
+        gateway = Gateway(self._scorer, self._versions, books, self._all_counted)
+        self._metrics = gateway.metrics
+        return gateway.app()
+
+    async def counted(self) -> tuple[str, Snapshot]:
+        """This replica's name and counters."""
+        return serve.get_replica_context().replica_tag, snapshot(self._metrics)
+
+    async def _all_counted(self) -> tuple[dict[str, Snapshot], int]:
+        """Those of all gateways; the ones that are silent for too long are left out."""
+        own, counters = await self.counted()
+        asked = self._gateways.broadcast("counted")
+        try:
+            told = await asked.results_async(timeout_s=SCRAPE_TIMEOUT_S, return_exceptions=True)
+        except (TimeoutError, RayServeException):  # one that hangs, or all of them about to end
+            return {own: counters}, 1
+        heard = dict(each for each in told if not isinstance(each, BaseException))
+        return {**heard, own: counters}, len(told) - len(heard)
+
+    @cached_property
+    def _gateways(self) -> DeploymentHandle[Any]:
+        context = serve.get_replica_context()
+        return serve.get_deployment_handle(context.deployment, context.app_name)
 
     def _scorer(self, version: str) -> Application:
         return Application(self._names.get(version, version))

@@ -19,6 +19,7 @@ from ray.serve.schema import ApplicationStatusOverview
 from ensemble.bundle import VERSION_PATTERN
 from ensemble.registry import CHAMPION, Registry
 from preprocessing.storage import as_path
+from serve import logs
 from serve.capacity import Capacity, keeper_options
 from serve.database import Database, LedgerDownError, wait_for_database
 from serve.deployments import version_application
@@ -42,8 +43,6 @@ HUNG_S = 180.0
 """A round that takes longer will not end: bundles are read and checked in it, from a slow store too."""
 START_TIMEOUT_S = 600.0
 """Large bundles from a slow store take minutes; what takes longer will not come."""
-
-_logger = logging.getLogger("carpal.serve")
 
 
 class Keeper:
@@ -179,12 +178,13 @@ class Keep:
     """
 
     def __init__(self, registry: str, version: str, ledger: str, capacity: Capacity) -> None:
+        logs.follow_serve("keeper")
         bundles = Registry(as_path(registry))
         wanted = bundles.version_of(version)
         self._database = wait_for_database(ledger, START_TIMEOUT_S)
         self._releases = Releases(self._database, "service")
         Routing(self._database).begin(wanted)
-        self._keeper = Keeper(bundles, self._database, capacity, lambda line: _logger.warning("%s", line))
+        self._keeper = Keeper(bundles, self._database, capacity, _say)
         # of what is declared only a change counts: a promotion since then must survive this replica's next start
         self._wanted = wanted if self._releases.declare(wanted) else None
         end = time.monotonic() + START_TIMEOUT_S
@@ -206,8 +206,8 @@ class Keep:
             time.sleep(FOLLOW_S)
             try:
                 self._round()
-            except Exception:  # the next round may succeed; a keeper that dies each second helps nobody
-                _logger.exception("a round of the keeper failed")
+            except Exception as error:  # the next round may succeed; a keeper that dies each second helps nobody
+                logs.failure(error, doing="a round of the keeper")
 
     def _round(self) -> bool:
         """Whether the champion can answer."""
@@ -217,7 +217,7 @@ class Keep:
             try:
                 self._releases.crown(self._wanted)
             except (ReleaseError, RoutingConflictError) as error:
-                _logger.warning("the declared version does not become champion: %s", error)
+                _say(f"the declared version does not become champion: {error}")
             self._wanted = None
         present = versions_present()
         state = Routing(self._database).current()
@@ -249,3 +249,7 @@ def last_line(message: object) -> str:
     """The last line of a message that is not empty."""
     lines = [line.strip() for line in str(message).splitlines() if line.strip()]
     return lines[-1] if lines else "no reason was given"
+
+
+def _say(line: str) -> None:
+    logs.event("keeper", level=logging.WARNING, line=line)

@@ -5,14 +5,17 @@ path as it was asked for, a subject, a query string, or a sentence that quotes a
 """
 
 import logging
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 LOGGER = logging.getLogger("carpal.serve")
 _SERVE = logging.getLogger("ray.serve")
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
+_MAX_CAUSES = 5
 _notes: ContextVar[dict[str, Any] | None] = ContextVar("notes", default=None)
 
 
@@ -43,14 +46,35 @@ def note(**values: Any) -> None:
         notes.update(values)
 
 
-def event(name: str, **values: Any) -> None:
+def event(name: str, *, level: int = logging.INFO, **values: Any) -> None:
     """Write a line.
 
     Args:
         name: What happened, in a word.
+        level: As `logging` counts them.
         values: Plain values; see the module's own text for what they must not be.
     """
-    LOGGER.info(name, extra=values)
+    LOGGER.log(level, name, extra=_with_id(values))
+
+
+def failure(error: BaseException, **values: Any) -> None:
+    """Write down an error that nobody foresaw: its type and where it was raised, not its message.
+
+    Messages of decoders and databases quote what they were given.
+    """
+    causes = []
+    cause: BaseException | None = error
+    while cause is not None and len(causes) < _MAX_CAUSES:
+        frames = traceback.extract_tb(cause.__traceback__)
+        where = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
+        causes.append({"error": type(cause).__name__, "where": where})
+        cause = cause.__cause__ or cause.__context__
+    LOGGER.error("failed", extra=_with_id({**values, "causes": causes}))
+
+
+def milliseconds(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Times as a line shows them: ``{"model": 0.0123}`` becomes ``{"model_ms": 12.3}``."""
+    return {f"{stage}_ms": round(1000 * spent, 3) for stage, spent in seconds.items()}
 
 
 def follow_serve(component: str) -> None:
@@ -67,6 +91,10 @@ def follow_serve(component: str) -> None:
     LOGGER.filters[:] = [_Stamp(component)]
 
 
+def _with_id(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"request_id": request_id(), **values} if request_id() else dict(values)
+
+
 class _Stamp(logging.Filter):
     def __init__(self, component: str) -> None:
         super().__init__()
@@ -75,6 +103,4 @@ class _Stamp(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.component = self._component
         record.skip_context_filter = True  # else Serve's filter puts its own id over ours
-        if not hasattr(record, "request_id") and request_id():
-            record.request_id = request_id()
         return True

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from serve import logs
 from serve.database import LedgerDownError
 from serve.ledger import Entry, Ledger
 from serve.spool import Spool, SpoolFullError
@@ -19,8 +20,6 @@ MAX_BATCH = 256
 """Entries of one transaction."""
 RETRY_S = 1.0
 """A database that is away is asked again after this time."""
-
-_logger = logging.getLogger("carpal.serve")
 
 
 @dataclass(frozen=True)
@@ -158,19 +157,19 @@ class Recorder:
                 except LedgerDownError as error:
                     self._away(error)
                     return
-                except Exception:
+                except Exception as error:
                     self._refused += 1
                     self._spool.set_aside(entry)
-                    _logger.exception("the ledger refuses a spooled entry, which was set aside")
+                    logs.failure(error, doing="replaying the spool: the entry was set aside")
         self._spool.drop(len(entries))
         if not self._spool.peek(1):
-            _logger.warning("the ledger is complete again")
+            logs.event("ledger_complete", level=logging.WARNING)
         self._tell()
 
     def _away(self, error: LedgerDownError) -> None:
         self._is_up = False
         self._tell()
-        _logger.warning("%s; predictions are spooled", error)
+        logs.event("ledger_away", level=logging.WARNING, why=str(error))
 
     def _tell(self) -> None:
         self._status = RecorderStatus(self._is_up and not self._spool, self._spool.num_bytes(), self._refused)

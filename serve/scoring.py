@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+from serve import logs
 from serve.arms import Arms
 from serve.books import Books
 from serve.database import LedgerDownError
@@ -83,6 +84,7 @@ class Scoring:
             share=scored.experiment.share if scored.experiment else None,
         )
         await self._arms.record(stored, *beside)
+        logs.note(prediction_id=prediction_id)
         self._arms.shadow(query, scored, stored, unit)
         return Given(answer, stored.created_s)
 

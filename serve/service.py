@@ -154,7 +154,7 @@ class Service:
                 # the gateway gives up first, in our own words
                 "request_timeout_s": ANSWER_TIMEOUT_S + 10,
             },
-            logging_config={"enable_access_log": False, "log_level": "WARNING"},
+            logging_config={"enable_access_log": False, "log_level": "WARNING", "encoding": "JSON"},
         )
         state = Routing(self._setting.database).current()
         assert state is not None, "the routing has begun"
