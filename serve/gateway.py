@@ -16,6 +16,7 @@ from preprocessing.radiograph import RadiographError
 from serve import formats, logs
 from serve.access import Access
 from serve.arms import Arms, Scorer
+from serve.audit_routes import audit_routes
 from serve.batch_routes import batch_routes
 from serve.books import Books
 from serve.boundary import Boundary, request_id_of
@@ -67,6 +68,7 @@ class Gateway:
             *prediction_routes(self._books),
             Route("/v1/versions", self.versions, methods=["GET"]),
             *experiment_routes(self._books),
+            *audit_routes(self._books),
             *document_routes(self._books),
             *page_routes(self._books, self._scoring, self._limits, self._held),
             *metrics_routes(self._books, self.metrics, self._others),

@@ -40,6 +40,7 @@ STATUS = {
     "sex_unknown_word": 422,
     "sex_contradiction": 422,
     "unknown_parameter": 422,
+    "page_malformed": 422,
     "subject_malformed": 422,
     "chronological_age_malformed": 422,
     "profile_unknown": 422,
