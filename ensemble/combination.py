@@ -19,6 +19,7 @@ from ensemble.candidates import Candidate, Candidates, CombineError
 from ensemble.chronology import NORMS_FILE
 from ensemble.costs import counted
 from ensemble.documents import OOF_FILE, PARETO_FILE, write_documents
+from ensemble.monitors import MONITORS_FILE, of_answers, of_pictures
 from ensemble.pareto import front
 from ensemble.profiles import profiles
 from ensemble.provenance import licence_of, provenance
@@ -26,8 +27,10 @@ from ensemble.robust import combine_members
 from ensemble.scores import table
 from ensemble.select import Rules
 from ensemble.views import IDENTITY
+from preprocessing.cohort import MARKER as COHORT_MARKER
 from preprocessing.cohort import Cohort
 from preprocessing.recipe import SEGMENTER, Recipe
+from preprocessing.storage import StorageError, as_path, read_json, sha256_file, write_json
 from search.refit import WEIGHTS, read_refit, refit
 from search.train import Measurement
 from search.trial import read_distributions, read_guesses
@@ -135,6 +138,7 @@ class Combination:
         ]
         if sha256 := Recipe.from_dict(study.about["recipe"]).segmenter:
             copy_checked(study.folder / SEGMENTER, folder / SEGMENTER, sha256)
+        fitted = calibration.fit(self.out_of_fold)
         content = {
             "members": members,
             "combination": self.combination,
@@ -142,10 +146,13 @@ class Combination:
             "views": list(self.views),
             "recipe": study.about["recipe"],
             "recipe_hash": study.about["recipe_hash"],
-            "calibration": calibration.fit(self.out_of_fold),
+            "calibration": fitted,
             "training_median_months": self.training_median_months,
             "evidence": self.evidence,
-            "files": self._write_out_of_fold(folder) | self._write_front(folder) | self._write_norms(folder),
+            "files": self._write_out_of_fold(folder)
+            | self._write_front(folder)
+            | self._write_norms(folder)
+            | self._write_monitors(folder, fitted),
             "licences": {
                 config.pretrained: licence_of(config)
                 for config in (member.trial.config for member in served)
@@ -231,12 +238,26 @@ class Combination:
         rows.round(4).to_parquet(buffer, index=False)
         return {OOF_FILE: _written(folder / OOF_FILE, buffer.getvalue())}
 
+    def _write_monitors(self, folder: Path, fitted: dict[str, Any]) -> dict[str, str]:
+        """What a service holds its traffic against."""
+        about = self.candidates.studies[0].about
+        watched, cohort = of_answers(self.out_of_fold, fitted), self._cohort_at_hand()
+        if cohort:
+            rows = np.flatnonzero(~cohort.cases["is_test"].to_numpy(bool))
+            num_rejected = read_json(as_path(about["cohort"]) / COHORT_MARKER)["num_rejected"]
+            watched |= of_pictures([cohort.pixels[row] for row in rows], num_rejected)
+        path = folder / MONITORS_FILE
+        write_json(path, {"monitors": watched, "pictures_of_cohort": cohort.hash if cohort else None})
+        return {MONITORS_FILE: sha256_file(path)}
 
-def _written(path: Path, content: bytes) -> str:
-    """Write an evidence file; returns its sha256."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return hashlib.sha256(content).hexdigest()
+    def _cohort_at_hand(self) -> Cohort | None:
+        """The studies' cohort, where it still lies at its place; a bundle can be built without it."""
+        about = self.candidates.studies[0].about
+        try:
+            cohort = Cohort.load(about["cohort"])
+        except (StorageError, OSError, KeyError):
+            return None
+        return cohort if cohort.hash == about["cohort_hash"] else None
 
 
 def _copy_folds(member: Candidate, folder: Path) -> list[dict[str, str]]:
@@ -257,3 +278,10 @@ def _copy_refit(member: Candidate, folder: Path) -> list[dict[str, str]]:
     name = f"members/{member.study}-{member.trial.number:04d}/refit.safetensors"
     copy_checked(member.trial.folder / WEIGHTS, folder / name, record["weights_sha256"])
     return [{"file": name, "sha256": record["weights_sha256"]}]
+
+
+def _written(path: Path, content: bytes) -> str:
+    """Write an evidence file; returns its sha256."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from preprocessing.radiograph import RadiographError
 from serve import logs
@@ -49,6 +49,9 @@ class Scorer(Protocol):
 
     async def version(self) -> str:
         """The version that the ensemble holds, asked from the ensemble itself."""
+
+    async def monitors(self) -> dict[str, Any]:
+        """What the bundle's evidence looked like, for `serve.drift.Drift`; empty where it does not say."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,10 @@ class Arms:
                     async with asyncio.timeout(READY_TIMEOUT_S):
                         await self._scorer(version).version()
                     self._ready.add(version)
+            for version in self._ready - self._metrics.drift.versions:
+                with contextlib.suppress(Exception):  # it counts without them, and is asked again
+                    async with asyncio.timeout(READY_TIMEOUT_S):
+                        self._metrics.drift.expect(version, await self._scorer(version).monitors())
             if state.champion in self._ready:
                 self._champion = state.champion
             for version in set(self._scorers) - {*state.bundles(), self._champion}:
@@ -216,8 +223,7 @@ class Arms:
             (self._metrics.refused if is_refused else self._metrics.failed)(version, arm, code)
             raise
         took_s = time.perf_counter() - started
-        warnings = [warning["code"] for warning in outcome.answer.get("warnings", ())]
-        self._metrics.answered(version, arm, sex=query.sex, seconds=took_s, timings=outcome.timings, warnings=warnings)
+        self._metrics.answered(version, arm, query, outcome, took_s)
         if arm != "shadow":  # which is beside the request, and may end before its line is written
             logs.note(version=version, arm=arm, **logs.milliseconds(outcome.timings))
         return outcome, 1000 * took_s

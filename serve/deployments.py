@@ -20,6 +20,7 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
 
+from preprocessing.appearance import appearance
 from preprocessing.quality import Finding
 from preprocessing.radiograph import RadiographError, decode_with_header
 from preprocessing.recipe import Recipe
@@ -105,7 +106,7 @@ class Preprocess:
             about, (height, width) = outcome["answer"]["heatmap"], reading.shape_HW
             about["matrix"] = lay_over(reading.to_views[self._reader.recipe.views.index(about["view"])])
             about["picture"] = {"width": width, "height": height}
-        return outcome
+        return {**outcome, "appearance": appearance(reading.pixels)}
 
     def _read(self, data: bytes, arrived: float, timings: dict[str, float]) -> Reading:
         """In the decoder's thread; what a refused image took is told too."""
@@ -125,6 +126,11 @@ class Preprocess:
         version: str = await self._ensemble.version.remote()
         return version
 
+    async def monitors(self) -> dict[str, Any]:
+        """What the bundle's evidence looked like."""
+        monitors: dict[str, Any] = await self._ensemble.monitors.remote()
+        return monitors
+
 
 class Ensemble:
     """All members of one bundle in one process: one hop, and every member sees the same batch."""
@@ -132,13 +138,14 @@ class Ensemble:
     def __init__(self, registry: str, version: str, num_threads: int) -> None:
         import torch
 
+        from ensemble.monitors import read_monitors
         from ensemble.predictor import Predictor
         from ensemble.registry import Registry
 
         logs.follow_serve("ensemble")
         torch.set_num_threads(num_threads)
         bundle = Registry(registry).resolve(version)
-        self._version = bundle.version
+        self._version, self._monitors = bundle.version, read_monitors(bundle)
         self._predictor = Predictor(bundle, device="cuda" if torch.cuda.is_available() else "cpu")
         self._explaining = 0
         self._explainer = ThreadPoolExecutor(1, "explain", initializer=torch.set_num_threads, initargs=(1,))
@@ -209,6 +216,10 @@ class Ensemble:
         """The version held; answering shows that the replica still works off its queue."""
         return str(self._version)
 
+    async def monitors(self) -> dict[str, Any]:
+        """What the bundle's evidence looked like; empty where it was built before there were monitors."""
+        return self._monitors
+
     def _predict(
         self,
         pixels: Sequence[np.ndarray],
@@ -243,11 +254,15 @@ class Application:
         if "refused" in outcome:
             code, sentence = outcome["refused"]
             raise (Problem if code in ("profile_unavailable", "overloaded") else RadiographError)(code, sentence)
-        return Outcome(outcome["answer"], outcome["timings"], outcome.get("heatmap"))
+        return Outcome(outcome["answer"], outcome["timings"], outcome.get("heatmap"), outcome["appearance"])
 
     async def version(self) -> str:
         version: str = await self._ask("version")
         return version
+
+    async def monitors(self) -> dict[str, Any]:
+        monitors: dict[str, Any] = await self._ask("monitors")
+        return monitors
 
     @cached_property
     def _handle(self) -> DeploymentHandle[Any]:  # at the first request: both applications start side by side

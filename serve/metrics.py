@@ -5,13 +5,15 @@ gateway's own waiting is the queue before it. So the stages of an answer add up 
 clocks of two machines say.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from serve.books import Books
+from serve.drift import Drift
+from serve.protocol import Outcome, Query
 
 STAGES = ("queue", "decode", "preprocess", "batch", "model", "explain", "score", "record")
 """``queue``: on the way to a preprocess replica and waiting there; ``decode``: from bytes to grey levels;
@@ -32,6 +34,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.registry.register(_Books(books))
+        self.drift = Drift(self.registry)
+        """Holds the traffic against the evidence of the bundles."""
         self._requests = self._counter("http_requests", "Requests answered.", "route", "method", "status")
         self._request_s = self._histogram("http_request_seconds", "From the first byte to the last one.", "route")
         self._problems = self._counter("problems", "Requests refused, by the code of the refusal.", "route", "code")
@@ -60,39 +64,37 @@ class Metrics:
         if code:
             self._problems.labels(route, code).inc()
 
-    def answered(
-        self,
-        version: str,
-        arm: str,
-        *,
-        sex: str,
-        seconds: float,
-        timings: Mapping[str, float],
-        warnings: Iterable[str] = (),
-    ) -> None:
+    def answered(self, version: str, arm: str, query: Query, outcome: Outcome, seconds: float) -> None:
         """A version answered.
 
         Args:
             version: Of the bundle.
             arm: ``champion``, ``challenger`` or ``shadow`` inside an experiment, else ``none``.
-            sex: ``male``, ``female`` or ``unknown``, as it was stated.
+            query: What was asked.
+            outcome: What is left of `seconds` after its timings is the queue, a replica's own one among it.
             seconds: That the gateway waited for the answer.
-            timings: Of the `Outcome`; what is left of `seconds` is the queue, a replica's own one among it.
-            warnings: Codes that the answer carries.
         """
         self._images.labels(version, arm, "answered").inc()
-        self._answers.labels(version, arm, sex).inc()
+        self._answers.labels(version, arm, query.sex).inc()
+        timings = outcome.timings
         known = {stage: timings[stage] for stage in STAGES if stage in timings and stage != "queue"}
         stages = {"queue": max(0.0, seconds - sum(known.values())), **known} if known else {}
         for stage, spent in {**stages, "score": seconds}.items():
             self._stage_s.labels(stage, version, arm).observe(spent)
-        for code in warnings:
-            self._warnings.labels(version, code).inc()
+        answer = outcome.answer
+        for warning in answer.get("warnings", ()):
+            self._warnings.labels(version, warning["code"]).inc()
+        self.drift.see(version, outcome="answered", sex=query.sex, **outcome.appearance)
+        if query.sex != "unknown" and query.profile == "full":  # as the evidence was made
+            self.drift.see(version, bone_age_months=answer["bone_age_months"])
+            if interval := answer.get("intervals", {}).get("90"):
+                self.drift.see(version, interval_months=interval[1] - interval[0])
 
     def refused(self, version: str, arm: str, code: str) -> None:
         """A version found no usable radiograph in the bytes, or was asked for what it does not have."""
         self._images.labels(version, arm, "refused").inc()
         self._refusals.labels(code).inc()
+        self.drift.see(version, outcome="refused")
 
     def failed(self, version: str, arm: str, code: str) -> None:
         """A version did not answer for a fit image."""

@@ -6,7 +6,6 @@ POST /v1/predictions/{id}/reference     {"bone_age_months": 96.5, "reader": "b"}
 """
 
 import asyncio
-from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
@@ -18,6 +17,7 @@ from serve.books import Books
 from serve.boundary import request_id_of
 from serve.database import LedgerError
 from serve.ledger import ID_PATTERN
+from serve.moments import moment
 from serve.parameters import read_reference
 from serve.problems import Problem
 
@@ -79,7 +79,7 @@ def _stored(found: dict[str, Any]) -> dict[str, Any]:
     shadow = found["shadow"]
     return {
         "prediction_id": found["id"],
-        "created": _moment(found["created_s"]),
+        "created": moment(found["created_s"]),
         "sex": found["sex"] or "unknown",
         "answer": found["answer"],
         "latency_ms": round(found["latency_ms"], 3),
@@ -90,7 +90,7 @@ def _stored(found: dict[str, Any]) -> dict[str, Any]:
             {
                 "bone_age_months": row["bone_age_months"],
                 "reader": row["reader"],
-                "created": _moment(row["created_s"]),
+                "created": moment(row["created_s"]),
             }
             for row in found["references"]
         ],
@@ -99,7 +99,3 @@ def _stored(found: dict[str, Any]) -> dict[str, Any]:
 
 def _catching_up() -> Problem:
     return Problem("unavailable", "The ledger is still catching up. Send the request again in a few seconds.")
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

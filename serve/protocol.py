@@ -71,6 +71,8 @@ class Outcome:
     and ``explain`` where a heat map was asked for. For the metrics alone, never part of the answer."""
     heatmap: bytes | None = None
     """PNG, where one was asked for; the answer's ``heatmap`` says what it shows and where it lies."""
+    appearance: Mapping[str, float] = field(default_factory=dict)
+    """Of the prepared picture, as `preprocessing.appearance` measures it; for the metrics alone too."""
 
 
 async def read_query(request: Request) -> Query:

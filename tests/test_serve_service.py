@@ -3,11 +3,13 @@
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +21,8 @@ import pytest
 from benchmarks.sample import publish_sample
 from benchmarks.service import ROOT, Running, running_service
 from serve import ask
-from tests.dicom_files import dicom
+from serve.metrics import STAGES
+from tests.dicom_files import BIRTH, NAME, PATIENT, dicom
 from tests.hostile_uploads import PNG, SCORE, UPLOADS, Upload
 from tests.test_serve_gateway import check
 
@@ -146,6 +149,47 @@ def test_missing_registry_is_refused_in_a_sentence(tmp_path: Path) -> None:
     told = _serve(str(tmp_path / "nothing"))
     assert told.returncode == 2
     assert told.stderr.count("\n") == 1
+
+
+def test_the_metrics_have_every_stage_of_a_real_answer_and_the_evidence_of_the_bundle(client: httpx2.Client) -> None:
+    assert client.post(SCORE, content=PNG).status_code == 200
+    text = client.get("/metrics").text
+    spent = {
+        stage: float(seconds)
+        for stage, seconds in re.findall(r'carpal_stage_seconds_sum\{.*stage="(\w+)".*\} (\S+)', text)
+    }
+    assert set(spent) == set(STAGES) - {"explain"}
+    assert min(spent.values()) > 0
+    parts = sum(spent[stage] for stage in ("queue", "decode", "preprocess", "batch", "model"))
+    assert parts == pytest.approx(spent["score"], rel=1e-6)
+    for monitor in ("bone_age_months", "interval_months", "sex", "brightness", "outcome"):
+        counted = re.findall(rf'carpal_drift_cases_total\{{.*monitor="{monitor}".*\}} (\S+)', text)
+        assert sum(map(float, counted)) > 0, monitor
+    assert "carpal_gateways_silent 0.0" in text
+
+
+def test_a_request_is_in_the_log_of_every_process_by_its_id_and_nothing_about_a_person_is_in_any(
+    service: Running, client: httpx2.Client
+) -> None:
+    file = dicom(np.random.default_rng(1).integers(0, 256, (90, 70)).astype(np.uint8))
+    subject, headers = {"subject": NAME}, {"x-request-id": "ris-4711", "referer": f"https://ris/{NAME}"}
+    assert client.post(SCORE, params=subject, content=file, headers=headers).status_code == 200
+    for body in (file[:-300], file[:700], NAME.encode() * 50):
+        client.post(SCORE, params=subject, files={"file": (f"{NAME}.dcm", body)}, headers={"x-patient": PATIENT})
+        client.post(f"/v1/{NAME}", content=body, headers={"x-request-id": NAME})
+    family = psutil.Process(service.process.pid).children(recursive=True)
+    told = "\n".join(" ".join(process.cmdline()) for process in family)
+    (session,) = set(re.findall(r"/tmp/ray/session_[\w-]+", told))
+    with_id: set[str] = set()
+    end = time.monotonic() + 20
+    while with_id != {"gateway", "preprocess", "ensemble"} and time.monotonic() < end:
+        texts = {path: path.read_text(errors="replace") for path in Path(session, "logs").rglob("*") if path.is_file()}
+        lines = [line for text in texts.values() for line in text.splitlines() if "ris-4711" in line]
+        with_id = {json.loads(line)["component"] for line in lines}
+        time.sleep(0.2)
+    assert with_id == {"gateway", "preprocess", "ensemble"}
+    marks = (*NAME.split("^"), PATIENT, BIRTH)
+    assert [(path.name, mark) for path, text in texts.items() for mark in marks if mark in text] == []
 
 
 def test_sigterm_ends_it_with_0_and_leaves_no_process(
