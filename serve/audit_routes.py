@@ -19,8 +19,8 @@ from serve.problems import Problem
 
 MAX_LIMIT = 500
 """Acts on a page; an ended experiment's act holds its whole report, some 5 kB."""
+MAX_ID = 2**31 - 1
 _LIMIT = 100
-_MAX_ID = 2**31 - 1
 
 
 def acts(database: Database, *, limit: int, before: int | None = None) -> list[dict[str, Any]]:
@@ -47,7 +47,7 @@ def audit_routes(books: Books) -> list[Route]:
             raise Problem("unknown_parameter", f"The parameters are limit and before, got {len(strange)} others.")
         limit = _number(request, "limit", MAX_LIMIT) or _LIMIT
         found = await asyncio.to_thread(
-            acts, books.ledger.database, limit=limit + 1, before=_number(request, "before", _MAX_ID)
+            acts, books.ledger.database, limit=limit + 1, before=_number(request, "before", MAX_ID)
         )
         shown = [
             {

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from serve.logs import SERVE_LOGGING
+
 BATCH_SIZE = 16
 """Most images in one forward pass."""
 MAX_QUEUED = 256
@@ -98,4 +100,5 @@ _LIFE = {
     "graceful_shutdown_timeout_s": 20.0,
     "max_surge_percent": 100,  # an update starts the new replica first: by default a lone one leaves a gap
     "max_constructor_retry_count": 2,  # a bundle that fails to load will not load the twentieth time either
+    "logging_config": SERVE_LOGGING,  # that of `serve.start` does not reach replicas: they would log every path asked
 }

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 LOGGER = logging.getLogger("carpal.serve")
+SERVE_LOGGING = {"encoding": "JSON", "log_level": "WARNING", "enable_access_log": False}
+"""Ray Serve's own lines: no access log, which has the paths as they were asked for."""
 _SERVE = logging.getLogger("ray.serve")
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 _MAX_CAUSES = 5

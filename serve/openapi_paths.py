@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ensemble.chronology import OLDEST_MONTHS
+from serve.audit_routes import MAX_ID, MAX_LIMIT
 from serve.experiment import NAME_PATTERN
 from serve.experiment_routes import ACTS
 from serve.formats import DICOM, FHIR
@@ -262,6 +263,21 @@ OPERATIONS = (
         body=_json("Share", required=False) | {"description": "For `share` alone."},
         answers=ok("The routing from now on", "Routing"),
         codes=("experiment_unknown", "experiment_refused", "not_found", *_OF_A_BODY),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/audit",
+        name="audit",
+        summary="Every act of an administrator or a policy",
+        description="Newest first. `next` of one page is `before` of the one after it, and null on the last.",
+        tag="service",
+        role="admin",
+        parameters=[
+            _parameter("limit", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT}, "Acts on a page"),
+            _parameter("before", {"type": "integer", "minimum": 1, "maximum": MAX_ID}, "Only what is older"),
+        ],
+        answers=ok("With the data they were decided on", "Audit"),
+        codes=("unknown_parameter", "page_malformed"),
     ),
     Operation(
         method="GET",

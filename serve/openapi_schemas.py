@@ -123,6 +123,10 @@ SCHEMAS: dict[str, Any] = {
     ),
     "ReferenceKept": _object(prediction_id=_PREDICTION_ID, bone_age_months=_NUMBER, reader=_TEXT, request_id=_TEXT),
     "Versions": _object(versions=_list(_object(version=_VERSION))),
+    "Audit": _object(
+        acts=_list(_object(id={"type": "integer"}, created=_MOMENT, actor=_TEXT, act=_TEXT, detail={"type": "object"})),
+        next=_optional({"type": "integer"}),
+    ),
     "Policy": {
         "type": "object",
         "description": "When an experiment ends by itself",

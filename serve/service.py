@@ -24,6 +24,7 @@ from serve.capacity import Capacity
 from serve.database import Database
 from serve.deployments import gateway_application
 from serve.keeper import START_TIMEOUT_S, Keeper, last_line, reason, versions_present
+from serve.logs import SERVE_LOGGING
 from serve.routing import Routing
 from serve.transport import LOOPBACK, Transport
 
@@ -154,7 +155,7 @@ class Service:
                 # the gateway gives up first, in our own words
                 "request_timeout_s": ANSWER_TIMEOUT_S + 10,
             },
-            logging_config={"enable_access_log": False, "log_level": "WARNING", "encoding": "JSON"},
+            logging_config=SERVE_LOGGING,
         )
         state = Routing(self._setting.database).current()
         assert state is not None, "the routing has begun"
