@@ -172,10 +172,10 @@ def test_a_request_is_in_the_log_of_every_process_by_its_id_and_nothing_about_a_
     service: Running, client: httpx2.Client
 ) -> None:
     file = dicom(np.random.default_rng(1).integers(0, 256, (90, 70)).astype(np.uint8))
-    subject, headers = {"subject": NAME}, {"x-request-id": "ris-4711", "referer": f"https://ris/{NAME}"}
-    assert client.post(SCORE, params=subject, content=file, headers=headers).status_code == 200
+    params, headers = {"sex": "f", "subject": NAME}, {"x-request-id": "ris-4711", "referer": f"https://ris/{NAME}"}
+    assert client.post("/v1/score", params=params, content=file, headers=headers).status_code == 200
     for body in (file[:-300], file[:700], NAME.encode() * 50):
-        client.post(SCORE, params=subject, files={"file": (f"{NAME}.dcm", body)}, headers={"x-patient": PATIENT})
+        client.post("/v1/score", params=params, files={"file": (f"{NAME}.dcm", body)}, headers={"x-patient": PATIENT})
         client.post(f"/v1/{NAME}", content=body, headers={"x-request-id": NAME})
     family = psutil.Process(service.process.pid).children(recursive=True)
     told = "\n".join(" ".join(process.cmdline()) for process in family)
