@@ -77,7 +77,7 @@ class Boundary:
 
 def proxy_middlewares() -> list[Middleware]:
     """What Ray Serve puts around its proxy; named in ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH``."""
-    logs.follow_serve("proxy")
+    logs.follow_serve("proxy", is_guess=True)  # where HAProxy is the proxy, Serve asks each replica for these
     return [Middleware(Boundary)]
 
 

@@ -79,14 +79,17 @@ def milliseconds(seconds: Mapping[str, float]) -> dict[str, float]:
     return {f"{stage}_ms": round(1000 * spent, 3) for stage, spent in seconds.items()}
 
 
-def follow_serve(component: str) -> None:
+def follow_serve(component: str, *, is_guess: bool = False) -> None:
     """Write to the file that Ray Serve keeps for this replica, rotated like its own lines.
 
     The lines keep our request id: Serve has one of its own where no proxy of it stands before the gateway.
 
     Args:
         component: Which part of the service this process is.
+        is_guess: Whether another name that the process gave itself stands.
     """
+    if is_guess and LOGGER.filters:
+        return
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
     LOGGER.handlers[:] = _SERVE.handlers

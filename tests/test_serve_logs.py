@@ -187,7 +187,9 @@ def test_a_line_keeps_our_id_in_the_file_that_serve_keeps() -> None:
     before = logs.LOGGER.handlers[:], logs.LOGGER.filters[:], logs.LOGGER.propagate
     serve_logger.addHandler(kept)
     try:
+        logs.follow_serve("proxy", is_guess=True)
         logs.follow_serve("ensemble")
+        logs.follow_serve("proxy", is_guess=True)  # as Serve calls it in a replica where there is no proxy
         with logs.request("ours"):
             logs.event("predicted", request_ids=["ours"])
     finally:
