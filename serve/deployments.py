@@ -27,6 +27,7 @@ from preprocessing.recipe import Recipe
 from preprocessing.standardize import Reader, Reading
 from preprocessing.views import lay_over
 from serve import logs
+from serve.batching import Batcher
 from serve.books import Books
 from serve.capacity import BATCH_SIZE, Capacity, gateway_options
 from serve.gateway import Gateway
@@ -41,6 +42,10 @@ MAX_EXPLAINING = 8
 
 SCRAPE_TIMEOUT_S = 3.0
 """For the counters of all gateways; Prometheus gives up after 10 s unless told otherwise."""
+
+
+_Waiting = tuple[np.ndarray, dict[str, Any], tuple[Finding, ...]]
+"""A radiograph that waits for its batch: pixels, options, warnings."""
 
 
 class Preprocess:
@@ -153,6 +158,8 @@ class Ensemble:
         for num_images in (1, BATCH_SIZE):  # warm-up: no traffic arrives before this constructor returns
             options = [Query(b"", sex="unknown").options()] * num_images
             self._predict([blank] * num_images, options, [()] * num_images)
+        # not Serve's own batches: they want the model to run in the event loop, where health checks and gRPC run too
+        self._batcher = Batcher(self._compute, BATCH_SIZE)
 
     async def score(self, pixels: np.ndarray, options: dict[str, Any], warnings: tuple[Finding, ...]) -> dict[str, Any]:
         """Score one radiograph; several that wait are computed together.
@@ -169,7 +176,7 @@ class Ensemble:
             sentence = f"{self._version} has no profile {options['profile']}. Ask for profile=full, or leave it out."
             return {"refused": ["profile_unavailable", sentence], "timings": {}}
         arrived = time.perf_counter()
-        outcome = await self._batched(pixels, options, warnings)
+        outcome = await self._batcher((pixels, options, warnings))
         model_s = outcome["timings"]["model"]
         outcome["timings"]["batch"] = time.perf_counter() - arrived - model_s
         return await self._explained(outcome, pixels, options) if options["explain"] else outcome
@@ -198,14 +205,10 @@ class Ensemble:
         found = heat_map(self._predictor, pixels, male_probability, profile)
         return found.about(), found.png()
 
-    # With no waiting time a batch is what arrived while the one before was computed. That holds only because
-    # the model runs in the event loop itself: Serve forms its batches in that loop, and while it is free it
-    # would form them one by one and let them wait as ones.
-    @serve.batch(max_batch_size=BATCH_SIZE, batch_wait_timeout_s=0.0)
-    async def _batched(
-        self, pixels: list[np.ndarray], options: list[dict[str, Any]], warnings: list[tuple[Finding, ...]]
-    ) -> list[dict[str, Any]]:
+    def _compute(self, batch: list[_Waiting]) -> list[dict[str, Any]]:
+        """In the batch's own thread."""
         started = time.perf_counter()
+        pixels, options, warnings = zip(*batch, strict=True)
         answers = self._predict(pixels, options, warnings)
         model_s = time.perf_counter() - started
         ids = [each.get("request_id", "") for each in options]
