@@ -19,13 +19,15 @@ from search.space import TrialConfig
 from search.trial import run_trial, trial_folder
 
 
-def publish_sample(folder: Path, *, backbone: str = "slim_resnet10", size: int = 96, num_trials: int = 2) -> Path:
+def publish_sample(
+    folder: Path, *, backbone: str = "slim_resnet10", recipe: Recipe | None = None, num_trials: int = 2
+) -> Path:
     """Draw, prepare, train and publish.
 
     Args:
         folder: New folder; gets ``hands``, ``cohort``, ``study`` and ``registry``.
         backbone: timm name of every trial's network.
-        size: Model input, in pixels.
+        recipe: Of the preparation; 96 pixels, and all else as shipped, where it is not given.
         num_trials: Trials, of two folds each; the selection may drop some.
 
     Returns:
@@ -36,7 +38,7 @@ def publish_sample(folder: Path, *, backbone: str = "slim_resnet10", size: int =
     prepare(
         read_rsna(hands),
         cohort,
-        Recipe(size=size),
+        recipe or Recipe(size=96),
         num_folds=2,
         test_fraction=0.2,
         seed=0,

@@ -1,157 +1,180 @@
 """How much of the model's own speed is left behind HTTP: ``python -m benchmarks.serve_throughput``.
 
-The same decode + preprocess + predict runs as a plain loop in one process, and behind the real service on
-this machine. Loop and service take turns, so that a busy machine slows both; figures are medians of the turns.
+The same decode + preprocess + predict runs as a plain loop in one process, behind the real service on this machine,
+and behind plain Starlette on uvicorn (and behind LitServe, given an interpreter that has it). All take turns, so that a
+busy machine slows all; figures are medians of the turns. With ``--tiny`` a bundle that computes next to nothing runs
+behind the fast way and behind Ray Serve's own proxy: what is left is the way itself.
 """
 
 import argparse
-import http.client
+import contextlib
 import json
 import os
 import platform
 import statistics
 import tempfile
-import threading
 import time
-from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 
+from benchmarks.load import Turn, closed_loop, post
+from benchmarks.rivals import running_rival
 from benchmarks.sample import publish_sample
 from benchmarks.service import running_service
 from ensemble.predictor import Predictor
 from ensemble.registry import Registry
 from preprocessing.phantom import draw_phantom
+from preprocessing.recipe import Recipe
 from preprocessing.storage import as_path
+from serve.transport import free_port
 
 CLIENTS = 32
 """Concurrent clients that saturate the service: two batches of the ensemble."""
-
-
-@dataclass(frozen=True)
-class Turn:
-    """What one stretch of requests gave."""
-
-    per_second: float
-    p50_ms: float
-    p99_ms: float
-    num_answers: int
-    num_failed: int
+TINY = Recipe(size=64)
+"""No hand is looked for, and the smallest picture goes through one network."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print the table, print the JSON line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serve_throughput", description=__doc__)
     parser.add_argument("--registry", help="registry whose champion is measured (default: a sample made now)")
-    parser.add_argument("--full", action="store_true", help="five turns of 20 s instead of three of 5 s")
+    parser.add_argument("--image", help="radiograph that is sent (default: a drawn hand)")
+    parser.add_argument("--tiny", action="store_true", help="the fast way beside the plain one, on a tiny model")
+    parser.add_argument("--litserve", metavar="PYTHON", help="interpreter that has LitServe, to stand beside")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each turn (default 5)")
     options = parser.parse_args(arguments)
-    turns, seconds = (5, 20.0) if options.full else (3, 5.0)
     with tempfile.TemporaryDirectory() as folder:
         if options.registry is None:
             print("making a sample registry", flush=True)
-        registry = options.registry or str(publish_sample(Path(folder)))
-        result = measure(registry, turns, seconds)
-    print(json.dumps(result))
+        recipe = TINY if options.tiny else Recipe(size=96)
+        registry = options.registry or str(
+            publish_sample(Path(folder), recipe=recipe, num_trials=1 + (not options.tiny))
+        )
+        image = Path(options.image).read_bytes() if options.image else phantom_png(64 if options.tiny else 640)
+        request = post("/v1/score?sex=male", image)
+        with contextlib.ExitStack() as stack:
+            runs = _tiny(stack, registry, request) if options.tiny else _all(stack, registry, image, options.litserve)
+            rows = _turns(runs, options.turns, options.seconds)
+    print(json.dumps(_report(rows, len(image), options.tiny)))
     return 0
 
 
-def measure(registry: str, turns: int, seconds: float) -> dict[str, object]:
-    """Loop and service in turns; every figure of the JSON line."""
-    image = _phantom_png()
+Run = Callable[[float], Turn]
+
+
+def _all(stack: contextlib.ExitStack, registry: str, image: bytes, litserve: str | None) -> dict[str, Run]:
     predictor = Predictor(Registry(as_path(registry)).resolve("champion"))
-    rows: dict[str, list[Turn]] = {}
+    runs: dict[str, Run] = {
+        f"loop, {threads} thread{'s' if threads > 1 else ''}": _bind(_loop_turn, predictor, image, threads)
+        for threads in sorted({1, os.cpu_count() or 1})
+    }
     print("starting the service", flush=True)
-    with running_service(registry) as service:
-        _serve_turn(service.port, image, CLIENTS, 2.0)
-        for turn in range(turns):
-            print(f"turn {turn + 1} of {turns}", flush=True)
-            for threads in sorted({1, os.cpu_count() or 1}):
-                name = f"loop, {threads} thread{'s' if threads > 1 else ''}"
-                rows.setdefault(name, []).append(_loop_turn(predictor, image, threads, seconds))
-            rows.setdefault("service, 1 client", []).append(_serve_turn(service.port, image, 1, seconds))
-            name = f"service, {CLIENTS} clients"
-            rows.setdefault(name, []).append(_serve_turn(service.port, image, CLIENTS, seconds))
-    return _report(rows, len(image))
+    ports = {"service": stack.enter_context(running_service(registry)).port}
+    for name, interpreter in (("starlette", None), ("litserve", litserve)):
+        if name == "starlette" or interpreter:
+            rival = running_rival(name, registry, free_port("127.0.0.1"), *([interpreter] if interpreter else []))
+            ports[name] = stack.enter_context(rival)
+    return runs | _clients(ports, post("/v1/score?sex=male", image))
 
 
-def _report(rows: dict[str, list[Turn]], num_bytes: int) -> dict[str, object]:
-    print(f"\n{'':22}{'images/s':>10}{'p50 ms':>10}{'p99 ms':>10}{'answers':>10}{'failed':>8}")
-    for name, turns in rows.items():
-        numbers = [_median(turns, field) for field in ("per_second", "p50_ms", "p99_ms")]
-        counts = [sum(turn.num_answers for turn in turns), sum(turn.num_failed for turn in turns)]
-        print(f"{name:22}{numbers[0]:10.1f}{numbers[1]:10.1f}{numbers[2]:10.1f}{counts[0]:10}{counts[1]:8}")
-    loops = {name: turns for name, turns in rows.items() if name.startswith("loop")}
-    loop = max(loops.values(), key=lambda turns: _median(turns, "per_second"))  # the faster loop is the yardstick
-    alone, loaded = rows["service, 1 client"], rows[f"service, {CLIENTS} clients"]
-    served, plain = _median(loaded, "per_second"), _median(loop, "per_second")
-    return {
-        "name": "serve_throughput",
-        "ratio": round(served / plain, 3),
-        "served_per_second": round(served, 1),
-        "loop_per_second": round(plain, 1),
-        "p50_ms_one_client": round(_median(alone, "p50_ms"), 2),
-        "p50_ms_loop": round(_median(loop, "p50_ms"), 2),
-        "p50_ms_above_loop": round(_median(alone, "p50_ms") - _median(loop, "p50_ms"), 2),
-        "p99_ms_loaded": round(_median(loaded, "p99_ms"), 1),
-        "failed": sum(turn.num_failed for turns in rows.values() for turn in turns),
-        "n": sum(turn.num_answers for turns in rows.values() for turn in turns),
+def _tiny(stack: contextlib.ExitStack, registry: str, request: bytes) -> dict[str, Run]:
+    print("starting both services", flush=True)
+    ports = {"fast": stack.enter_context(running_service(registry)).port}
+    return _clients(ports | {"plain": stack.enter_context(running_service(registry, "--plain")).port}, request)
+
+
+def _clients(ports: dict[str, int], request: bytes) -> dict[str, Run]:
+    runs: dict[str, Run] = {}
+    for name, port in ports.items():
+        closed_loop(port, request, CLIENTS, 2.0)  # warm
+        runs[f"{name}, 1 client"] = _bind(closed_loop, port, request, 1)
+        runs[f"{name}, {CLIENTS} clients"] = _bind(closed_loop, port, request, CLIENTS)
+    return runs
+
+
+def _bind(function: Callable[..., Turn], *arguments: object) -> Run:
+    return lambda seconds: function(*arguments, seconds)
+
+
+def _turns(runs: dict[str, Run], turns: int, seconds: float) -> dict[str, list[Turn]]:
+    rows: dict[str, list[Turn]] = {}
+    for turn in range(turns):
+        print(f"turn {turn + 1} of {turns}", flush=True)
+        for name, run in runs.items():
+            rows.setdefault(name, []).append(run(seconds))
+    print(f"\n{'':22}{'images/s':>10}{'of turns':>16}{'p50 ms':>10}{'p99 ms':>10}{'answers':>10}{'failed':>8}")
+    for name, row in rows.items():
+        rates = [turn.per_second for turn in row]
+        spread = f"{min(rates):.1f} to {max(rates):.1f}"
+        numbers = f"{statistics.median(rates):10.1f}{spread:>16}{_p50(row):10.1f}{_quantile(row, 0.99):10.1f}"
+        print(f"{name:22}{numbers}{sum(len(t.latencies) for t in row):10}{sum(t.failed for t in row):8}")
+    return rows
+
+
+def _report(rows: dict[str, list[Turn]], num_bytes: int, tiny: bool) -> dict[str, object]:
+    rates = {name: statistics.median(turn.per_second for turn in turns) for name, turns in rows.items()}
+    about = {
+        "failed": sum(turn.failed for turns in rows.values() for turn in turns),
+        "n": sum(len(turn.latencies) for turns in rows.values() for turn in turns),
         "image_bytes": num_bytes,
         "clients": CLIENTS,
         "machine": f"{os.cpu_count()} x {platform.machine()}, load {os.getloadavg()[0]:.1f}",
     }
+    many = f", {CLIENTS} clients"
+    if tiny:
+        ratio = rates["fast" + many] / rates["plain" + many]
+        figures = {"fast_per_second": rates["fast" + many], "plain_per_second": rates["plain" + many]}
+        figures |= {f"{name}_p50_ms": _p50(rows[f"{name}, 1 client"]) for name in ("fast", "plain")}
+        return {"name": "serve_throughput_tiny", "ratio": round(ratio, 2)} | _rounded(figures) | about
+    loop = max((name for name in rows if name.startswith("loop")), key=rates.__getitem__)  # the faster one
+    figures = {
+        "served_per_second": rates["service" + many],
+        "loop_per_second": rates[loop],
+        "p50_ms_one_client": _p50(rows["service, 1 client"]),
+        "p50_ms_loop": _p50(rows[loop]),
+        "p50_ms_above_loop": _p50(rows["service, 1 client"]) - _p50(rows[loop]),
+        "p99_ms_loaded": _quantile(rows["service" + many], 0.99),
+    }
+    figures |= {f"{name}_per_second": rates[name + many] for name in ("starlette", "litserve") if name + many in rates}
+    ratio = rates["service" + many] / rates[loop]
+    return {"name": "serve_throughput", "ratio": round(ratio, 3)} | _rounded(figures) | about
 
 
 def _loop_turn(predictor: Predictor, image: bytes, threads: int, seconds: float) -> Turn:
     torch.set_num_threads(threads)
     predictor.score(image, "male")
-    latencies = []
+    turn = Turn(seconds)
     start = now = time.perf_counter()
     while now - start < seconds:
         predictor.score(image, "male")
-        latencies.append(-now + (now := time.perf_counter()))
-    return _turn(latencies, now - start, 0)
+        turn.latencies.append(-now + (now := time.perf_counter()))
+        turn.codes[200] += 1
+    turn.seconds = now - start
+    return turn
 
 
-def _serve_turn(port: int, image: bytes, num_clients: int, seconds: float) -> Turn:
-    latencies: list[float] = []
-    codes: Counter[int] = Counter()
-    start = time.perf_counter()
-
-    def client() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        while (sent := time.perf_counter()) - start < seconds:
-            connection.request("POST", "/v1/score?sex=male", image)
-            response = connection.getresponse()
-            response.read()
-            codes[response.status] += 1
-            if response.status == 200:
-                latencies.append(time.perf_counter() - sent)
-        connection.close()
-
-    clients = [threading.Thread(target=client) for _ in range(num_clients)]
-    for thread in clients:
-        thread.start()
-    for thread in clients:
-        thread.join()
-    return _turn(latencies, time.perf_counter() - start, codes.total() - codes[200])
+def _p50(turns: list[Turn]) -> float:
+    return _quantile(turns, 0.5)
 
 
-def _turn(latencies: list[float], seconds: float, num_failed: int) -> Turn:
-    p50, p99 = (float(value) * 1000 for value in np.percentile(latencies or [np.nan], [50, 99]))
-    return Turn(len(latencies) / seconds, p50, p99, len(latencies), num_failed)
+def _quantile(turns: list[Turn], share: float) -> float:
+    return statistics.median(turn.quantile_ms(share) for turn in turns)
 
 
-def _median(turns: list[Turn], field: str) -> float:
-    return statistics.median(getattr(turn, field) for turn in turns)
+def _rounded(figures: dict[str, float]) -> dict[str, object]:
+    return {name: round(value, 2) for name, value in figures.items()}
 
 
-def _phantom_png() -> bytes:
-    drawn = draw_phantom(120.0, "male", np.random.default_rng(0), height=640)
-    return cv2.imencode(".png", drawn.image)[1].tobytes()
+def phantom_png(height: int) -> bytes:
+    """A drawn hand of ten years, so many pixels high."""
+    drawn = draw_phantom(120.0, "male", np.random.default_rng(0), height=max(height, 640))
+    image = drawn.image if height >= 640 else cv2.resize(drawn.image, (height, height), interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".png", image)[1].tobytes()
 
 
 if __name__ == "__main__":

@@ -28,13 +28,14 @@ class ConfigurationError(ValueError):
     """The configuration is not the one that this release of Ray writes."""
 
 
-def closed(configuration: str, defaults: str, address: str) -> str:
+def closed(configuration: str, defaults: str, address: str, frontend: str = "") -> str:
     """Serve's configuration without what is open in it.
 
     Args:
         configuration: As Serve wrote it, or as this function returned it.
         defaults: Lines for the section ``defaults``: time limits and errors in our own form.
         address: To listen at, as HAProxy writes it; Serve's replicas listen on loopback alone.
+        frontend: Lines for the section that takes requests, once there is a gateway.
 
     Raises:
         ConfigurationError: A line that must be changed is not there.
@@ -42,7 +43,8 @@ def closed(configuration: str, defaults: str, address: str) -> str:
     if defaults in configuration:
         return configuration
     kept: list[str] = []
-    is_kept, section, changed = True, "", set()
+    is_kept, section = True, ""
+    changed: set[str] = set()
     for line in configuration.splitlines():
         if line[:1].strip():
             section, is_kept = line.strip(), not _OWN_PORTS.match(line)
@@ -50,7 +52,7 @@ def closed(configuration: str, defaults: str, address: str) -> str:
             continue
         if "stats socket" in line:
             line = line.replace("mode 666", "mode 600")
-            changed.add("mode 600" in line)
+            changed.add("socket" if "mode 600" in line else "")
         if section == "frontend http_frontend" and line.strip().startswith("bind "):
             line = f"    bind {address}"
             changed.add("bind")
@@ -62,10 +64,12 @@ def closed(configuration: str, defaults: str, address: str) -> str:
             kept.append("    no strict-limits")  # it wants two files for each; those that only wait need one
         if section == "frontend http_frontend" and line.lstrip().startswith("bind "):
             kept.append("    http-after-response set-status 503 if { status 502 }")  # both: the gateway is not there
+            if "backend http-gateway\n" in configuration:
+                kept.append(frontend)
         if section == "defaults" and line.strip() == "mode http":
             kept.append(defaults)
             changed.add("defaults")
-    if changed != {True, "bind", "default", "defaults"}:
+    if changed != {"socket", "bind", "default", "defaults"}:
         raise ConfigurationError("Ray Serve writes another HAProxy configuration than 2.60 did. Serve with --plain.")
     return "\n".join(kept) + "\n"
 
@@ -107,8 +111,8 @@ def main(arguments: list[str]) -> None:
     """``BINARY FOLDER`` and then HAProxy's own arguments; does not return."""
     binary, folder, *given = arguments
     configuration = Path(given[given.index("-f") + 1])
-    defaults, address = (Path(folder, name).read_text() for name in ("defaults.cfg", "address"))
-    text = closed(configuration.read_text(), defaults, address)
+    given_lines = [Path(folder, name).read_text() for name in ("defaults.cfg", "address", "frontend.cfg")]
+    text = closed(configuration.read_text(), *given_lines)
     configuration.write_text(text)
     if "-sf" not in given:  # the first one; or its starter was lost, and this one takes over from it without a gap
         if old := workers(configuration):

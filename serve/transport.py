@@ -18,6 +18,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from serve import haproxy
+from serve.limits import MAX_IN_FLIGHT
 from serve.problems import STATUS
 
 LOOPBACK = "127.0.0.1"
@@ -29,6 +30,8 @@ IDLE_TIMEOUT_S = 35
 """A client that is expected to send or take bytes may rest so long; the gateway's own limit on a body comes first."""
 QUEUE_TIMEOUT_S = 10
 MAX_CONNECTIONS = 16_384
+MAX_PENDING = MAX_IN_FLIGHT + 32
+"""Requests at the gateway; some more than it takes, since reading is not scoring."""
 DRAIN_S = 2.0
 """A gateway that is replaced still answers so long, until HAProxy has heard of it; Serve's own is 30 s."""
 
@@ -78,6 +81,7 @@ def choose(host: str, port: int, answer_timeout_s: float, *, plain: bool, is_joi
     folder = Path(tempfile.mkdtemp(prefix="carpal-", dir="/tmp"))  # short: a socket's path has at most 107 letters
     (folder / "address").write_text(f"{f'ipv6@{host}' if ':' in host else f'ipv4@{host}'}:{port}")
     (folder / "defaults.cfg").write_text(defaults())
+    (folder / "frontend.cfg").write_text(frontend())
     start = folder / "haproxy"
     words = [sys.executable, "-I", haproxy.__file__, str(binary), str(folder)]
     start.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
@@ -145,6 +149,16 @@ def defaults() -> str:
     return "\n".join(f"    {line}" for line in lines)
 
 
+def frontend() -> str:
+    """Lines of the section that takes requests: of an onslaught, most is refused before Python hears of it.
+
+    The gateway counts for itself and refuses first; what comes beyond that would cost the time of those it took.
+    """
+    sentence = "More requests wait than can be answered in time. Send it again after a pause."
+    refusal = f"http-request return {_problem(503, 'overloaded', sentence)}"
+    return f"    {refusal} if {{ path_beg /v1/score }} {{ be_conn(http-gateway) gt {MAX_PENDING} }}"
+
+
 _ERRORS = (
     (500, "internal", "The request failed on its way. Send it again after a pause."),
     (502, "unavailable", "The gateway was lost under this request. Send it again after a pause."),
@@ -155,6 +169,10 @@ _ERRORS = (
 
 
 def _error(status: int, code: str, sentence: str) -> str:
+    return f"http-error {_problem(status, code, sentence)}"
+
+
+def _problem(status: int, code: str, sentence: str) -> str:
     told = HTTPStatus(STATUS[code])
     body = {
         "type": "about:blank",
@@ -168,7 +186,7 @@ def _error(status: int, code: str, sentence: str) -> str:
     if told == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["retry-after"] = "1"
     words = " ".join(f"hdr {name} {value}" for name, value in headers.items())
-    return f"http-error status {status} content-type application/problem+json lf-string '{json.dumps(body)}' {words}"
+    return f"status {status} content-type application/problem+json lf-string '{json.dumps(body)}' {words}"
 
 
 def _connections() -> int:

@@ -82,6 +82,7 @@ def backend() -> Iterator[int]:
 @pytest.fixture
 def proxy(tmp_path: Path, backend: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     monkeypatch.setattr(transport, "HEAD_TIMEOUT_S", 1)
+    monkeypatch.setattr(transport, "MAX_PENDING", 16)
     monkeypatch.setattr("tempfile.mkdtemp", lambda **_: str(tmp_path))
     port = transport.free_port("127.0.0.1")
     chosen = transport.choose("127.0.0.1", port, 60, plain=False, is_joined=False)
@@ -179,13 +180,28 @@ def test_a_head_out_of_all_proportion_is_refused(proxy: Proxy, head: bytes) -> N
     assert raw(proxy.port, head).startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_gateway_that_hangs_is_a_problem(proxy: Proxy) -> None:
-    status, headers, body = get(proxy.port, "/hang")
+def check_problem(answer: tuple[int, dict[str, str], bytes], status: int, code: str) -> None:
+    told, headers, body = answer
     problem = json.loads(body)
-    assert (status, problem["status"], problem["code"]) == (504, 504, "timeout")
+    assert (told, problem["status"], problem["code"]) == (status, status, code)
     assert headers["content-type"] == "application/problem+json"
     assert headers["x-request-id"] == problem["request_id"] != ""
     assert headers["x-content-type-options"] == "nosniff"
+    assert (status == 503) == ("retry-after" in headers)
+
+
+def test_a_gateway_that_hangs_is_a_problem(proxy: Proxy) -> None:
+    check_problem(get(proxy.port, "/hang"), 504, "timeout")
+
+
+def test_of_an_onslaught_the_gateway_hears_little(proxy: Proxy) -> None:
+    hanging = [socket.create_connection(("127.0.0.1", proxy.port)) for _ in range(transport.MAX_PENDING + 8)]
+    for connection in hanging:
+        connection.sendall(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
+    wait_for(lambda: get(proxy.port, "/v1/score")[0] == 503)
+    check_problem(get(proxy.port, "/v1/score"), 503, "overloaded")
+    for connection in hanging:
+        connection.close()
 
 
 def test_a_lost_starter_is_no_gap_the_next_one_takes_over(proxy: Proxy) -> None:
