@@ -1,7 +1,7 @@
-"""The same predictor behind other servers: ``python -m benchmarks.rivals starlette|litserve REGISTRY PORT``.
+"""The same predictor behind other servers: ``python -m benchmarks.rivals starlette REGISTRY PORT``.
 
-Each as its own documentation has it: Starlette on uvicorn with the work in its thread pool; LitServe with one worker,
-batches of 16 and decoding in the server's own process. LitServe is no dependency: name an interpreter that has it.
+Each as its own documentation has it: here Starlette on uvicorn with the work in its thread pool; LitServe, which is no
+dependency, in `benchmarks.rival_litserve`, for an interpreter that has it.
 """
 
 import subprocess
@@ -15,8 +15,6 @@ from typing import Any
 
 from benchmarks.service import ROOT
 
-BATCH_SIZE = 16
-
 
 @contextmanager
 def running_rival(name: str, registry: str, port: int, interpreter: str = sys.executable) -> Iterator[int]:
@@ -25,7 +23,8 @@ def running_rival(name: str, registry: str, port: int, interpreter: str = sys.ex
     Raises:
         RuntimeError: It did not start.
     """
-    command = [interpreter, "-m", "benchmarks.rivals", name, registry, str(port)]
+    module = "benchmarks.rivals" if name == "starlette" else "benchmarks.rival_litserve"
+    command = [interpreter, "-m", module, name, registry, str(port)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         end = time.monotonic() + 120
@@ -50,7 +49,8 @@ def _is_up(port: int) -> bool:
         return False
 
 
-def _predictor(registry: str) -> Any:
+def load_predictor(registry: str) -> Any:
+    """The champion's, on one thread."""
     import torch
 
     from ensemble.predictor import Predictor
@@ -71,7 +71,7 @@ def _starlette(registry: str, port: int) -> None:
 
     from serve.protocol import answer
 
-    predictor = _predictor(registry)
+    predictor = load_predictor(registry)
 
     async def score(request: Request) -> JSONResponse:
         data = await request.body()
@@ -84,37 +84,5 @@ def _starlette(registry: str, port: int) -> None:
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
 
 
-def _litserve(registry: str, port: int) -> None:
-    import litserve  # type: ignore[import-not-found]
-    import numpy as np
-    from starlette.requests import Request
-
-    from serve.protocol import answer
-
-    class Api(litserve.LitAPI):  # type: ignore[misc]
-        def setup(self, device: str) -> None:
-            self.predictor = _predictor(registry)
-
-        async def decode_request(self, request: Request) -> np.ndarray:
-            reading = self.predictor.reader.read(await request.body())
-            return np.asarray(reading.pixels)
-
-        def batch(self, inputs: list[np.ndarray]) -> np.ndarray:
-            return np.stack(inputs)
-
-        def predict(self, pixels: np.ndarray) -> list[Any]:
-            return list(self.predictor.predict(pixels, np.ones(len(pixels), bool)))
-
-        def unbatch(self, output: list[Any]) -> list[Any]:
-            return output
-
-        def encode_response(self, output: Any) -> dict[str, Any]:
-            return answer(output)
-
-    api = Api(max_batch_size=BATCH_SIZE, batch_timeout=0.0, api_path="/v1/score")
-    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1)
-    server.run(port=port, host="127.0.0.1", generate_client_file=False, log_level="warning")
-
-
 if __name__ == "__main__":
-    {"starlette": _starlette, "litserve": _litserve}[sys.argv[1]](sys.argv[2], int(sys.argv[3]))
+    _starlette(sys.argv[2], int(sys.argv[3]))
