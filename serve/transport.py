@@ -75,7 +75,7 @@ def choose(host: str, port: int, answer_timeout_s: float, *, plain: bool, is_joi
     if is_joined:
         if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":
             return Transport("fast", "HAProxy and gRPC, as the environment says")
-        return Transport("plain", "Serve's own proxy: a cluster is fast when its nodes say so (README, Speed)")
+        return Transport("plain", "Serve's own proxy: a cluster is fast when its nodes say so (README)")
     if (binary := find_binary()) is None:
         return Transport("plain", "Serve's own proxy: there is no HAProxy on this machine")
     folder = Path(tempfile.mkdtemp(prefix="carpal-", dir="/tmp"))  # short: a socket's path has at most 107 letters

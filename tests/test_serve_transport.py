@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -162,6 +163,19 @@ def test_a_head_that_trickles_in_is_ended_in_time_and_keeps_nobody_waiting(proxy
     status = raw(proxy.port, b"GET / HTTP/1.1\r\nHost: x\r\n")
     assert b" 408 " in status.partition(b"\r\n")[0]
     for connection in slow:
+        connection.close()
+
+
+@pytest.mark.slow
+def test_ten_thousand_half_open_connections_leave_room_for_a_request(proxy: Proxy) -> None:
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 16_000:
+        pytest.skip("a process may not have 16,000 files open here")
+    half_open = []
+    for _ in range(10_000):
+        half_open.append(connection := socket.create_connection(("127.0.0.1", proxy.port), timeout=20))
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
+    assert get(proxy.port, "/")[0] == 200
+    for connection in half_open:
         connection.close()
 
 
