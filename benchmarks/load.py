@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
@@ -98,7 +99,7 @@ def closed_loop(port: int, request: bytes, num_clients: int, seconds: float) -> 
             _note(turn, client.ask(), time.perf_counter() - sent)
         client.close()
 
-    _together([run] * num_clients)
+    _together(run, num_clients)
     turn.seconds = time.perf_counter() - start
     return turn
 
@@ -122,7 +123,7 @@ def open_loop(port: int, request: bytes, per_second: float, seconds: float, num_
             time.sleep(max(0.0, at - time.perf_counter()))
             _note(turn, client.ask(), time.perf_counter() - at)
 
-    _together([run] * num_clients)
+    _together(run, num_clients)
     turn.seconds = time.perf_counter() - start
     return turn
 
@@ -135,8 +136,8 @@ def _note(turn: Turn, status: int, took: float) -> None:
         turn.refusals.append(took)
 
 
-def _together(runs: "list[object]") -> None:
-    threads = [threading.Thread(target=run) for run in runs]  # type: ignore[arg-type]
+def _together(run: Callable[[], None], num_threads: int) -> None:
+    threads = [threading.Thread(target=run) for _ in range(num_threads)]
     for thread in threads:
         thread.start()
     for thread in threads:
