@@ -67,13 +67,18 @@ def measure(app: Starlette, cases: int, start: int = 0) -> dict[str, Any]:
             name = f"{operation.label}, {mode.value}"
             try:
                 _try(operation, mode, count, start, statuses)
-            except Exception as error:  # whatever was found or went wrong belongs to this operation
+            except (
+                Exception,
+                BaseExceptionGroup,
+            ) as error:  # whatever was found or went wrong belongs to this operation
                 failures.append(f"{name}: {str(error)[:2000]}")
     return {"cases": sum(statuses.values()), "failures": failures, "statuses": dict(sorted(statuses.items()))}
 
 
 def _try(operation: Any, mode: GenerationMode, count: int, start: int, statuses: collections.Counter[int]) -> None:
     strategy = operation.as_strategy(generation_mode=mode)
+    # a batch answers 200 with a problem for each file, whatever is wrong with what is said about it
+    checks = [one for one in CHECKS if operation.path != "/v1/score/batch" or one is not negative_data_rejection]
 
     @seed(start)
     @settings(
@@ -87,7 +92,7 @@ def _try(operation: Any, mode: GenerationMode, count: int, start: int, statuses:
     def judge(case: Any) -> None:
         response = case.call()
         statuses[response.status_code] += 1
-        case.validate_response(response, checks=CHECKS)
+        case.validate_response(response, checks=checks)
 
     judge()
 
