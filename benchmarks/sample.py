@@ -50,7 +50,7 @@ def publish_sample(
 
 
 def publish_challenger(folder: Path, *, backbone: str = "slim_resnet10") -> str:
-    """Train once more on the hands of `publish_sample` and publish that beside it; the champion stays.
+    """Train once more, and longer, on the hands of `publish_sample` and publish that beside it; the champion stays.
 
     Args:
         folder: The one that `publish_sample` filled.
@@ -62,7 +62,8 @@ def publish_challenger(folder: Path, *, backbone: str = "slim_resnet10") -> str:
     registry = Registry(folder / "registry")
     champion, before = registry.version_of(CHAMPION), {row["version"] for row in registry.versions()}
     study = folder / f"study_{len(before)}"
-    _search(folder / "cohort", study, backbone, 2, first_seed=10 * len(before))
+    # forty times as long, so that the two do not both say the mean
+    _search(folder / "cohort", study, backbone, 2, first_seed=10 * len(before), epochs=40)
     _build(study, folder / "registry")
     registry.set_alias(CHAMPION, champion)
     (version,) = {row["version"] for row in registry.versions()} - before
@@ -74,7 +75,9 @@ def _build(study: Path, registry: Path) -> None:
         raise RuntimeError(f"The sample bundle could not be built: exit status {status}.")
 
 
-def _search(cohort_path: Path, study: Path, backbone: str, num_trials: int, *, first_seed: int = 0) -> None:
+def _search(
+    cohort_path: Path, study: Path, backbone: str, num_trials: int, *, first_seed: int = 0, epochs: int = 1
+) -> None:
     cohort = Cohort.load(cohort_path)
     about = read_json(cohort_path / "cohort.json")
     record = {
@@ -92,7 +95,9 @@ def _search(cohort_path: Path, study: Path, backbone: str, num_trials: int, *, f
     }
     write_json(study / "study.json", record)
     for number in range(num_trials):
-        config = TrialConfig(backbone=backbone, epochs=1, max_images_seen=32, batch_size=8, seed=first_seed + number)
+        config = TrialConfig(
+            backbone=backbone, epochs=epochs, max_images_seen=32 * epochs, batch_size=8, seed=first_seed + number
+        )
         target = trial_folder(study, number)
         write_json(target / "config.json", {"number": number, "config": config.to_dict()})
         run_trial(target, config, cohort)

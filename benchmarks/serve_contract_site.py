@@ -4,6 +4,7 @@ import contextlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -62,6 +63,9 @@ class Curve:
 
     async def version(self) -> str:
         return self._version
+
+    async def monitors(self) -> dict[str, Any]:
+        return {}
 
 
 @contextlib.contextmanager

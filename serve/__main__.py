@@ -13,13 +13,15 @@ from collections.abc import Callable
 from preprocessing import environment
 from preprocessing.storage import as_path
 from serve import admin
-from serve.arms import ANSWER_TIMEOUT_S
 from serve.boundary import FOR_PROCESSES
 from serve.database import Database, LedgerDownError
+from serve.image_commands import images_folder
+from serve.images import KeptImages
 from serve.keys import Keys
 from serve.protocol import describe
 from serve.routing import Routing
 from serve.transport import Transport, choose, free_port, port_is_free
+from serve.versions import ANSWER_TIMEOUT_S
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -88,6 +90,8 @@ def _run(
                 f"No key opens this service. Make one: python -m serve keys add {options.registry} NAME --role score. "
                 "Or, on this machine alone, let everybody in: --open"
             )
+        if options.keep_images is not None:
+            KeptImages(images_folder(registry.path), options.keep_images)  # refused now, not at the first image
         state = Routing(database).start(bundle.version)
     except (ValueError, OSError, ImportError, LedgerDownError) as error:  # all of ours are ValueErrors
         return _refuse(str(error))
@@ -104,6 +108,7 @@ def _run(
         options.address,
         options.gpus,
         transport,
+        options.keep_images or 0.0,
     )
     service = Service(setting, versions, stop, claim_signals, say)
     try:
@@ -134,6 +139,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", default="champion", help="alias or version to serve (default champion)")
     parser.add_argument("--address", help="Ray cluster to run on (default: a Ray of its own on this machine)")
     parser.add_argument("--ledger", help="URL of the ledger (default: $CARPAL_LEDGER, else SQLite in the registry)")
+    keeping = "keep radiographs so long, encrypted with $CARPAL_IMAGE_KEY (default: keep none)"
+    parser.add_argument("--keep-images", type=float, metavar="DAYS", help=keeping)
     parser.add_argument("--open", action="store_true", help="ask for no key; on loopback only")
     parser.add_argument("--plain", action="store_true", help="Serve's own proxy, though HAProxy is there")
     parser.add_argument("--gpus", type=float, help="GPUs of each ensemble replica (default: 1 where there are any)")

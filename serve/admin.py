@@ -1,4 +1,4 @@
-"""Commands on the ledger of a running service: ``python -m serve keys|experiment|add|retire …``.
+"""Commands on the ledger of a running service: ``python -m serve keys|experiment|add|retire|images …``.
 
 They write to the ledger, and every gateway follows within two seconds. None loads Ray.
 """
@@ -18,12 +18,13 @@ from serve.database import Database, LedgerDownError, LedgerError
 from serve.experiment import MODES, Experiment, Policy
 from serve.experiment_policy import decide
 from serve.experiment_report import report
+from serve.image_commands import add_image_commands
 from serve.keys import ROLES, Keys
 from serve.lifecycle import Lifecycle, experiment_named, experiments
-from serve.release_commands import add_version, retire_version, version_named
+from serve.release_commands import add_release_commands, version_named
 from serve.routing import Routing, RoutingConflictError
 
-COMMANDS = ("keys", "experiment", "add", "retire")
+COMMANDS = ("keys", "experiment", "add", "retire", "images")
 
 
 def ledger_url(registry: AnyPath, given: str | None) -> str:
@@ -195,12 +196,9 @@ def summary(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _add_version(options: argparse.Namespace, database: Database, registry: AnyPath) -> None:
-    add_version(database, registry, _actor(), options)
-
-
-def _retire_version(options: argparse.Namespace, database: Database, registry: AnyPath) -> None:
-    retire_version(database, registry, _actor(), options)
+def _as_actor(run: Callable[..., None]) -> Callable[[argparse.Namespace, Database, AnyPath], None]:
+    """A command of another module, which is told who acts."""
+    return lambda options, database, registry: run(database, registry, _actor(), options)
 
 
 def _moment(seconds: float) -> str:
@@ -242,11 +240,8 @@ def _parser() -> argparse.ArgumentParser:
         ("rollback", "take the challenger out, also after its promotion"),
     ):
         _command(commands, act, _ending(act), what).add_argument("name")
-    add_one = _command(areas, "add", _add_version, "load a version beside the others, without downtime; wait for it")
-    add_one.add_argument("version", help="alias or version")
-    add_one.add_argument("--champion", action="store_true", help="let it answer as soon as it is ready")
-    add_one.add_argument("--wait", type=float, default=600.0, metavar="SECONDS", help="for it to load (default 600)")
-    _command(areas, "retire", _retire_version, "take a version down that answers nobody").add_argument("version")
+    add_release_commands(areas, _command, _as_actor)
+    add_image_commands(areas, _command, _as_actor)
     history = _command(commands, "history", _history, "every act with its data")
     history.add_argument("--json", action="store_true", help="one object a line")
     return parser

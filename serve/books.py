@@ -6,24 +6,34 @@ who may ask and who answers.
 """
 
 import asyncio
+import logging
 import threading
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from serve import logs
-from serve.database import LedgerDownError, wait_for_database
+from serve.database import Database, LedgerDownError
+from serve.images import KeptImages
 from serve.keys import ANYBODY, Caller, KeyRing, read_keys
 from serve.ledger import Entry, Ledger
 from serve.problems import Problem
 from serve.recorder import Recorder, RecorderStatus
 from serve.releases import read_releases
+from serve.remembered import Remembered
 from serve.routing import RoutingState, current_state
 from serve.spool import Spool, SpoolFullError
 
 FOLLOW_S = 0.5
+PATIENCE_S = 15.0
+"""What only the ledger knows is waited for so long; a restart of PostgreSQL takes 1 to 10 s."""
 CHAMPION = "champion"
+
+EXPIRE_S = 3600.0
+"""Images out of time are looked for this often."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,11 @@ class Snapshot:
     keys: KeyRing
     releases: tuple[dict[str, Any], ...]
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Snapshot":
+        """From plain JSON values, as they are remembered."""
+        return cls(RoutingState.from_dict(values["state"]), KeyRing(values["keys"]), tuple(values["releases"]))
+
 
 class Books:
     """The ledger, as a gateway uses it.
@@ -42,18 +57,24 @@ class Books:
         url: Of the ledger.
         spool: Folder for predictions while the database is away.
         is_open: Whether anybody may ask everything; else a key is needed.
-        wait_s: Time to wait for a database that is away, since a gateway may be started again just then.
+        wait_s: Time to wait for a database that is away; it is not waited for where one remembers what it said.
+        images: Keeps radiographs; None keeps none.
 
     Raises:
         LedgerError: There is no such ledger.
         LedgerDownError: It does not answer.
     """
 
-    def __init__(self, url: str, spool: Path, *, is_open: bool, wait_s: float = 0.0) -> None:
-        self.is_open = is_open
-        self.ledger = Ledger(wait_for_database(url, wait_s))
+    def __init__(
+        self, url: str, spool: Path, *, is_open: bool, wait_s: float = 0.0, images: KeptImages | None = None
+    ) -> None:
+        self.is_open, self._images = is_open, images
+        self._expire_at = 0.0
+        database = Database(url, must_answer=False)
+        self._remembered = Remembered(spool, database.shown)
+        # a declared service starts its gateway and its keeper at the same time: it may be the first ever
+        self.ledger, self._snapshot = self._first(database, wait_s)
         self._recorder = Recorder(self.ledger, Spool(spool))
-        self._snapshot = self._first(wait_s)  # a declared service starts its gateway and its keeper at the same time
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follow", daemon=True)
         self._thread.start()
@@ -113,6 +134,38 @@ class Books:
             sentence = "The answer cannot be recorded at the moment, so it is not given. Send the request again later."
             raise Problem("not_recorded", sentence) from None
 
+    async def keep_image(self, prediction_id: str, data: bytes) -> None:
+        """Return when the radiograph is kept, where the service was told to keep any.
+
+        Raises:
+            Problem: It cannot be at the moment.
+        """
+        if self._images is None:
+            return
+        try:
+            await asyncio.to_thread(self._images.keep, prediction_id, data)
+        except OSError as error:
+            logs.failure(error, doing="keeping an image")
+            sentence = "The image cannot be kept at the moment, as it must be. Send the request again later."
+            raise Problem("not_recorded", sentence) from None
+
+    async def ask(self, read: Callable[..., T], *arguments: Any) -> T:
+        """What the ledger says, when it is there: a database that restarts is waited for.
+
+        Raises:
+            LedgerDownError: It stays away.
+        """
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return await asyncio.to_thread(read, *arguments)
+            except LedgerDownError:
+                await asyncio.sleep(FOLLOW_S)
+                while not self._recorder.status().is_up and time.monotonic() < end:
+                    await asyncio.sleep(FOLLOW_S / 5)  # the recorder finds out; many who ask would take all threads
+                if time.monotonic() >= end:
+                    raise
+
     def status(self) -> RecorderStatus:
         """Whether the database is there, and what waits for it."""
         return self._recorder.status()
@@ -128,26 +181,40 @@ class Books:
         self._thread.join()
         self.ledger.database.close()
 
+    def _first(self, database: Database, wait_s: float) -> tuple[Ledger, Snapshot]:
+        """From the database, else as it is remembered, else from the database when it answers."""
+        end = time.monotonic() + wait_s
+        while True:
+            try:
+                self.ledger = Ledger(database)
+                return self.ledger, self._read()
+            except LedgerDownError:
+                if remembered := self._remembered.read():
+                    logs.event("ledger_away_at_start", level=logging.WARNING)
+                    return Ledger(database, remembered["pepper"]), Snapshot.of(remembered)
+                if time.monotonic() > end:
+                    raise
+            time.sleep(FOLLOW_S)
+
     def _read(self) -> Snapshot:
         with self.ledger.database.read() as connection:
             state = current_state(connection)
             if state is None:
                 raise LedgerDownError(f"The ledger {self.ledger.database.shown} knows no champion yet.")
-            return Snapshot(state, KeyRing(read_keys(connection)), tuple(read_releases(connection)))
+            read = {"state": state.to_dict(), "keys": read_keys(connection), "releases": read_releases(connection)}
+        self._remembered.write({**read, "pepper": self.ledger.pepper})
+        return Snapshot.of(read)
 
-    def _first(self, wait_s: float) -> Snapshot:
-        end = time.monotonic() + wait_s
-        while True:
-            try:
-                return self._read()
-            except LedgerDownError:
-                if time.monotonic() > end:
-                    raise
-            time.sleep(FOLLOW_S)
+    def _expire_images(self) -> None:
+        if self._images and time.monotonic() > self._expire_at:
+            self._expire_at = time.monotonic() + EXPIRE_S
+            if gone := self._images.expire():
+                logs.event("images_expired", days=gone)
 
     def _follow(self) -> None:
         while not self._closing.wait(FOLLOW_S):
             try:
+                self._expire_images()
                 self._snapshot = self._read()
             except LedgerDownError:
                 continue  # the recorder says so

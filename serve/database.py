@@ -39,16 +39,23 @@ class Database:
 
     Args:
         url: As SQLAlchemy writes it, such as ``sqlite:////data/ledger.db`` or ``postgresql+psycopg://user@host/name``.
+        must_answer: Whether it must be there now. Else its tables are brought to the present form when it is.
 
     Raises:
         LedgerError: It is no such URL, its driver is missing, or a newer release has migrated it.
-        LedgerDownError: It does not answer.
+        LedgerDownError: It does not answer, and must.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, must_answer: bool = True) -> None:
         self.shown, self._engine = _engine(url)
         self._sqlite_writer = threading.Lock() if self._engine.dialect.name == "sqlite" else contextlib.nullcontext()
-        self._migrate()
+        self._migrating = threading.Lock()
+        self._is_migrated = False
+        try:
+            self._migrate()
+        except LedgerDownError:
+            if must_answer:
+                raise
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -57,6 +64,7 @@ class Database:
         Raises:
             LedgerDownError: The database does not answer.
         """
+        self._migrate()
         with self._transaction("BEGIN") as connection:
             yield connection
 
@@ -67,6 +75,7 @@ class Database:
         Raises:
             LedgerDownError: The database does not answer.
         """
+        self._migrate()
         # threads of one process take turns here, in order; SQLite's own lock makes them poll
         with self._sqlite_writer, self._transaction("BEGIN IMMEDIATE") as connection:
             yield connection
@@ -88,11 +97,18 @@ class Database:
             raise LedgerDownError(f"The ledger {self.shown} has no free connection: {error}") from error
 
     def _migrate(self) -> None:
-        """Bring the tables to the present form; of several processes that start together, one does it."""
+        """Bring the tables to the present form, once; of several processes that start together, one does it."""
+        if self._is_migrated:
+            return
+        with self._migrating:
+            self._upgrade()
+            self._is_migrated = True
+
+    def _upgrade(self) -> None:
         config = Config()
         config.set_main_option("script_location", "serve:migrations")
         head = ScriptDirectory.from_config(config).get_current_head()
-        with self.write() as connection:
+        with self._sqlite_writer, self._transaction("BEGIN IMMEDIATE") as connection:
             if self._engine.dialect.name == "postgresql":
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
             config.attributes["connection"] = connection

@@ -13,6 +13,7 @@ from preprocessing.storage import as_path
 from serve.admin import ledger_url, spool_folder
 from serve.capacity import Capacity
 from serve.deployments import gateway_application
+from serve.image_commands import images_folder
 from serve.keeper import keep_application
 
 
@@ -45,6 +46,8 @@ class GatewaySettings:
     """As the keeper's."""
     open: bool = False
     """Ask for no key: where nobody but the right ones reaches the port."""
+    keep_images_days: float = 0.0
+    """Keep radiographs so long, encrypted with ``$CARPAL_IMAGE_KEY``, which every node has then; 0 keeps none."""
 
 
 def keeper(arguments: dict[str, Any]) -> Any:
@@ -69,4 +72,7 @@ def gateway(arguments: dict[str, Any]) -> Any:
     """The application that speaks HTTP, of `GatewaySettings`."""
     settings = GatewaySettings(**arguments)
     registry = as_path(settings.registry)
-    return gateway_application([], ledger_url(registry, settings.ledger), spool_folder(registry), settings.open)
+    days = settings.keep_images_days
+    images = (str(images_folder(registry)), days) if days else None
+    ledger = ledger_url(registry, settings.ledger)
+    return gateway_application([], ledger, spool_folder(registry), settings.open, images)

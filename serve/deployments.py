@@ -25,12 +25,14 @@ from preprocessing.quality import Finding
 from preprocessing.radiograph import RadiographError, decode_with_header
 from preprocessing.recipe import Recipe
 from preprocessing.standardize import Reader, Reading
+from preprocessing.storage import as_path
 from preprocessing.views import lay_over
 from serve import logs
 from serve.batching import Batcher
 from serve.books import Books
 from serve.capacity import BATCH_SIZE, Capacity, gateway_options
 from serve.gateway import Gateway
+from serve.images import KeptImages
 from serve.problems import Problem
 from serve.protocol import Outcome, Query, answer
 from serve.scrape import Snapshot, snapshot
@@ -245,7 +247,7 @@ class Ensemble:
 
 
 class Application:
-    """A `serve.arms.Scorer` that asks the Serve application of one version."""
+    """A `serve.versions.Scorer` that asks the Serve application of one version, which is called like it."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -286,19 +288,20 @@ class HttpGateway:
 
     def __init__(
         self,
-        names: Mapping[str, str],
         versions: Sequence[Mapping[str, Any]],
         ledger: str,
         spool: str,
         is_open: bool,
+        images: tuple[str, float] | None,
     ) -> None:
-        self._names, self._versions = names, versions
+        self._versions, self._images = versions, images
         self._ledger, self._spool, self._is_open = ledger, spool, is_open
 
     def __serve_build_asgi_app__(self) -> Starlette:
         logs.follow_serve("gateway")
-        books = Books(self._ledger, Path(self._spool), is_open=self._is_open, wait_s=LEDGER_WAIT_S)
-        gateway = Gateway(self._scorer, self._versions, books, self._all_counted)
+        images = KeptImages(as_path(self._images[0]), self._images[1]) if self._images else None
+        books = Books(self._ledger, Path(self._spool), is_open=self._is_open, wait_s=LEDGER_WAIT_S, images=images)
+        gateway = Gateway(Application, self._versions, books, self._all_counted)
         self._metrics = gateway.metrics
         return gateway.app()
 
@@ -322,9 +325,6 @@ class HttpGateway:
         context = serve.get_replica_context()
         return serve.get_deployment_handle(context.deployment, context.app_name)
 
-    def _scorer(self, version: str) -> Application:
-        return Application(self._names.get(version, version))
-
 
 def version_application(registry: str, version: str, recipe: Recipe, capacity: Capacity) -> serve.Application:
     """The application that scores with one bundle version."""
@@ -340,7 +340,7 @@ def gateway_application(
     ledger: str,
     spool: Path,
     is_open: bool,
-    names: Mapping[str, str] | None = None,
+    images: tuple[str, float] | None = None,
 ) -> serve.Application:
     """The application that speaks HTTP; the versions behind it are those that the ledger's routing names.
 
@@ -349,7 +349,7 @@ def gateway_application(
         ledger: URL of the ledger.
         spool: Folder for predictions while the database is away.
         is_open: Whether callers need no key.
-        names: Applications that are called otherwise than the version that they hold.
+        images: Folder or URI for radiographs, and for how many days they are kept; none keeps none.
     """
     deployment = serve.deployment(**gateway_options())(HttpGateway)
-    return deployment.bind(dict(names or {}), list(versions), ledger, str(spool), is_open)
+    return deployment.bind(list(versions), ledger, str(spool), is_open, images)

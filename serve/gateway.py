@@ -15,7 +15,7 @@ from starlette.routing import Route
 from preprocessing.radiograph import RadiographError
 from serve import formats, logs
 from serve.access import Access
-from serve.arms import Arms, Scorer
+from serve.arms import Arms
 from serve.audit_routes import audit_routes
 from serve.batch_routes import batch_routes
 from serve.books import Books
@@ -33,6 +33,7 @@ from serve.problems import Problem
 from serve.protocol import read_query
 from serve.scoring import Scoring
 from serve.scrape import Others, metrics_routes
+from serve.versions import Scorer
 
 DRAIN_S = 5.0
 """What shadows under way may take when the gateway ends."""

@@ -62,6 +62,7 @@ class Keeper:
         self._surplus_since: dict[str, float] = {}
         self._away_since: dict[str, float] = {}
         self._judge_at = 0.0
+        self._is_away = False
         self._descriptions: dict[str, dict[str, Any]] = {}
 
     def follow(self) -> None:
@@ -74,8 +75,14 @@ class Keeper:
                 self._registry.set_alias(CHAMPION, state.champion)  # a service that starts later agrees
             self._load(state)
             self._watch(state)
-        except (LedgerDownError, RoutingConflictError) as error:
+        except RoutingConflictError as error:
             self._say(str(error))
+        except LedgerDownError as error:
+            if not self._is_away:  # once an outage, not once a second
+                self._say(str(error))
+            self._is_away = True
+        else:
+            self._is_away = False
 
     def targets(self, versions: Iterable[str]) -> list[RunTarget]:
         """The applications of these versions, to be run; each is noted as loading.

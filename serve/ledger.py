@@ -138,17 +138,20 @@ def fingerprint(data: bytes, parameters: Mapping[str, Any]) -> str:
 
 
 class Ledger:
-    """Reads and writes predictions and what belongs to them."""
+    """Reads and writes predictions and what belongs to them.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: May be away only if the next is given.
+        pepper: The ledger's own secret, in hex digits, where it is known.
+    """
+
+    def __init__(self, database: Database, pepper: str = "") -> None:
         self.database = database
-        with database.read() as connection:
-            query = sa.select(tables.settings.c.value).where(tables.settings.c.name == "pepper")
-            self._pepper = bytes.fromhex(connection.execute(query).scalar_one())
+        self.pepper = pepper or _pepper(database)
 
     def pseudonym(self, subject: str) -> str:
         """What stands in the ledger for a subject: 32 hex digits of an HMAC-SHA256 under the ledger's own secret."""
-        return hmac.new(self._pepper, subject.encode(), hashlib.sha256).hexdigest()[:32]
+        return hmac.new(bytes.fromhex(self.pepper), subject.encode(), hashlib.sha256).hexdigest()[:32]
 
     def write(self, entries: Iterable[Entry]) -> None:
         """Write all entries in one transaction; those that are there already stay as they are.
@@ -231,6 +234,12 @@ class Ledger:
             }
             connection.execute(sa.insert(tables.reference_readings), row)
         return True
+
+
+def _pepper(database: Database) -> str:
+    with database.read() as connection:
+        query = sa.select(tables.settings.c.value).where(tables.settings.c.name == "pepper")
+        return str(connection.execute(query).scalar_one())
 
 
 def _insert(connection: sa.Connection, kind: type, rows: list[dict[str, Any]]) -> None:

@@ -48,7 +48,7 @@ def note(**values: Any) -> None:
         notes.update(values)
 
 
-def event(name: str, *, level: int = logging.INFO, **values: Any) -> None:
+def event(name: str, /, *, level: int = logging.INFO, **values: Any) -> None:
     """Write a line.
 
     Args:
@@ -64,7 +64,7 @@ def failure(error: BaseException, **values: Any) -> None:
 
     Messages of decoders and databases quote what they were given.
     """
-    causes = []
+    causes: list[dict[str, Any]] = []
     cause: BaseException | None = error
     while cause is not None and len(causes) < _MAX_CAUSES:
         frames = traceback.extract_tb(cause.__traceback__)
@@ -74,7 +74,7 @@ def failure(error: BaseException, **values: Any) -> None:
     LOGGER.error("failed", extra=_with_id({**values, "causes": causes}))
 
 
-def milliseconds(seconds: Mapping[str, float]) -> dict[str, float]:
+def milliseconds(seconds: Mapping[str, float]) -> dict[str, Any]:
     """Times as a line shows them: ``{"model": 0.0123}`` becomes ``{"model_ms": 12.3}``."""
     return {f"{stage}_ms": round(1000 * spent, 3) for stage, spent in seconds.items()}
 

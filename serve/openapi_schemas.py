@@ -122,10 +122,22 @@ SCHEMAS: dict[str, Any] = {
         closed=True,
     ),
     "ReferenceKept": _object(prediction_id=_PREDICTION_ID, bone_age_months=_NUMBER, reader=_TEXT, request_id=_TEXT),
-    "Versions": _object(versions=_list(_object(version=_VERSION))),
     "Audit": _object(
         acts=_list(_object(id={"type": "integer"}, created=_MOMENT, actor=_TEXT, act=_TEXT, detail={"type": "object"})),
         next=_optional({"type": "integer"}),
+    ),
+    "Versions": _object(
+        versions=_list(
+            _object(
+                version=_VERSION,
+                optional={
+                    "aliases": _list(_TEXT),
+                    "role": _optional({"enum": ["champion", "challenger", "loaded"]}),
+                    "status": {"enum": ["loading", "ready", "failed"]},
+                    "reason": _optional(_TEXT),
+                },
+            )
+        )
     ),
     "Policy": {
         "type": "object",
@@ -161,6 +173,7 @@ SCHEMAS: dict[str, Any] = {
         champion=_VERSION,
         previous=_optional(_VERSION),
         experiment=_optional(_ref("Experiment")),
+        loaded=_list(_VERSION),
     ),
     "Experiments": _object(
         routing=_ref("Routing"),

@@ -5,7 +5,7 @@ GET  /v1/predictions/{id}/heatmap.png   where it came from, if that was asked fo
 POST /v1/predictions/{id}/reference     {"bone_age_months": 96.5, "reader": "b"}
 """
 
-import asyncio
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -39,7 +39,7 @@ def prediction_routes(books: Books) -> list[Route]:
         found = await _found(request)
         if not caller.may("read") and found["key_id"] != caller.key_id:
             raise Problem("role_missing", "The key lacks the role read, and asked for another prediction. Use another.")
-        png = await asyncio.to_thread(books.ledger.heatmap, found["id"])
+        png = await books.ask(books.ledger.heatmap, found["id"])
         if png is None and books.status().spooled_bytes:
             raise _catching_up()
         if png is None:
@@ -52,7 +52,7 @@ def prediction_routes(books: Books) -> list[Route]:
         prediction_id = (await _found(request))["id"]
         add = books.ledger.add_reference
         try:
-            is_new = await asyncio.to_thread(add, prediction_id, months, reader=reader, key_id=caller.key_id)
+            is_new = await books.ask(partial(add, prediction_id, months, reader=reader, key_id=caller.key_id))
         except LedgerError as error:
             raise Problem("reference_malformed", str(error)) from None
         body = {"prediction_id": prediction_id, "bone_age_months": months, "reader": reader}
@@ -61,7 +61,7 @@ def prediction_routes(books: Books) -> list[Route]:
     async def _found(request: Request) -> dict[str, Any]:
         prediction_id = request.path_params["id"]
         is_id = ID_PATTERN.fullmatch(prediction_id) is not None
-        found = await asyncio.to_thread(books.ledger.prediction, prediction_id) if is_id else None
+        found = await books.ask(books.ledger.prediction, prediction_id) if is_id else None
         if found is None and is_id and books.status().spooled_bytes:
             raise _catching_up()
         if found is None:

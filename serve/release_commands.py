@@ -6,6 +6,8 @@ Both write to the ledger; the service's keeper does what they say, and notes the
 import argparse
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 from preprocessing.storage import AnyPath
 from serve.database import Database
@@ -50,6 +52,15 @@ def retire_version(database: Database, registry: AnyPath, actor: str, options: a
     """
     Releases(database, actor).retire(options.version)
     print(f"{options.version} is taken down as soon as its last request is answered.")
+
+
+def add_release_commands(areas: Any, command: Callable[..., Any], act: Callable[..., Any]) -> None:
+    """Add the commands to the parser of `serve.admin`."""
+    add = command(areas, "add", act(add_version), "load a version beside the others, without downtime, and wait for it")
+    add.add_argument("version", help="alias or version")
+    add.add_argument("--champion", action="store_true", help="let it answer as soon as it is ready")
+    add.add_argument("--wait", type=float, default=600.0, metavar="SECONDS", help="for it to load (default 600)")
+    command(areas, "retire", act(retire_version), "take a version down that answers nobody").add_argument("version")
 
 
 def version_named(registry: AnyPath, name: str) -> str:

@@ -83,6 +83,7 @@ class Scoring:
             arm=scored.arm,
             share=scored.experiment.share if scored.experiment else None,
         )
+        await self._books.keep_image(prediction_id, query.data)
         await self._arms.record(stored, *beside)
         logs.note(prediction_id=prediction_id)
         self._arms.shadow(query, scored, stored, unit)

@@ -18,15 +18,16 @@ from ray.serve.api import RunTarget
 
 from ensemble.registry import Registry
 from preprocessing.cluster import connection
-from serve.arms import ANSWER_TIMEOUT_S
 from serve.boundary import FOR_PROCESSES
 from serve.capacity import Capacity
 from serve.database import Database
 from serve.deployments import gateway_application
+from serve.image_commands import images_folder
 from serve.keeper import START_TIMEOUT_S, Keeper, last_line, reason, versions_present
 from serve.logs import SERVE_LOGGING
 from serve.routing import Routing
 from serve.transport import LOOPBACK, Transport
+from serve.versions import ANSWER_TIMEOUT_S
 
 GATEWAY = "gateway"
 
@@ -57,6 +58,8 @@ class Setting:
     """GPUs of each ensemble replica; None takes one where the cluster shows any."""
     transport: Transport
     """How requests travel."""
+    keep_images_days: float = 0.0
+    """For how long radiographs are kept, encrypted; 0 keeps none."""
 
 
 class Service:
@@ -161,7 +164,9 @@ class Service:
         assert state is not None, "the routing has begun"
         self._keeper = Keeper(self._setting.registry, self._setting.database, capacity, self._say)
         targets = self._keeper.targets(state.bundles())
-        gateway = gateway_application(self._versions, self._setting.ledger, self._setting.spool, self._setting.is_open)
+        told = self._setting
+        images = (str(images_folder(told.registry.path)), told.keep_images_days) if told.keep_images_days else None
+        gateway = gateway_application(self._versions, told.ledger, told.spool, told.is_open, images)
         # side by side: the gateway answers 503 until the ensemble is loaded and warm
         serve.run_many([*targets, RunTarget(gateway, GATEWAY, "/")], wait_for_applications_running=False)
         self._names = [GATEWAY, *state.bundles()]

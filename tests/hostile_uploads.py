@@ -196,7 +196,7 @@ UPLOADS = [
     Upload("DELETE on score", 405, "method_not_allowed", method="DELETE"),
     Upload("POST on versions", 405, "method_not_allowed", PNG, "/v1/versions"),
     Upload("a method of other servers", 405, "method_not_allowed", method="PROPFIND"),
-    Upload("the root", 404, "not_found", path="/", method="GET"),
+    Upload("no such page", 404, "not_found", path="/nothing", method="GET"),
     Upload("a slash too many", 404, "not_found", PNG, "/v1/score/?sex=male"),
     Upload("another version", 404, "not_found", PNG, "/v2/score?sex=male"),
     Upload("a path that climbs", 404, "not_found", path="/v1/%2e%2e/%2e%2e/etc/passwd", method="GET"),

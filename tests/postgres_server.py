@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 
 class PostgresServer:
@@ -16,7 +17,9 @@ class PostgresServer:
         assert found, "PostgreSQL is not installed. On Debian: apt-get install postgresql"
         self._programs = Path(str(found[-1])).resolve().parent
         self._folder = Path(tempfile.mkdtemp(prefix="carpal-postgres-"))
-        self._user = {"user": "nobody"} if os.geteuid() == 0 else {}  # the server refuses to run as root
+        self._user: dict[str, Any] = (
+            {"user": "nobody"} if os.geteuid() == 0 else {}
+        )  # the server refuses to run as root
         if self._user:
             shutil.chown(self._folder, "nobody")
         self._run("initdb", "-U", "carpal", "--auth=trust", "-N")

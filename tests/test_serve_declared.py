@@ -54,7 +54,7 @@ def test_the_keeper_divides_what_the_file_gives(registry: Path) -> None:
 
 def test_keeper_and_gateway_share_a_ledger(registry: Path) -> None:
     kept = keeper({"registry": str(registry), "cpus": 2})._bound_deployment.init_args
-    _, _, ledger, *_ = gateway({"registry": str(registry)})._bound_deployment.init_args
+    _, ledger, *_ = gateway({"registry": str(registry)})._bound_deployment.init_args
     assert kept[2] == ledger == f"sqlite:///{registry}/ledger/ledger.db"
 
 

@@ -1,0 +1,47 @@
+"""What a gateway last read from the ledger, on this machine's own disk: a gateway may start while the database is away.
+
+It then goes by the routing and the keys as they stood, which is what a gateway does that was running when the database
+went. The file lies beside the spool, readable to its owner alone: it holds the ledger's secret, without which subjects
+could not be given their pseudonyms.
+"""
+
+import contextlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from preprocessing.storage import written_beside
+
+_NAME = "last.json"
+
+
+class Remembered:
+    """The last reading of one ledger.
+
+    Args:
+        folder: The spool's.
+        ledger: Name of the ledger, without its password; what was read from another one does not count.
+    """
+
+    def __init__(self, folder: Path, ledger: str) -> None:
+        self._path, self._ledger = folder / _NAME, ledger
+        self._written: bytes | None = None
+
+    def read(self) -> dict[str, Any] | None:
+        """What was written; None where there is nothing, or only what another ledger said."""
+        try:
+            found: dict[str, Any] = json.loads(self._path.read_bytes())
+            return dict(found["values"]) if found["ledger"] == self._ledger else None
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Keep plain JSON values, unless they were written last; a full disk keeps the ones before."""
+        data = json.dumps({"ledger": self._ledger, "values": dict(values)}).encode()
+        if data == self._written:
+            return
+        with contextlib.suppress(OSError), written_beside(self._path, data) as temporary:
+            temporary.chmod(0o600)
+            temporary.replace(self._path)
+            self._written = data

@@ -1,0 +1,92 @@
+"""Kept radiographs: none by default; encrypted, bound to their prediction, gone when their time is over."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from serve.__main__ import main
+from serve.books import Books
+from serve.database import Database
+from serve.gateway import Gateway
+from serve.images import ImageError, KeptImages, new_key
+from serve.ledger import new_id
+from serve.problems import Problem
+from serve.routing import Routing
+from tests.hostile_uploads import PNG, SCORE
+from tests.test_serve_gateway_ledger import A, Version
+
+DAY_S = 86400.0
+
+
+def test_an_image_opens_under_its_own_key_and_id_alone(tmp_path: Path) -> None:
+    key, one, other = new_key(), new_id(), new_id()
+    images = KeptImages(tmp_path, 30, key)
+    images.keep(one, PNG)
+    (path,) = tmp_path.glob("*/*.aes")
+    assert PNG[:16] not in path.read_bytes()
+    assert images.read(one) == PNG
+    path.rename(path.with_name(f"{other}.aes"))
+    with pytest.raises(ImageError, match="does not open"):
+        images.read(other)
+    path.with_name(f"{other}.aes").rename(path)
+    with pytest.raises(ImageError, match="does not open"):
+        KeptImages(tmp_path, 30, new_key()).read(one)
+    with pytest.raises(ImageError, match="No image"):
+        images.read(other)
+    with pytest.raises(ImageError, match="32 hex digits"):
+        images.read("../../etc/passwd")
+
+
+def test_an_image_goes_when_its_time_is_over(tmp_path: Path) -> None:
+    images, one = KeptImages(tmp_path, 30, new_key()), new_id()
+    images.keep(one, PNG)
+    assert images.expire(time.time() + 29 * DAY_S) == 0
+    assert images.expire(time.time() + 32 * DAY_S) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["", "short", "ü", "=" * 44])
+def test_without_a_key_nothing_is_kept(tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CARPAL_IMAGE_KEY", raising=False)
+    with pytest.raises(ImageError, match="python -m serve images key"):
+        KeptImages(tmp_path, 30, key)
+    with pytest.raises(ImageError, match="more than 0"):
+        KeptImages(tmp_path, 0, new_key())
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_gateway_keeps_images_only_when_told(
+    tmp_path: Path, is_told: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CARPAL_IMAGE_KEY", new_key())
+    monkeypatch.delenv("CARPAL_LEDGER", raising=False)
+    url, folder = f"sqlite:///{tmp_path}/ledger/ledger.db", tmp_path / "ledger" / "images"
+    Routing(Database(url)).begin(A)
+    images = KeptImages(folder, 30) if is_told else None
+    books = Books(url, tmp_path / "spool", is_open=True, images=images)
+    with TestClient(Gateway({A: Version(A, 100.0)}.__getitem__, [], books).app()) as client:
+        prediction_id = client.post(SCORE, content=PNG).json()["prediction_id"]
+    books.close()
+    assert folder.exists() == is_told
+    status = main(["images", "export", str(tmp_path), prediction_id, str(tmp_path / "out.png")])
+    assert status == (0 if is_told else 2)
+    if is_told:
+        assert (tmp_path / "out.png").read_bytes() == PNG
+        assert "image.export" in [row["act"] for row in Routing(Database(url)).history()]
+
+
+async def _keep(books: Books) -> None:
+    await books.keep_image(new_id(), PNG)
+
+
+def test_what_cannot_be_kept_as_told_is_not_answered(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    Routing(Database(url)).begin(A)
+    (tmp_path / "images").write_text("a file where a folder should be")
+    books = Books(url, tmp_path / "spool", is_open=True, images=KeptImages(tmp_path / "images", 30, new_key()))
+    with pytest.raises(Problem, match="cannot be kept"):
+        asyncio.run(_keep(books))
+    books.close()
