@@ -1,6 +1,8 @@
 """How much one gateway takes on: so many requests at a time, and of each key so many images a minute.
 
-A place is taken before the body is read, so that memory stays bounded; who finds none is refused at once. A key's
+A place is taken before the body is read, so that memory stays bounded; who finds none is refused at once. While many wait
+there are only as many places as were answered of late in the time that a caller may wait (Little's law): a queue that
+grows serves nobody, since its answers come when they are given up. A key's
 images come out of a bucket that fills evenly and holds a minute's worth: bursts pass, a steady excess does not. What a
 batch takes beyond the bucket is owed. Every gateway counts for itself.
 """
@@ -8,6 +10,7 @@ batch takes beyond the bucket is owed. Every gateway counts for itself.
 import contextlib
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from serve.keys import Caller
@@ -15,6 +18,12 @@ from serve.problems import Problem
 
 MAX_IN_FLIGHT = 128
 """Requests that are read or scored at the same time; the next one gets 503 at once."""
+FEW = 16
+"""A batch of the ensemble: so many are always let in, however slowly they are answered."""
+WAIT_S = 3.0
+"""That an answer may be waited for while many wait."""
+WINDOW_S = 3.0
+"""Over which the answers are counted."""
 MAX_BATCHES = 4
 """Of these, that may be batches: each holds many images in memory."""
 
@@ -29,6 +38,10 @@ class Limits:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._requests = self._batches = 0
+        self._many_since = math.inf
+        """Since when there have been `FEW` requests or more."""
+        self._answered: deque[float] = deque()
+        """When, within the window."""
         self._buckets: dict[str, tuple[float, float]] = {}
         """From a key's id to the images that it may send at once, and when that was so."""
 
@@ -39,19 +52,32 @@ class Limits:
         Raises:
             Problem: There is no place, or the key's images of this minute are used up.
         """
-        if self._requests >= MAX_IN_FLIGHT:
-            raise Problem("overloaded", f"All {MAX_IN_FLIGHT} places are taken. Send it again in a second.")
+        if self._requests >= (places := self._places()):
+            raise Problem("overloaded", f"All {places} places are taken. Send it again in a second.")
         if is_batch and self._batches >= MAX_BATCHES:
             sentence = f"{MAX_BATCHES} batches are under way. Send it again in some seconds."
             raise Problem("overloaded", sentence, {"retry-after": "5"})
         self._pay(caller)
         self._requests += 1
         self._batches += is_batch
+        if self._requests == FEW:
+            self._many_since = self._clock()
         try:
             yield
         finally:
             self._requests -= 1
             self._batches -= is_batch
+            self._answered.append(self._clock())
+            if self._requests < FEW:
+                self._many_since = math.inf
+
+    def _places(self) -> int:
+        begin = self._clock() - WINDOW_S
+        while self._answered and self._answered[0] < begin:
+            self._answered.popleft()
+        if self._many_since > begin:  # not busy for long enough to know what it can do
+            return MAX_IN_FLIGHT
+        return min(MAX_IN_FLIGHT, max(FEW, int(len(self._answered) / WINDOW_S * WAIT_S)))
 
     def owe(self, caller: Caller, images: int) -> None:
         """Take images out of the key's bucket that are let in already; it may go below empty."""

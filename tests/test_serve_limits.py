@@ -85,3 +85,20 @@ def test_few_batches_leave_room_for_single_images(monkeypatch: pytest.MonkeyPatc
     with bounds.place(ANYBODY, is_batch=True):
         assert refusal(bounds, ANYBODY, is_batch=True).code == "overloaded"
         take(bounds, ANYBODY, 1)
+
+
+def test_while_many_wait_as_many_are_let_in_as_are_answered_in_time() -> None:
+    clock = Clock()
+    bounds = Limits(clock)
+    waiting = []
+    for _ in range(60):
+        waiting.append(contextlib.ExitStack())
+        waiting[-1].enter_context(bounds.place(ANYBODY))
+    for _ in range(31):  # ten are answered a second
+        clock.now += 0.1
+        waiting.pop().close()
+    places = round(10 * limits.WAIT_S)
+    while len(waiting) >= places:
+        assert refusal(bounds, ANYBODY).status == 503
+        waiting.pop().close()
+    take(bounds, ANYBODY, 1)
