@@ -22,11 +22,11 @@ from preprocessing.storage import as_path
 from serve import logs
 from serve.capacity import Capacity, keeper_options
 from serve.database import Database, LedgerDownError, wait_for_database
-from serve.deployments import version_application
 from serve.experiment_policy import act
 from serve.lifecycle import Lifecycle
 from serve.protocol import describe
 from serve.releases import ReleaseError, Releases
+from serve.replicas import version_application
 from serve.routing import Routing, RoutingConflictError, RoutingState
 
 JUDGE_S = 5.0

@@ -15,6 +15,7 @@ MAY_IMPORT_RAY = {
     "search/tensorboard.py",
     "search/tuning.py",
     "serve/deployments.py",
+    "serve/replicas.py",
     "serve/keeper.py",
     "serve/service.py",
 }
