@@ -32,7 +32,7 @@ def bundle(folders):
 
 
 def test_a_bundle_holds_its_card_its_page_and_its_front_and_answers_for_every_byte(bundle, tmp_path):
-    names = {"card.md", "report.html", "evidence/oof.parquet", "evidence/pareto.csv"}
+    names = {"card.md", "report.html", *(f"evidence/{name}" for name in ("oof.parquet", "pareto.csv", "monitors.json"))}
     assert set(bundle.manifest["files"]) == names
     for name in names:
         path = bundle.file(name)
