@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import httpx2
 import numpy as np
 import psutil
@@ -82,6 +83,26 @@ def test_a_dicom_that_contradicts_the_sex_given_is_answered_with_a_warning(clien
     (warning,) = [item for item in told["m"] if item["code"] == "contradiction"]
     assert warning["message"] == "The sex given is male, the DICOM header says female."
     assert not [item for item in told["f"] if item["code"] == "contradiction"]
+
+
+def test_an_unknown_sex_has_both_answers_and_one_heat_map_that_lies_on_the_picture(client: httpx2.Client) -> None:
+    answer = client.post("/v1/score?sex=unknown&explain=true", content=PNG).json()
+    assert set(answer["by_sex"]) == {"female", "male"}
+    about = answer["heatmap"]
+    rgba = cv2.imdecode(np.frombuffer(client.get(about["href"]).content, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert rgba.shape == (about["side"], about["side"], 4)
+    assert about["picture"] == {"width": 120, "height": 160}
+    a, b, c, d, e, f = about["matrix"]
+    middle = about["side"] / 2
+    assert (a * middle + c * middle + e, b * middle + d * middle + f) == pytest.approx((60, 80), abs=1)
+
+
+def test_a_profile_that_the_bundle_lacks_is_refused_and_one_that_it_has_answers(client: httpx2.Client) -> None:
+    answer = client.post(f"{SCORE}&profile=fast&chronological_age_months=90", content=PNG)
+    if answer.status_code == 422:
+        assert answer.json()["code"] == "profile_unavailable"
+    else:
+        assert (answer.json()["profile"], answer.json()["chronology"]["chronological_age_months"]) == ("fast", 90.0)
 
 
 def test_many_at_once_get_the_same_reading_as_one_alone(client: httpx2.Client) -> None:
