@@ -179,7 +179,7 @@ def test_the_metrics_have_every_stage_of_a_real_answer_and_the_evidence_of_the_b
         stage: float(seconds)
         for stage, seconds in re.findall(r'carpal_stage_seconds_sum\{.*stage="(\w+)".*\} (\S+)', text)
     }
-    assert set(spent) == set(STAGES) - {"explain"}
+    assert set(spent) | {"explain"} == set(STAGES)  # which only an answer with a heat map has
     assert min(spent.values()) > 0
     parts = sum(spent[stage] for stage in ("queue", "decode", "preprocess", "batch", "model"))
     assert parts == pytest.approx(spent["score"], rel=1e-6)
