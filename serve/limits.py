@@ -20,6 +20,8 @@ MAX_IN_FLIGHT = 128
 """Requests that are read or scored at the same time; the next one gets 503 at once."""
 FEW = 16
 """A batch of the ensemble: so many are always let in, however slowly they are answered."""
+AT_FIRST = 64
+"""So many are let in before it is known how fast they are answered: four batches."""
 WAIT_S = 3.0
 """That an answer may be waited for while many wait."""
 WINDOW_S = 3.0
@@ -76,7 +78,7 @@ class Limits:
         while self._answered and self._answered[0] < begin:
             self._answered.popleft()
         if self._many_since > begin:  # not busy for long enough to know what it can do
-            return MAX_IN_FLIGHT
+            return min(AT_FIRST, MAX_IN_FLIGHT)
         return min(MAX_IN_FLIGHT, max(FEW, int(len(self._answered) / WINDOW_S * WAIT_S)))
 
     def owe(self, caller: Caller, images: int) -> None:
