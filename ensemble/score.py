@@ -107,7 +107,8 @@ def _run(
     context.max_errored_blocks = -1  # what is lost is missed at the end, and tried again
     items = [{"start": start, "rows": pickle.dumps(_told(inputs, start, stop))} for start, stop in chunks]
     data = ray.data.from_items(items, override_num_blocks=min(len(items), _MAX_BLOCKS))
-    data = data.map(functools.partial(_read, location=str(bundle.folder)), num_cpus=1)
+    # Ray Data retries a reader that dies for ever, and a file that kills it would never be given up
+    data = data.map(functools.partial(_read, location=str(bundle.folder)), num_cpus=1, max_retries=1)
     on_gpu = device != "cpu"
     num_actors = int(ray.cluster_resources().get("GPU", 1)) if on_gpu else len(ray.nodes())
     arguments = (str(bundle.folder), str(parts.folder), profile, device)
