@@ -142,6 +142,7 @@ def test_an_experiment_is_started_promoted_and_taken_back_on_the_page(page: Page
         page.get_by_role("button", name="Promote").press("Enter")
         expect(page.get_by_role("dialog")).to_contain_text(f"{B} becomes the champion")
         page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_be_hidden()
         assert site.books.state.champion == A
         page.get_by_role("button", name="Promote").press("Enter")
         page.get_by_role("dialog").get_by_role("button", name="Promote").press("Enter")

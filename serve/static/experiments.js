@@ -4,7 +4,7 @@
 {
   const place = byId("overview"), sure = byId("sure"), status = byId("status");
   const LEAST_MS = 5000, TIMES = 10; // a report costs time: at most a tenth of it goes into asking
-  let shown = "", timer = null, isOpen = place.dataset.open === "yes";
+  let shown = "", timer = null, isOpen = place.dataset.open === "yes", closed = Promise.resolve();
 
   async function load({ quietly = false } = {}) {
     clearTimeout(timer);
@@ -31,13 +31,15 @@
     else load({ quietly: true });
   }
 
-  function confirmed(title, words) {
+  async function confirmed(title, words) {
+    await closed; // a dialog's end is told a moment after it: it must not be taken for the end of the next one
     byId("sure-title").textContent = title;
     byId("sure-words").textContent = words;
     byId("sure-yes").textContent = title.split(" ")[0] === "Take" ? "Take it back" : title.replace(/ \S+\?$/, "");
     sure.returnValue = "no";
     sure.showModal();
-    return new Promise((done) => sure.addEventListener("close", () => done(sure.returnValue === "yes"), { once: true }));
+    closed = new Promise((done) => sure.addEventListener("close", () => done(sure.returnValue === "yes"), { once: true }));
+    return closed;
   }
 
   async function act(path, body, words) {
