@@ -75,10 +75,7 @@ class Versions:
         asked = (kept - self.ready) | waited_for
         # side by side: one that hangs must not keep another from being found
         await asyncio.gather(*(self._look_at(version, champion) for version in asked))
-        for version in self.ready - self._metrics.drift.versions:
-            with contextlib.suppress(Exception):  # it counts without them, and is asked again
-                async with asyncio.timeout(READY_TIMEOUT_S):
-                    self._metrics.drift.expect(version, await self._scorer(version).monitors())
+        await asyncio.gather(*(self._expect(version) for version in self.ready - self._metrics.drift.versions))
         for version in set(self._scorers) - kept:
             del self._scorers[version]
 
@@ -158,6 +155,11 @@ class Versions:
                 self.drop(version)
         else:
             self.ready.add(version)
+
+    async def _expect(self, version: str) -> None:
+        with contextlib.suppress(Exception):  # it counts without them, and is asked again
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                self._metrics.drift.expect(version, await self._scorer(version).monitors())
 
     def _scorer(self, version: str) -> Scorer:
         if version not in self._scorers:

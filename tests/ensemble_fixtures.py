@@ -11,7 +11,7 @@ import torch
 from preprocessing.cohort import cohort_hash, quality_table
 from preprocessing.quality import Finding
 from preprocessing.recipe import SEGMENTER, Recipe
-from preprocessing.storage import write_atomic, write_json
+from preprocessing.storage import read_json, write_atomic, write_json
 from search.model import NUM_BINS, BoneAgeNet
 from search.space import TrialConfig
 from search.train import Measurement, TrainedFold
@@ -116,3 +116,13 @@ def make_study(
             outcome = {"state": state, "fold_mae_months": maes, "reason": "" if maes else "the test says so"}
             write_json(target / "outcome.json", outcome | ({"mae_months": float(np.mean(maes))} if maes else {}))
     return folder
+
+
+def make_brief_study(folder: Path) -> Path:
+    """A study of two trials, on a cohort beside it, that really train, for a moment."""
+    torch.set_num_threads(1)
+    study = make_study(folder / "study", make_cohort(folder / "cohort"), states=("complete",) * 2)
+    for trial in (study / "trials").iterdir():
+        record = read_json(trial / "config.json")
+        write_json(trial / "config.json", record | {"config": record["config"] | {"epochs": 1, "precision": "fp32"}})
+    return study

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from ensemble.__main__ import main
@@ -15,17 +14,13 @@ from preprocessing.storage import read_json, write_json
 from search.refit import refit
 from search.train import TrainingError
 from search.trial import finished_trials
-from tests.ensemble_fixtures import make_cohort, make_study
+from tests.ensemble_fixtures import make_brief_study, make_cohort
 
 
 @pytest.fixture
 def folders(tmp_path):
     """A study whose trials train for a moment, and are not held to the errors that the fixture invents."""
-    torch.set_num_threads(1)
-    study = make_study(tmp_path / "study", make_cohort(tmp_path / "cohort"), states=("complete",) * 2)
-    for trial in (study / "trials").iterdir():
-        record = read_json(trial / "config.json")
-        write_json(trial / "config.json", record | {"config": record["config"] | {"epochs": 1, "precision": "fp32"}})
+    for trial in (make_brief_study(tmp_path) / "trials").iterdir():
         write_json(trial / "outcome.json", read_json(trial / "outcome.json") | {"mae_months": 100.0})
     return tmp_path
 

@@ -1,7 +1,6 @@
 """A student: taught by the ensemble's out-of-fold distributions, served by the fast profile where it errs less."""
 
 import pytest
-import torch
 
 from ensemble.__main__ import main
 from ensemble.bundle import Bundle
@@ -10,18 +9,13 @@ from ensemble.combine import combine
 from ensemble.predictor import Predictor
 from ensemble.student import distilled
 from preprocessing.cohort import Cohort
-from preprocessing.storage import read_json, write_json
-from tests.ensemble_fixtures import make_cohort, make_study
+from tests.ensemble_fixtures import make_brief_study
 
 
 @pytest.fixture
 def folders(tmp_path):
     """A study whose trials train for a moment."""
-    torch.set_num_threads(1)
-    study = make_study(tmp_path / "study", make_cohort(tmp_path / "cohort"), states=("complete",) * 2)
-    for trial in (study / "trials").iterdir():
-        record = read_json(trial / "config.json")
-        write_json(trial / "config.json", record | {"config": record["config"] | {"epochs": 1, "precision": "fp32"}})
+    make_brief_study(tmp_path)
     return tmp_path
 
 
