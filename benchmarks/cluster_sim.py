@@ -69,7 +69,7 @@ def measure(setting: Setting, workers: int) -> dict[str, Any]:
             as_path(name), name="simulated", space=setting.space, seed=setting.seed, num_trials=setting.trials
         )
         board = Board(setting.trials, setting.folds, stream=nowhere)
-        control = StudyControl(sampler, Race(make_rules("forgiving", True, 5)), num_folds=setting.folds, say=board)
+        control = StudyControl(sampler, Race(make_rules("matched", True, 5)), num_folds=setting.folds, say=board)
         tally = simulate(control, curves_of, workers, clock=CLOCKS[setting.clock])
         counts = sampler.counts()
     peak = memory_mb("VmHWM")

@@ -8,9 +8,13 @@ ensemble from their complete trials: greedy selection among the five of lowest e
 Beside it, at equal passes, stands what stock Ray Tune would do: OptunaSearch, folds by Repeater, ASHA. This is a replay
 of its rules on the same records, not a run of Ray Tune: Ray's own ASHAScheduler decides, each fold being a trial of its
 own; the configurations come in the recorded order, since OptunaSearch can only be asked where answers to new
-configurations exist; none of either side's is drawn by a model. Since ASHA leaves hardly a configuration all its folds,
-the stock side's ensemble is the mean of the five of lowest error over the folds they finished, by the models of those
-folds. Replays take one trial at a time.
+configurations exist; none of either side's is drawn by a model. There each side has an ensemble of eight at most: the
+race's is what ``ensemble build`` makes of its complete trials; since ASHA leaves hardly a configuration all its folds,
+the stock side's is the mean of those of lowest error over the folds they finished, by the models of those folds.
+Replays take one trial at a time.
+
+With ``--draws`` the same is judged over searches drawn anew from all configurations that OUT holds, in random order:
+which configurations come when is then luck no more; the trainings are the same.
 
 Judged by the means over seeds: at least 2.5 times fewer passes than full cross-validation, and an ensemble whose
 out-of-fold error is no more than 1 % above. A single seed is a draw of configurations and of trainings.
@@ -19,6 +23,7 @@ out-of-fold error is no more than 1 % above. A single seed is a draw of configur
 import argparse
 import json
 import os
+import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -29,20 +34,25 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.locked_test import locked_error
-from benchmarks.replay import POOL, Spent, draw, full, race, record, stock
+from benchmarks.replay import POOL, Spent, draw, full, race, record, redrawn, stock
+from ensemble.combine import SHRINK
+from ensemble.select import Rules, select
 from preprocessing.cohort import MARKER, Cohort
 from preprocessing.prepare import prepare
 from preprocessing.progress import Progress
 from preprocessing.recipe import Recipe, shipped_segmenter
 from preprocessing.sources import read_source
 from preprocessing.storage import read_json
-from search.greedy import greedy
+from search.greedy import greedy, shares
 from search.metrics import bootstrap_ci95
 from search.trial import trial_folder
 
+MEMBERS = 8
+"""Of each side's ensemble where the locked test compares them."""
 
-def ensemble_of(study: Path, numbers: Sequence[int]) -> tuple[dict[int, float], np.ndarray]:
-    """Weights of the greedy ensemble of the best trials, and its ``(C,)`` absolute out-of-fold errors in months.
+
+def ensemble_of(study: Path, numbers: Sequence[int]) -> np.ndarray:
+    """``(C,)`` absolute out-of-fold errors, in months, of the greedy ensemble of the best trials.
 
     Raises:
         ValueError: No trial is complete.
@@ -54,8 +64,7 @@ def ensemble_of(study: Path, numbers: Sequence[int]) -> tuple[dict[int, float], 
     oof_CT = np.stack([table["predicted_months"].to_numpy(np.float64) for table in tables], axis=1)
     best = np.abs(oof_CT - actual_C[:, None]).mean(axis=0).argsort(kind="stable")[:POOL]
     weights = greedy(oof_CT[:, best], actual_C)
-    error_C = np.abs(oof_CT[:, best] @ weights - actual_C)
-    return {numbers[i]: float(w) for i, w in zip(best, weights, strict=True) if w}, error_C
+    return np.abs(oof_CT[:, best] @ weights - actual_C)
 
 
 def compared(ours_SC: np.ndarray, other_SC: np.ndarray) -> dict[str, Any]:
@@ -71,6 +80,15 @@ def compared(ours_SC: np.ndarray, other_SC: np.ndarray) -> dict[str, Any]:
     }
 
 
+def built(study: Path, numbers: Sequence[int]) -> dict[int, float]:
+    """Weights that `python -m ensemble build --method greedy` would give to members out of these complete trials."""
+    tables = [pd.read_parquet(trial_folder(study, number) / "oof.parquet") for number in numbers]
+    error_TC = np.stack([(table["predicted_months"] - table["bone_age_months"]).to_numpy(float) for table in tables])
+    rules = Rules(max_members=MEMBERS, shrink=SHRINK["folds"])
+    weights = select(error_TC, shares(None, error_TC.shape[1]), "greedy", rules)
+    return {number: float(weight) for number, weight in zip(numbers, weights, strict=True) if weight}
+
+
 def stock_ensemble(study: Path, finished: dict[int, list[int]]) -> dict[int, float]:
     """What a user of the stock rule would average: the trials of lowest mean error over the folds they finished.
 
@@ -81,7 +99,7 @@ def stock_ensemble(study: Path, finished: dict[int, list[int]]) -> dict[int, flo
         number: np.mean([read_json(trial_folder(study, number) / f"fold_{fold}.json")["mae_months"] for fold in folds])
         for number, folds in finished.items()
     }
-    best = sorted(maes, key=lambda number: maes[number])[:POOL]
+    best = sorted(maes, key=lambda number: maes[number])[:MEMBERS]
     return dict.fromkeys(best, 1 / len(best))
 
 
@@ -94,10 +112,51 @@ def equal_passes(studies: Sequence[Path], pairs: Sequence[tuple[Spent, Spent]], 
         if not pool or not finished:
             words = f"{len(pool)} complete trials and {len(finished)} with a finished fold"
             return {"not_compared": f"seed {seed}: after {passes:,} passes race and rule have {words}"}
-        ours = locked_error(study, ensemble_of(study, pool)[0], cohort)
+        ours = locked_error(study, built(study, pool), cohort)
         errors.append([ours, locked_error(study, stock_ensemble(study, finished), cohort, finished)])
     ours_SL, rule_SL = np.array(errors).transpose(1, 0, 2)
     return {"locked_test": compared(ours_SL, rule_SL)}
+
+
+def judged(
+    studies: Sequence[Path], seeds: Sequence[int], space: str, cohort: Cohort
+) -> tuple[dict[str, Any], list[tuple[Spent, Spent, Spent]]]:
+    """The race on recorded studies against full cross-validation and the stock rule, and what each spent."""
+    view, num_folds = cohort.recipe.views[0], cohort.num_folds
+    show = Progress("searches replayed", len(studies))
+    ways = []
+    for seed, study in zip(seeds, studies, strict=True):
+        ways.append((full(study, num_folds), race(study, space, seed, view, num_folds), stock(study, num_folds)))
+        show(len(ways))
+    sides = [
+        [ensemble_of(study, list(way.complete)) for way in (raced, whole)]
+        for study, (whole, raced, _) in zip(studies, ways, strict=True)
+    ]
+    errors = np.array(sides).transpose(1, 0, 2)
+    against_full = compared(errors[0], errors[1])
+    mae_2S = errors.mean(axis=2)
+    found = {
+        "factor": sum(whole.passes for whole, _, _ in ways) / sum(raced.passes for _, raced, _ in ways),
+        "worse_by": against_full["ours_months"] / against_full["other_months"] - 1,
+        "worst_seed_worse_by": float((mae_2S[0] / mae_2S[1] - 1).max()),
+        "against_full": against_full,
+        "against_stock_rule": equal_passes(studies, [(raced, asha) for _, raced, asha in ways], cohort),
+        "passes": [[way.passes for way in row] for row in ways],
+        "complete": [[len(way.complete) for way in row] for row in ways],
+    }
+    return found, ways
+
+
+def said(found: dict[str, Any]) -> None:
+    """Print what `judged` found."""
+    print(
+        f"race against full CV: {found['factor']:.2f} times fewer passes, out-of-fold error {found['worse_by']:+.1%}, "
+        f"in the worst seed {found['worst_seed_worse_by']:+.1%}"
+    )
+    print(f"  {sentence(found['against_full'])}")
+    rule = found["against_stock_rule"]
+    print(f"race against a replay of stock Ray Tune's rules, at equal passes: {sentence(rule['locked_test'])}"
+          if "locked_test" in rule else f"stock rule: {rule['not_compared']}")  # fmt: skip
 
 
 def sentence(found: dict[str, Any]) -> str:
@@ -119,6 +178,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5, help="of a cohort that is prepared here (default 5)")
     parser.add_argument("--seeds", type=int, default=2, help="(default 2)")
     parser.add_argument("--images", type=int, default=8000, help="image passes of a fold at most (default 8000)")
+    parser.add_argument("--draws", type=int, default=0, help="searches drawn anew from all that OUT holds (default 0)")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args()
     out, place = options.out.absolute(), Path(options.data)
@@ -139,38 +199,24 @@ def main() -> None:
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
         for done, _ in enumerate(pool.map(record, tasks), start=1):
             progress(done)
-    ways = [
-        (full(study, num_folds), race(study, options.space, seed, view, num_folds), stock(study, num_folds))
-        for seed, study in enumerate(studies)
-    ]
-    factor = sum(whole.passes for whole, _, _ in ways) / sum(raced.passes for _, raced, _ in ways)
-    sides = [
-        [ensemble_of(study, list(way.complete))[1] for way in (raced, whole)]
-        for study, (whole, raced, _) in zip(studies, ways, strict=True)
-    ]
-    errors = np.array(sides).transpose(1, 0, 2)
-    against_full = compared(errors[0], errors[1])
-    against_full["worse_by"] = against_full["ours_months"] / against_full["other_months"] - 1
-    against_stock = equal_passes(studies, [(raced, asha) for _, raced, asha in ways], cohort)
+    found, ways = judged(studies, range(options.seeds), options.space, cohort)
     for seed, (whole, raced, asha) in enumerate(ways):
         words = (f"{name} {way.passes:,} passes, {len(way.complete)} complete" for name, way in
                  (("full CV", whole), ("race", raced), ("stock rule", asha)))  # fmt: skip
         print(f"seed {seed}: " + "; ".join(words))
-    print(f"race against full CV: {factor:.2f} times fewer passes, out-of-fold error {against_full['worse_by']:+.1%}")
-    print(f"  {sentence(against_full)}")
-    print(f"race against a replay of stock Ray Tune's rules, at equal passes: {sentence(against_stock['locked_test'])}"
-          if "locked_test" in against_stock else f"stock rule: {against_stock['not_compared']}")  # fmt: skip
-    summary = {
-        "name": "racing",
-        "factor": factor,
-        "worse_by": against_full["worse_by"],
-        "reached": factor >= 2.5 and against_full["worse_by"] <= 0.01,
-        "against_full": against_full,
-        "against_stock_rule": against_stock,
-        "passes": [[way.passes for way in row] for row in ways],
-        "complete": [[len(way.complete) for way in row] for row in ways],
-        "n": {"trials": options.trials, "folds": num_folds, "seeds": options.seeds, "images": options.images},
-    }
+    said(found)
+    summary = {"name": "racing", **found, "reached": found["factor"] >= 2.5 and found["worse_by"] <= 0.01}
+    if options.draws:
+        recorded = sorted(out.glob("seed_*"))
+        with tempfile.TemporaryDirectory() as name:
+            drawn = [Path(name) / f"draw_{index}" for index in range(options.draws)]
+            for index, study in enumerate(drawn):
+                redrawn(recorded, study, options.space, index, options.trials, view)
+            more, _ = judged(drawn, range(options.draws), options.space, cohort)
+        print(f"\n{options.draws} draws of {options.trials} of all configurations in {out.name}, in random order")
+        said(more)
+        summary["draws"] = more
+    summary["n"] = {"trials": options.trials, "folds": num_folds, "seeds": options.seeds, "images": options.images}
     print(json.dumps(summary))
 
 

@@ -6,12 +6,13 @@ OUT/seed_0/trials/0007/         as of a study (see search/trial.py), without an 
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
@@ -67,6 +68,17 @@ def draw(study: Path, space: str, seed: int, num_trials: int, view: str, images:
         write_json(path, record | {"config": record["config"] | {"max_images_seen": images}})
 
 
+def redrawn(recorded: Sequence[Path], study: Path, space: str, seed: int, num_trials: int, view: str) -> None:
+    """A search of `num_trials` of the recorded configurations, in random order: their folders are linked."""
+    known = [trial_folder(other, number) for other in recorded for number in trial_numbers(other)]
+    order = np.random.default_rng(seed).permutation(len(known))[:num_trials]
+    draw(study, space, seed, num_trials, view, 1)  # the journal; its configurations give way to the recorded ones
+    shutil.rmtree(study / "trials")
+    (study / "trials").mkdir()
+    for number, index in enumerate(order):
+        trial_folder(study, number).symlink_to(known[index])
+
+
 def record(task: tuple[Path, Path, int]) -> None:
     """Train one configuration on every fold, from wherever it stopped before."""
     cohort, study, number = task
@@ -117,7 +129,7 @@ def race(study: Path, space: str, seed: int, view: str, num_folds: int) -> Spent
             trial_folder(replayed, number).mkdir(parents=True)
             shutil.copy(trial_folder(study, number) / "config.json", trial_folder(replayed, number))
         sampler = sampler_of(replayed, space, seed, len(numbers), view)
-        control = StudyControl(sampler, Race(make_rules("forgiving", True, POOL)), num_folds=num_folds)
+        control = StudyControl(sampler, Race(make_rules("matched", True, POOL)), num_folds=num_folds)
         order = []
         while following := control.next():
             order.append(number := following[0])

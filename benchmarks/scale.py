@@ -102,7 +102,7 @@ class Watched:
 def opened(folder: Path, trials: int, folds: int) -> StudyControl:
     """The study's driver, begun or resumed."""
     sampler = Sampler(as_path(str(folder)), name="scale", space="cpu", seed=0, num_trials=trials)
-    return StudyControl(sampler, Race(make_rules("forgiving", True, 8)), num_folds=folds)
+    return StudyControl(sampler, Race(make_rules("matched", True, 8)), num_folds=folds)
 
 
 def on_paper(mark: Mark, *, gpus: int, fold_minutes: float, measured: dict[str, Any]) -> dict[str, float]:

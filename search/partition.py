@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from preprocessing.cohort import Cohort
 from preprocessing.folds import assign
@@ -47,6 +48,26 @@ def on_second_partition(config: TrialConfig) -> TrialConfig:
     return replace(config, seed=config.seed + SEED_STEP)
 
 
+def second_predictions(trial: AnyPath, case_ids: pd.Series, num_folds: int) -> np.ndarray:
+    """What the models of the second partition say out of fold, as far as they are trained.
+
+    Args:
+        trial: The trial's folder.
+        case_ids: ``(C,)`` of the cases asked for.
+        num_folds: Of the study.
+
+    Returns:
+        ``(C,)`` float64 bone age in months; NaN where no fold that is finished holds the case.
+    """
+    folder = partition_folder(trial)
+    months = pd.Series(np.nan, index=case_ids.to_numpy())
+    for fold in finished_folds(folder, num_folds):
+        with (folder / f"fold_{fold}.parquet").open("rb") as file:
+            table = pd.read_parquet(file, columns=["case_id", "predicted_months"])
+        months[table["case_id"].to_numpy()] = table["predicted_months"].to_numpy(np.float64)
+    return months[case_ids.to_numpy()].to_numpy(np.float64)
+
+
 class SecondPartition:
     """Hands out the folds of the survivors, in any order and each once, and closes them. Nothing stops them."""
 
@@ -76,6 +97,8 @@ class SecondPartition:
             self._maes[number] = {fold: record["mae_months"] for fold, record in done.items()}
             missing = [(number, fold) for fold in range(self._num_folds) if fold not in done]
             self._to_begin += missing or [(number, 0)]  # its last worker was killed before it joined the folds
+        # the first fold of all, then the second: should the run end early, what is known is known of each
+        self._to_begin.sort(key=lambda work: work[1])
 
     @property
     def is_anyone_at_work(self) -> bool:

@@ -46,7 +46,7 @@ def create(
     num_trials: int,
     pool_size: int,
     seed: int,
-    race: str = "forgiving",
+    race: str = "matched",
     screen: bool = True,
     objective: str = "mae",
     limits: Limits | None = None,

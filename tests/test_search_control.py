@@ -12,7 +12,7 @@ from search.board import Event
 from search.control import StudyControl, result_of
 from search.journal import FILE, ObjectJournal, open_journal
 from search.progress import keep_measurement, read_measurements
-from search.racing import Race, make_rules
+from search.racing import Halving, Race, make_rules
 from search.sampler import Outcome, Sampler
 from search.space import TrialConfig
 from search.spaces import SPACES, load_space
@@ -29,8 +29,9 @@ def sampler(folder: Path, num_trials: int = 6, name: str = "study", **options: A
 def control(
     folder: Path, *, num_trials: int = 6, pool_size: int = 2, deadline: float | None = None, **options: Any
 ) -> StudyControl:
-    """A control of the tiny space; `say` is its own, every other option the sampler's."""
-    race, say = Race(make_rules("forgiving", True, pool_size)), options.pop("say", lambda event: None)
+    """A control of the tiny space; `rules` and `say` are its own, every other option the sampler's."""
+    race = Race(options.pop("rules", make_rules("matched", True, pool_size)))
+    say = options.pop("say", lambda event: None)
     return StudyControl(sampler(folder, num_trials, **options), race, num_folds=3, deadline=deadline, say=say)
 
 
@@ -89,7 +90,7 @@ def test_every_fold_is_an_intermediate_value_the_stopping_one_too(tmp_path: Path
 
 
 def test_a_trial_stopped_inside_its_first_fold_is_pruned_and_keeps_what_it_had_seen(tmp_path: Path) -> None:
-    referee = control(tmp_path, num_trials=9)
+    referee = control(tmp_path, num_trials=9, rules=[Halving(2, keep=0.5)])
     for _ in range(3):
         referee.on_result(number := begin(referee), measured_result(20.0, 64))
         play(referee, number, [10.0, 11.0, 12.0])
@@ -115,7 +116,7 @@ def test_a_trial_that_the_screen_stops_has_spent_its_short_training_and_no_fold(
 
 def test_rules_decide_after_a_restart_as_they_would_have_before(tmp_path: Path) -> None:
     """Fed the same measurements, a control rebuilt from the folders judges the next trial like the first one."""
-    referee = control(tmp_path, num_trials=9)
+    referee = control(tmp_path, num_trials=9, rules=[Halving(2, keep=0.5)])
     for mae in (20.0, 22.0, 24.0, 26.0):
         folder = trial_folder(tmp_path, number := begin(referee))
         report = FoldReport(0, Measurement(64 / 5, 64, 1.0, mae), (), False, False)
@@ -127,7 +128,7 @@ def test_rules_decide_after_a_restart_as_they_would_have_before(tmp_path: Path) 
         while (number := begin(referee)) in referee._replays:
             pass
         verdicts.append([referee.on_result(number, measured_result(mae, 64)) for mae in (21.0, 25.0, 40.0)])
-        referee = control(tmp_path, num_trials=9)
+        referee = control(tmp_path, num_trials=9, rules=[Halving(2, keep=0.5)])
     assert verdicts == [[False, True, True]] * 2  # of the five measured there, three go on
 
 

@@ -85,7 +85,7 @@ def test_the_best_trials_are_trained_again_when_all_have_ended(tmp_path: Path) -
     finish_trials(referee)
     assert not referee.is_complete
     tasks = handed_out(referee)
-    assert [(task.number, task.fold) for task in tasks] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert [(task.number, task.fold) for task in tasks] == [(1, 0), (2, 0), (1, 1), (2, 1)]
     assert all(task.is_second for task in tasks)
     assert referee.may_have_more
     for task in tasks:

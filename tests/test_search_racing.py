@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.progress import Progress
-from search.racing import Forgiving, Halving, Paired, Race, Rule, Screen, make_rules, seed_variance
+from search.racing import Forgiving, Halving, Matched, Paired, Race, Rule, Screen, make_rules, seed_variance
 
 SHARES = (0.8, 0.9, 0.95, 1.0)
 POOL = 3
@@ -71,10 +71,10 @@ def recorded() -> list[Progress]:
 @pytest.mark.parametrize("order", [1, -1])
 def test_the_race_finds_the_best_recorded_trials_with_few_folds(order: int) -> None:
     full = recorded()[::order]
-    done, folds_run = replay(make_rules("forgiving", True, 5), full)
+    done, folds_run = replay(make_rules("matched", True, 5), full)
     best = sorted(full, key=lambda one: one.mae_months)[:5]
     assert sum(one.number in done for one in best) >= 4
-    assert 2.2 * folds_run <= 5 * len(full)
+    assert 2.8 * folds_run <= 5 * len(full)
 
 
 def test_the_race_waits_for_as_many_complete_trials_as_the_pool_wants() -> None:
@@ -88,17 +88,34 @@ def test_the_race_stops_what_is_no_better_than_the_worst_fold_of_the_second_best
     assert Forgiving(2).verdict(trial(9, [], [15.0, 12.0]), others) is None  # the mean counts, not the last fold
 
 
+def test_folds_are_compared_with_the_same_folds_of_the_others() -> None:
+    hard_first = [complete(0, 14.0, 10.0, 10.0), complete(1, 15.0, 11.0, 11.0), complete(2, 30.0, 30.0, 30.0)]
+    assert Matched(2).verdict(trial(9, [], [14.9]), hard_first) is None
+    assert "above 15.00 there" in (Matched(2).verdict(trial(9, [], [15.0]), hard_first) or "")
+    assert Matched(2).verdict(trial(9, [], [15.5, 10.4]), hard_first) is None  # the mean counts, not the last fold
+    assert Matched(2).verdict(trial(9, [], [15.5, 11.0]), hard_first)
+
+
+def test_the_matched_rule_allows_for_what_the_folds_vary_beside_their_own_and_the_trials_levels() -> None:
+    noisy = [complete(0, 11.0, 9.0, 10.0), complete(1, 9.0, 11.0, 10.0)]  # residual +-1, +-1, 0: s = sqrt(4 / 2)
+    assert Matched(2).verdict(trial(9, [], [11.0 + 1.41]), noisy) is None
+    assert Matched(2).verdict(trial(9, [], [11.0 + 1.42]), noisy)
+    assert Matched(2).verdict(trial(9, [], [10.99, 10.99]), noisy) is None  # over two folds s / sqrt(2) = 1
+    assert Matched(2).verdict(trial(9, [], [11.01, 11.01]), noisy)
+    assert Matched(2).verdict(trial(9, [], [99.0]), noisy[:1]) is None
+
+
 def test_the_screen_judges_the_short_training_and_halving_the_long_one() -> None:
-    others = [trial(number, [10.0, 10.0]) for number in range(8)]
-    assert "short training: 8 of 8" in (Screen(POOL).verdict(trial(9, [20.0]), others) or "")
-    assert Halving(POOL).verdict(trial(9, [20.0]), others) is None
-    assert "80% of fold 1: 8 of 8" in (Halving(POOL).verdict(trial(9, [10.0, 20.0]), others) or "")
-    assert Screen(POOL).verdict(trial(9, [10.0, 20.0]), others) is None
+    others = [trial(number, [10.0, 10.0]) for number in range(12)]
+    assert "short training: 12 of 12" in (Screen(POOL).verdict(trial(99, [20.0]), others) or "")
+    assert Halving(POOL).verdict(trial(99, [20.0]), others) is None
+    assert "80% of fold 1: 12 of 12" in (Halving(POOL).verdict(trial(99, [10.0, 20.0]), others) or "")
+    assert Screen(POOL).verdict(trial(99, [10.0, 20.0]), others) is None
 
 
 def test_a_measurement_while_the_rate_is_high_is_not_judged() -> None:
     early = Progress(9, ((0.6, 90.0),))
-    assert Halving(POOL).verdict(early, [Progress(i, ((0.6, 10.0),)) for i in range(8)]) is None
+    assert Halving(POOL).verdict(early, [Progress(i, ((0.6, 10.0),)) for i in range(12)]) is None
 
 
 def test_trials_without_a_short_training_are_no_measure_of_one() -> None:
@@ -125,7 +142,7 @@ def test_the_order_of_the_others_changes_no_verdict(others: list[list[float]], c
     known = [trial(i, item, item[:1], is_complete=i % 2 == 0) for i, item in enumerate(others)]
     shuffled = random.sample(known, len(known))
     judged = trial(99, curve, curve[:1])
-    for rule in make_rules("forgiving", True, POOL):
+    for rule in make_rules("matched", True, POOL):
         assert rule.verdict(judged, known) == rule.verdict(judged, shuffled)
 
 
@@ -136,7 +153,7 @@ def test_what_is_worse_is_stopped_wherever_the_better_is(
 ) -> None:
     known = [trial(i, item, item[:1], is_complete=i % 2 == 0) for i, item in enumerate(others)]
     worse = [value + more for value in curve]
-    for rule in make_rules("forgiving", True, POOL):
+    for rule in make_rules("matched", True, POOL):
         if rule.verdict(trial(99, curve, curve[:1]), known):
             assert rule.verdict(trial(99, worse, worse[:1]), known)
 
@@ -164,7 +181,7 @@ def test_no_trial_is_lost_that_ends_better_than_the_pool_by_more_than_the_noise(
         curve = list(final + offsets + rng.uniform(-noise, noise, 1 + len(SHARES)))
         folds = [curve[-1], *(final + rng.uniform(-noise, noise, 2))]
         full.append(trial(number, curve, folds))
-    done, _ = replay(make_rules("forgiving", True, POOL), full)
+    done, _ = replay(make_rules("matched", True, POOL), full)
     assert len(done) >= POOL
     wanted = sorted(t.mae_months for t in full)[:POOL]
     got = sorted(t.mae_months for t in full if t.number in done)[:POOL]

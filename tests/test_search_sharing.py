@@ -234,7 +234,7 @@ def worker(referee: StudyControl, folder: Path, task: Task, num_folds: int, log:
 @given(
     seed=st.integers(0, 10**6),
     num_workers=st.integers(1, 5),
-    race=st.sampled_from(["none", "forgiving"]),
+    race=st.sampled_from(["none", "matched"]),
     driver_kills=st.integers(0, 2),
 )
 def test_whatever_the_order_each_fold_is_trained_once_and_each_trial_closed_once(
