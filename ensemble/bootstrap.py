@@ -42,6 +42,16 @@ class Repeated:
     """``(B, C)`` how often each round drew each case."""
     error_BC: Mapping[str, np.ndarray]
     """By method, ``(B, C)`` absolute error in months; NaN where the round drew the case."""
+    weights_BT: Mapping[str, np.ndarray]
+    """By method, ``(B, T)`` what each round selected."""
+
+    def scored_on(self, error_TC: np.ndarray, combination: Mapping[str, Any]) -> "Repeated":
+        """The same selections, scored on other errors ``(T, C)`` of the same candidates and cases."""
+        error_BC = {
+            name: _errors(weights_BT, self.counts_BC, error_TC, combination)
+            for name, weights_BT in self.weights_BT.items()
+        }
+        return Repeated(self.counts_BC, error_BC, self.weights_BT)
 
     def best(self) -> str:
         """The combining method of lowest corrected error; of equal ones the first."""
@@ -109,16 +119,28 @@ def repeat(
     counts_BC = counts_BC[(counts_BC == 0).any(axis=1)]
     if len(counts_BC) == 0:
         return None
-    error_BC = {name: np.full(counts_BC.shape, np.nan) for name in methods}
+    weights_BT = {name: np.zeros((len(counts_BC), len(error_TC))) for name in methods}
     alone = replace(rules, max_members=1, shrink=0.0)
     for index, counts_C in enumerate(counts_BC):
-        out = np.flatnonzero(counts_C == 0)
+        share_C = shares(counts_C, num_cases)
         for name in methods:
-            share_C = shares(counts_C, num_cases)
-            weights_T = select(error_TC, share_C, name, alone if name == "single" else rules, cost_T=cost_T)
-            error_BC[name][index, out] = np.abs(combined(error_TC, weights_T, combination, out))
+            weights_BT[name][index] = select(
+                error_TC, share_C, name, alone if name == "single" else rules, cost_T=cost_T
+            )
         progress(index + 1, len(counts_BC))
-    return Repeated(counts_BC, error_BC)
+    error_BC = {name: _errors(weights_BT[name], counts_BC, error_TC, combination) for name in methods}
+    return Repeated(counts_BC, error_BC, weights_BT)
+
+
+def _errors(
+    weights_BT: np.ndarray, counts_BC: np.ndarray, error_TC: np.ndarray, combination: Mapping[str, Any]
+) -> np.ndarray:
+    """``(B, C)`` absolute error of what each round selected, on the cases that it left out."""
+    error_BC = np.full(counts_BC.shape, np.nan)
+    for weights_T, counts_C, error_C in zip(weights_BT, counts_BC, error_BC, strict=True):
+        out = np.flatnonzero(counts_C == 0)
+        error_C[out] = np.abs(combined(error_TC, weights_T, combination, out))
+    return error_BC
 
 
 def combined(

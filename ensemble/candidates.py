@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from preprocessing.storage import AnyPath, as_path
+from search.partition import second_predictions
 from search.trial import FinishedTrial, all_outcomes, finished_trials, read_study
 
 _KEYS = ["case_id", "fold", "bone_age_months"]
@@ -56,6 +57,18 @@ class Candidates:
     """case_id, fold, is_male, bone_age_months; sorted by case_id, without the locked test."""
     error_TC: np.ndarray
     """``(T, C)`` float64 signed out-of-fold errors in months."""
+    second_error_TC: np.ndarray
+    """``(T, C)`` the same on the studies' second partition; NaN where there is none; see `search.partition`."""
+
+    @property
+    def study_T(self) -> np.ndarray:
+        """``(T,)`` place of each candidate's study among the studies."""
+        return np.array([candidate.study for candidate in self.trials])
+
+    @property
+    def num_folds(self) -> int:
+        """k, of the cohort and so of every study."""
+        return int(self.studies[0].about["num_folds"])
 
     @property
     def actual_C(self) -> np.ndarray:
@@ -99,8 +112,12 @@ def gather(*studies: str | Path | AnyPath) -> Candidates:
                 f"{trials[0].trial.folder}. Remove that folder and resume its study."
             )
     predicted_TC = np.stack([candidate.trial.oof["predicted_months"].to_numpy(np.float64) for candidate in trials])
-    error_TC = predicted_TC - cases["bone_age_months"].to_numpy(np.float64)
-    return Candidates(tuple(opened), tuple(trials), cases.drop(columns="predicted_months"), error_TC)
+    second_TC = np.stack(
+        [second_predictions(c.trial.folder, cases["case_id"], int(first.about["num_folds"])) for c in trials]
+    )
+    actual_C = cases["bone_age_months"].to_numpy(np.float64)
+    cases = cases.drop(columns="predicted_months")
+    return Candidates(tuple(opened), tuple(trials), cases, predicted_TC - actual_C, second_TC - actual_C)
 
 
 def _no_trial(studies: list[Study]) -> str:

@@ -216,7 +216,7 @@ class Combination:
         kept = sorted({*best_T.tolist(), *np.flatnonzero(self.weights_T).tolist()})
         trials = tuple(self.candidates.trials[index] for index in kept)
         candidates = replace(self.candidates, trials=trials, error_TC=self.candidates.error_TC[kept])
-        num_models = 1 if self.fitted == "refit" else int(self.candidates.studies[0].about["num_folds"])
+        num_models = 1 if self.fitted == "refit" else self.candidates.num_folds
         found = front(
             candidates,
             num_models * self.counted(trials) / 1e9,

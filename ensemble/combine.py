@@ -13,8 +13,9 @@ from ensemble.bootstrap import AUTO, ROUNDS, repeat
 from ensemble.candidates import Candidates, CombineError, gather
 from ensemble.combination import Combination
 from ensemble.costs import Budget, measured, spent
+from ensemble.noise import as_served, measure
 from ensemble.robust import parse
-from ensemble.scores import scores
+from ensemble.scores import scores, served_scores
 from ensemble.select import COMBINING, METHODS, Rules, select
 from preprocessing.storage import AnyPath
 from search.greedy import shares
@@ -24,13 +25,18 @@ __all__ = ["Combination", "CombineError", "combine"]
 TRIM = 0.2
 """Of a trimmed mean: it cuts any one of five members that fails grossly, and nothing while the members agree."""
 SHRINK = {"folds": 0.5, "refit": 0.0}
-"""How far weights are drawn towards equal ones, by how members are served."""
+"""How far weights are drawn towards equal ones, by how members are served, where the noise of training is unknown."""
 WEIGHTS_NOTES = {
     "folds": (
         "Weights are fitted on out-of-fold predictions, each made by the one fold model that never saw the case. "
         "A member is served as the average of its fold models, which takes more from the error of a member that varies "
         "much: so the weights are drawn half way to equal ones. The average's error is usually lower than the figures "
-        "here."
+        "here. A second partition would tell by how much: search with --partitions 2."
+    ),
+    "noise": (
+        "Weights are fitted on estimated errors as served: a member is served as the average of its fold models, and "
+        "the noise of training that this average takes away, which a second partition tells, is taken from its "
+        "out-of-fold errors first. Figures that are not called as served are those of single fold models."
     ),
     "refit": (
         "Weights are fitted on out-of-fold predictions, each made by the one fold model that never saw the case. "
@@ -69,9 +75,13 @@ def combine(
     """
     candidates = gather(*studies)
     cost_T = costs_of(candidates, budget.name, budget.device, fitted) if budget else None
-    rules = Rules(max_members=max_members, shrink=SHRINK[fitted], budget=budget.limit if budget else None)
+    noise = measure(candidates.error_TC, candidates.second_error_TC, candidates.study_T) if fitted == "folds" else None
+    shrink = SHRINK[fitted] if noise is None else 0.0
+    rules = Rules(max_members=max_members, shrink=shrink, budget=budget.limit if budget else None)
     combination = parse({"rule": rule, "trim": TRIM if rule == "trimmed_mean" else 0.0})
     error_TC, share_C = candidates.error_TC, shares(None, len(candidates.cases))
+    if noise is not None:
+        error_TC = as_served(error_TC, noise, candidates.num_folds)
     names = COMBINING if method == AUTO else (method,)
     repeated = repeat(
         error_TC,
@@ -84,10 +94,13 @@ def combine(
     )
     chosen = (repeated.best() if repeated else "equal") if method == AUTO else method
     weights_T = select(error_TC, share_C, chosen, rules, cost_T=cost_T)
-    evidence = scores(candidates, weights_T, combination, rules, chosen, method, repeated, cost_T)
+    of_single_models = repeated.scored_on(candidates.error_TC, combination) if repeated and noise else repeated
+    evidence = scores(candidates, weights_T, combination, rules, chosen, method, of_single_models, cost_T)
+    if noise is not None and repeated:
+        evidence |= served_scores(error_TC, weights_T, combination, chosen, method, repeated, noise)
     if budget is not None and cost_T is not None:
         evidence["budget"] = {**asdict(budget), "spent": round(float(cost_T[weights_T > 0].sum()), 3)}
-    evidence["weights_note"] = WEIGHTS_NOTES[fitted]
+    evidence["weights_note"] = WEIGHTS_NOTES["noise" if noise else fitted]
     return Combination(candidates, weights_T, combination, fitted, evidence)
 
 
@@ -95,5 +108,5 @@ def costs_of(candidates: Candidates, name: str, device: str, fitted: str = "fold
     """``(T,)`` what each candidate takes of a budget as it is served, measured on this machine."""
     about = candidates.studies[0].about
     configs = [candidate.trial.config for candidate in candidates.trials]
-    num_models = 1 if fitted == "refit" else int(about["num_folds"])
+    num_models = 1 if fitted == "refit" else candidates.num_folds
     return spent(measured(configs, int(about["recipe"]["size"]), device), name, num_models)

@@ -107,6 +107,33 @@ def test_studies_on_one_cohort_are_combined_and_told_apart(folders, tmp_path):
     assert any(row.split()[0] == "1-0" for row in combination.table()[1:])
 
 
+def test_a_second_partition_even_an_unfinished_one_tells_the_error_as_served(folders, study, tmp_path, monkeypatch):
+    monkeypatch.setattr("ensemble.noise.MIN_CASES", 5)
+    again = make_study(tmp_path / "again", folders / "cohort", seed=5)
+    for number in (0, 2):
+        target = study / "trials" / f"{number:04d}" / "partition_1"
+        target.mkdir()
+        for suffix in ("json", "parquet"):
+            shutil.copy(again / "trials" / f"{number:04d}" / f"fold_0.{suffix}", target)
+    combination = combine(study)
+    evidence = combination.evidence
+    measured = evidence["as_served"]
+    num_first_fold = int((combination.candidates.cases["fold"] == 0).sum())
+    assert (measured["candidates_measured"], measured["cases_measured"]) == (2, num_first_fold)
+    assert evidence["as_served_mae_months"]["value"] < evidence["bias_corrected_mae_months"]["value"]
+    assert evidence["shrink"] == 0
+    combination.write(tmp_path / "bundle")
+    assert "as served mae months" in (tmp_path / "bundle" / "card.md").read_text()
+    assert "members as means of their fold models" in (tmp_path / "bundle" / "report.html").read_text()
+
+
+def test_members_that_are_refitted_are_served_with_their_noise(folders, study, tmp_path, monkeypatch):
+    monkeypatch.setattr("ensemble.noise.MIN_CASES", 5)
+    shutil.copytree(study / "trials" / "0000", study / "trials" / "0001" / "partition_1")
+    assert "as_served" not in combine(study, fitted="refit").evidence
+    assert "as_served" in combine(study).evidence
+
+
 def test_studies_on_different_cohorts_are_refused_and_both_named(folders, tmp_path):
     other = make_study(tmp_path / "other", make_cohort(tmp_path / "cohort", seed=1))
     with pytest.raises(CombineError, match=r"same cohort.*/study \(study\).*/other \(other\)"):

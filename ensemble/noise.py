@@ -1,0 +1,101 @@
+"""The noise of training in the candidates' errors, and the errors that they make as they are served.
+
+An out-of-fold error is that of one model. Trained again, on other folds and from another seed, the candidate would err
+otherwise: a part of its error is noise, of which the mean of k fold models keeps a k-th. So a noisy candidate is worth
+more than its out-of-fold error says, and some of what members gain from each other there, their fold models gain
+alone. A second partition (``search run --partitions 2``) tells how much: its predictions of the same cases come from
+other trainings, and half the second moment of the difference is that of the noise.
+
+With G the second moments of single models' errors and S those of their noise, means of k models have G - (1 - 1/k) S.
+`as_served` moves the errors to these moments by the linear map that changes them least, which is the optimal transport
+between centred normal distributions (Olkin and Pukelsheim, Linear Algebra Appl. 48, 1982; Peyré and Cuturi,
+"Computational optimal transport", 2019, remark 2.31). Whatever weighs or scores errors then does so as they will be.
+
+Shape letters: C cases, T candidates.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+MIN_CASES = 100
+"""Cases on both partitions from which a candidate's noise counts as measured: its variance is then known to 15 %."""
+_FLOOR = 1e-9
+"""Of an eigenvalue, as a share of the largest: below lies rounding."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What training again would change."""
+
+    moment_TT: np.ndarray
+    """``(T, T)`` second moments of the noise of single models, in months squared."""
+    share: float
+    """Of the second moment of a single model's error, the mean over the candidates that were measured."""
+    correlation: float
+    """Between the noises of two candidates of a study, the mean over the pairs that were measured: two trainings on the
+    same folds stray alike."""
+    num_measured: int
+    """Candidates that were measured; to the others their mean share and correlation are given."""
+    num_cases: int
+    """Cases, at least, on which a candidate was measured."""
+
+
+def measure(error_TC: np.ndarray, second_TC: np.ndarray, study_T: np.ndarray) -> Noise | None:
+    """Noise of the candidates, by the cases that they predicted on both partitions.
+
+    Args:
+        error_TC: ``(T, C)`` signed out-of-fold errors in months, on the first partition.
+        second_TC: ``(T, C)`` the same on the second; NaN where that fold was not trained.
+        study_T: ``(T,)`` study of each candidate. Only candidates of one study share their second folds, so only
+            between them a correlation is measured.
+
+    Returns:
+        None where no candidate was measured.
+    """
+    known_TC = np.isfinite(second_TC)
+    is_measured_T = known_TC.sum(axis=1) >= MIN_CASES
+    if not is_measured_T.any():
+        return None
+    change_TC = np.where(known_TC, error_TC - second_TC, 0.0)
+    both_TT = known_TC.astype(float) @ known_TC.T.astype(float)
+    half_TT = change_TC @ change_TC.T / np.maximum(both_TT, 1) / 2
+    own_T, noise_T = np.square(error_TC).mean(axis=1), np.diag(half_TT)
+    share = float((noise_T / own_T)[is_measured_T].mean())
+    deviation_T = np.sqrt(np.where(is_measured_T, noise_T, share * own_T))
+    is_pair_TT = np.logical_and.outer(is_measured_T, is_measured_T) & (both_TT >= MIN_CASES)
+    is_pair_TT &= np.equal.outer(study_T, study_T) & ~np.eye(len(study_T), dtype=bool)
+    scale_TT = np.outer(deviation_T, deviation_T)
+    is_pair_TT &= scale_TT > 0
+    correlation = float((half_TT[is_pair_TT] / scale_TT[is_pair_TT]).mean()) if is_pair_TT.any() else 0.0
+    moment_TT = np.where(is_pair_TT, half_TT, max(0.0, correlation) * scale_TT)
+    np.fill_diagonal(moment_TT, deviation_T**2)
+    num_cases = int(known_TC.sum(axis=1)[is_measured_T].min())
+    return Noise(_power(moment_TT, 1.0), share, correlation, int(is_measured_T.sum()), num_cases)
+
+
+def as_served(error_TC: np.ndarray, noise: Noise, num_models: int) -> np.ndarray:
+    """Errors with the second moments that candidates have as means of models: estimates, not measured errors.
+
+    Args:
+        error_TC: ``(T, C)`` signed out-of-fold errors of single models, in months.
+        noise: Of these candidates.
+        num_models: k, how many models a member's answer is the mean of.
+
+    Returns:
+        ``(T, C)`` float64; with one model the errors themselves.
+    """
+    if num_models == 1:
+        return error_TC
+    single_TT = error_TC @ error_TC.T / error_TC.shape[1]
+    mean_TT = single_TT - (1 - 1 / num_models) * noise.moment_TT
+    root_TT, inverse_TT = _power(single_TT, 0.5), _power(single_TT, -0.5)
+    return inverse_TT @ _power(root_TT @ _power(mean_TT, 1.0) @ root_TT, 0.5) @ inverse_TT @ error_TC
+
+
+def _power(moment_TT: np.ndarray, exponent: float) -> np.ndarray:
+    """Power of a symmetric matrix, its eigenvalues not below a floor: what is estimated pair by pair may have negative
+    ones, and copies of one candidate have zeros."""
+    value_T, vector_TT = np.linalg.eigh(moment_TT)
+    value_T = np.maximum(value_T, _FLOOR * max(float(value_T[-1]), _FLOOR))
+    return (vector_TT * value_T**exponent) @ vector_TT.T

@@ -1,0 +1,99 @@
+"""Errors as served: what a mean of fold models takes from a member's error, as a second partition tells it."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ensemble.noise import MIN_CASES, as_served, measure
+from ensemble.select import Rules, select
+from search.greedy import shares
+
+CASES = 4000
+OWN_T, NOISE_T = np.array([3.0, 7.0, 7.0, 7.0]), np.array([7.0, 2.0, 2.0, 2.0])
+"""The first candidate is the best once its fold models are averaged, and no better than the others alone."""
+
+
+def trainings(seed: int = 0, together: float = 2.0):
+    """A function that trains all candidates once more: ``(T, C)`` errors, what they share and their noise."""
+    rng = np.random.default_rng(seed)
+    lasting_TC = rng.normal(0, 9, CASES) + rng.normal(0, 1, (4, CASES)) * OWN_T[:, None]
+
+    def train() -> np.ndarray:
+        return lasting_TC + rng.normal(0, 1, (4, CASES)) * NOISE_T[:, None] + rng.normal(0, together, CASES)
+
+    return train
+
+
+def moments(error_TC: np.ndarray) -> np.ndarray:
+    return error_TC @ error_TC.T / error_TC.shape[1]
+
+
+def test_two_trainings_tell_how_much_is_noise_and_how_alike_it_is() -> None:
+    train = trainings()
+    noise = measure(train(), train(), np.zeros(4, int))
+    assert np.diag(noise.moment_TT) == pytest.approx(NOISE_T**2 + 4, rel=0.1)
+    assert noise.moment_TT[1, 2] == pytest.approx(4, rel=0.2)
+    assert (noise.num_measured, noise.num_cases) == (4, CASES)
+
+
+def test_errors_as_served_have_the_moments_of_means_of_models() -> None:
+    train = trainings()
+    first_TC = train()
+    served_TC = as_served(first_TC, measure(first_TC, train(), np.zeros(4, int)), 5)
+    mean_TC = np.mean([train() for _ in range(5)], axis=0)
+    assert moments(served_TC) == pytest.approx(moments(mean_TC), rel=0.06)
+    assert np.abs(served_TC).mean(axis=1) == pytest.approx(np.abs(mean_TC).mean(axis=1), rel=0.04)
+
+
+def test_the_noisy_candidate_gets_the_weight_that_its_mean_is_worth() -> None:
+    train = trainings()
+    first_TC, share_C = train(), shares(None, CASES)
+    served_TC = as_served(first_TC, measure(first_TC, train(), np.zeros(4, int)), 5)
+    mean_TC = np.mean([train() for _ in range(5)], axis=0)
+    fitted, plain, best = (select(error_TC, share_C, "greedy", Rules()) for error_TC in (served_TC, first_TC, mean_TC))
+    assert plain[0] < 0.4 < fitted[0]
+    assert np.abs(fitted @ mean_TC).mean() < np.abs(plain @ mean_TC).mean()
+    assert np.abs(fitted @ mean_TC).mean() == pytest.approx(np.abs(best @ mean_TC).mean(), rel=0.002)
+
+
+def test_one_model_is_served_with_the_error_it_has() -> None:
+    train = trainings()
+    first_TC = train()
+    assert as_served(first_TC, measure(first_TC, train(), np.zeros(4, int)), 1) is first_TC
+
+
+def test_what_was_not_trained_again_is_given_the_mean_of_what_was() -> None:
+    train = trainings(together=0.0)
+    first_TC, second_TC = train(), train()
+    second_TC[2:] = np.nan
+    second_TC[1, MIN_CASES - 1 :] = np.nan
+    noise = measure(first_TC, second_TC, np.zeros(4, int))
+    assert noise.num_measured == 1
+    share = noise.moment_TT[0, 0] / moments(first_TC)[0, 0]
+    assert np.diag(noise.moment_TT) == pytest.approx(share * np.diag(moments(first_TC)))
+
+
+def test_candidates_of_two_studies_lend_each_other_no_correlation() -> None:
+    train = trainings(together=5.0)
+    first_TC, second_TC = train(), train()
+    within = measure(first_TC, second_TC, np.zeros(4, int))
+    apart = measure(first_TC, second_TC, np.arange(4))
+    assert within.correlation > 0.3
+    assert apart.correlation == 0
+
+
+def test_without_a_second_partition_nothing_is_known() -> None:
+    assert measure(np.ones((2, 500)), np.full((2, 500), np.nan), np.zeros(2, int)) is None
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 2**31), st.integers(1, 40), st.integers(2, 10))
+def test_any_candidates_copies_among_them_come_out_finite_and_no_worse(seed: int, num: int, num_models: int) -> None:
+    rng = np.random.default_rng(seed)
+    first_TC = rng.normal(0, 10, (num, 300))
+    first_TC[-1] = first_TC[0]
+    second_TC = first_TC + rng.normal(0, rng.choice([0.0, 0.1, 20.0]), first_TC.shape)
+    served_TC = as_served(first_TC, measure(first_TC, second_TC, np.zeros(num, int)), num_models)
+    assert np.isfinite(served_TC).all()
+    assert (np.square(served_TC).mean(axis=1) <= np.square(first_TC).mean(axis=1) * (1 + 1e-6) + 1e-6).all()
