@@ -8,8 +8,9 @@ said to hold or not:
 2. the interval of BBC-CV covers the ensemble's error on the locked test;
 3. the selection's own out-of-fold score is optimistic: below the corrected one.
 
-The second is tight by design: BBC-CV speaks of single models, the locked test is answered by means of k fold models,
-which are better. What that makes is printed beside it: the error of single fold models, drawn one a member.
+Where a study has a second partition the second claim is of BBC-CV as served (see `ensemble.noise`). Elsewhere BBC-CV
+speaks of single models, while the locked test is answered by means of k fold models, which are better. What that makes
+is printed beside it: the error of single fold models, drawn one a member.
 """
 
 import argparse
@@ -91,7 +92,8 @@ def main() -> None:
         bundle = Bundle.load(folder)
         found = errors(bundle, cohort) | {"as served": served(bundle, cohort)}
     evidence = combination.evidence
-    score, optimistic = evidence["bias_corrected_mae_months"], evidence["ensemble_oof_mae_months"]["value"]
+    single = evidence["bias_corrected_mae_months"]
+    score, optimistic = evidence.get("as_served_mae_months", single), evidence["ensemble_oof_mae_months"]["value"]
     change_L = found["ensemble"] - found["best member"]
     figures = {name: (float(error_L.mean()), bootstrap_ci95(error_L[None])[0]) for name, error_L in found.items()}
     gain, gain_ci = float(change_L.mean()), bootstrap_ci95(change_L[None])[0]
@@ -103,14 +105,15 @@ def main() -> None:
     claims: dict[str, Any] = {
         "beats its best member": gain_ci[1] < 0,
         "BBC-CV covers the locked test": bool(score["ci95"][0] <= mae <= score["ci95"][1]),
-        "its own score is optimistic": bool(optimistic < score["value"]),
+        "its own score is optimistic": bool(optimistic < single["value"]),
     }
     for claim, holds in claims.items():
         print(f"  {claim}: {'holds' if holds else 'does not hold'}")
     summary = {
         "name": "ensemble",
         "n": len(change_L),
-        "bbc_cv": score,
+        "bbc_cv": single,
+        "bbc_cv_as_served": evidence.get("as_served_mae_months"),
         "optimistic": optimistic,
         "gain_over_best_member": {"months": gain, "ci95": gain_ci},
         "locked_test": {name: {"mae": mae, "ci95": ci} for name, (mae, ci) in figures.items()},

@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     resume = commands.add_parser("resume", help="go on with a study after any kind of stop")
     resume.add_argument("study")
     resume.add_argument("--cohort", help="where the study's cohort is now, when it was moved")
+    resume.add_argument("--partitions", type=int, help="2: train the pool again, though the study was begun without")
     _add_compute(resume)
     resume.set_defaults(run=_resume)
 
@@ -144,7 +145,7 @@ def _resume(options: argparse.Namespace) -> int:
         cohort=options.cohort,
         storage=options.storage,
     )
-    ending = run(options.study, compute)
+    ending = run(options.study, compute, partitions=options.partitions)
     if ending != "complete":
         print(f"search: {ending}. Go on with: python -m search resume {options.study}", file=sys.stderr)
     return 130 if ending == "interrupted" else 0

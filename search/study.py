@@ -81,8 +81,7 @@ def create(
     for option, value in (("--trials", num_trials), ("--pool", pool_size)):
         if value < 1:
             raise StudyError(f"{option} must be 1 or more, got {value}.")
-    if partitions not in (1, 2):
-        raise StudyError(f"--partitions must be 1 or 2, got {partitions}.")
+    _check_partitions(partitions)
     load_space(space)  # an unknown space or rule fails here, before a folder is made
     make_rules(race, screen, pool_size)
     if objective not in OBJECTIVES:
@@ -120,18 +119,29 @@ def create(
     return folder
 
 
+def _check_partitions(partitions: int | None) -> None:
+    if partitions not in (None, 1, 2):
+        raise StudyError(f"--partitions must be 1 or 2, got {partitions}.")
+
+
 Ending = Literal["complete", "out of time", "interrupted"]
 
 
-def run(study: str | AnyPath, compute: Compute) -> Ending:
+def run(study: str | AnyPath, compute: Compute, *, partitions: int | None = None) -> Ending:
     """Run a study until its trials have ended, from wherever it stopped.
+
+    Args:
+        study: Its folder.
+        compute: Where it runs.
+        partitions: As for `create`, for this run; None: as the study was begun.
 
     Returns:
         Whether every trial has ended, or why not.
 
     Raises:
-        StudyError: Another process runs it, or its cohort has changed.
+        StudyError: Another process runs it, its cohort has changed, or there are no so many partitions.
     """
+    _check_partitions(partitions)
     folder = as_path(study)
     record = read_study(folder)
     cohort = as_path(compute.cohort or record["cohort"])
@@ -160,7 +170,7 @@ def run(study: str | AnyPath, compute: Compute) -> Ending:
             sampler,
             Race(make_rules(record["race"], record["screen"], record["pool_size"])),
             num_folds=record["num_folds"],
-            num_second=record["pool_size"] if record.get("partitions", 1) == 2 else 0,
+            num_second=record["pool_size"] if (partitions or record.get("partitions", 1)) == 2 else 0,
             deadline=None if compute.hours is None else time.monotonic() + 3600 * compute.hours,
         )
         if control.is_complete and record["num_trials"] == len(list((folder / "tune").glob("trial_*"))):

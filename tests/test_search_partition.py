@@ -211,6 +211,20 @@ def test_a_search_killed_in_its_second_partition_resumes_there(cohort_folder: Pa
     assert best.second_oof["case_id"].equals(best.oof["case_id"])
 
 
+@pytest.mark.faults
+@pytest.mark.ray
+def test_a_study_that_was_begun_without_gets_its_second_partition_when_resumed(
+    cohort_folder: Path, tmp_path: Path
+) -> None:
+    study = tmp_path / "study"
+    Search("run", cohort_folder, study, "--space", SPACE, "--trials", 1, "--pool", 1, "--concurrent", 1).wait()
+    assert finished_trials(study)[0].second_oof is None
+    before = (study / "study.json").read_bytes()
+    Search("resume", study, "--partitions", 2, "--concurrent", 1).wait()
+    assert finished_trials(study)[0].second_oof is not None
+    assert (study / "study.json").read_bytes() == before
+
+
 def test_a_third_partition_is_refused(cohort_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="--partitions must be 1 or 2, got 3"):
         create(
