@@ -61,20 +61,31 @@ class Watched:
         self._control, self._journal, self._clock = control, journal, clock
         self._seconds: dict[str, list[float]] = {"next": [], "on_result": [], "on_end": []}
         self.marks: list[Mark] = []
+        self.num_measurements = 0
+
+    @property
+    def num_decisions(self) -> int:
+        """Reports that were answered: measurements, and the questions between two folds."""
+        return len(self._seconds["on_result"])
+
+    @property
+    def may_have_more(self) -> bool:
+        return self._control.may_have_more
 
     def next(self) -> Any:
         answer = self._timed("next", self._control.next)
-        if answer is None:  # no trial is left: no ask was made
+        if answer is None or answer.fold is not None:  # a fold of another's trial, or nothing: no ask was made
             self._seconds["next"].pop()
         elif len(self._seconds["next"]) in MARKS:
             self.mark()
         return answer
 
-    def on_result(self, number: int, result: dict[str, Any]) -> Any:
-        return self._timed("on_result", lambda: self._control.on_result(number, result))
+    def on_result(self, number: int, result: dict[str, Any], *, fold: int | None = None) -> Any:
+        self.num_measurements += not (result.get("is_screen", True))
+        return self._timed("on_result", lambda: self._control.on_result(number, result, fold=fold))
 
-    def on_end(self, number: int, *, crashed: bool) -> None:
-        self._timed("on_end", lambda: self._control.on_end(number, crashed=crashed))
+    def on_end(self, number: int, *, crashed: bool, fold: int | None = None) -> None:
+        self._timed("on_end", lambda: self._control.on_end(number, crashed=crashed, fold=fold))
 
     def mark(self) -> None:
         """Print a line and keep it."""
@@ -108,11 +119,11 @@ def opened(folder: Path, trials: int, folds: int) -> StudyControl:
 def on_paper(mark: Mark, *, gpus: int, fold_minutes: float, measured: dict[str, Any]) -> dict[str, float]:
     """A study as long as the mark, on GPUs: the driver's share, and what lies in storage.
 
-    A trial takes an ask, five decisions a fold trained and an end. The workers need an answer to each; the driver is
-    the bottleneck once these fill all its time.
+    A trial takes an ask, a decision a report, five of which are measurements of one fold, and an end. The workers need
+    an answer to each; the driver is the bottleneck once these fill all its time.
     """
-    folds_trained = measured["decisions"] / 5 / measured["trials"]
-    driver_s = (mark.ask_ms + mark.end_ms + 5 * folds_trained * mark.decision_ms) / 1000
+    folds_trained = measured["measurements"] / 5 / measured["trials"]
+    driver_s = (mark.ask_ms + mark.end_ms + measured["decisions"] / measured["trials"] * mark.decision_ms) / 1000
     trial_s = 60 * fold_minutes * folds_trained
     return {
         "trials": mark.trials,
@@ -144,9 +155,12 @@ def main() -> None:
         tally = simulate(watched, drawn(options.folds, 0), options.workers, clock=clock)
         if options.trials not in MARKS:
             watched.mark()
-        # each worker asks once in vain; each trial has one question for its configuration and one at its end
-        decisions = tally.decisions - 2 * options.trials - options.workers
-        measured: dict[str, Any] = {"trials": options.trials, "decisions": decisions}
+        measured: dict[str, Any] = {
+            "trials": options.trials,
+            "decisions": watched.num_decisions,
+            "measurements": watched.num_measurements,
+            "idle_share": tally.idle_share,
+        }
         begin = clock()
         opened(folder, options.trials, options.folds)
         measured["resume_s"], begin = clock() - begin, clock()
