@@ -25,7 +25,8 @@ class Capacity:
     ensemble_threads: int
     """Torch threads of each ensemble replica."""
     least_replicas: int = 1
-    """Of each tier, always there. Serve spreads them over machines as it can, and may put two on one."""
+    """Of each tier, always there. From two on, no machine holds more than an even share of the upper bound: Serve deals
+    replicas of both tiers out in turn, so that both of one tier came to lie on one of two machines."""
     market: str = ""
     """Where it is given, replicas run on nodes with this value of the label ``market`` alone, such as on-demand."""
 
@@ -61,13 +62,15 @@ class Capacity:
     def _options(self, max_ongoing: int, max_replicas: int, resources: dict[str, Any]) -> dict[str, Any]:
         if self.market:
             resources["label_selector"] = {"market": self.market}
+        most = max(max_replicas, self.least_replicas)
         return {
             "ray_actor_options": resources,
+            "max_replicas_per_node": None if self.least_replicas == 1 else min(100, -(-most // self.least_replicas)),
             "max_ongoing_requests": max_ongoing,
             "max_queued_requests": MAX_QUEUED,
             "autoscaling_config": {
                 "min_replicas": self.least_replicas,
-                "max_replicas": max(max_replicas, self.least_replicas),
+                "max_replicas": most,
                 "target_ongoing_requests": max_ongoing / 2,
                 "look_back_period_s": 15.0,
                 "upscale_delay_s": 10.0,
@@ -77,10 +80,10 @@ class Capacity:
         }
 
 
-def gateway_options() -> dict[str, Any]:
+def gateway_options(num_replicas: int = 1) -> dict[str, Any]:
     """Options of the gateway, which does its own admission and therefore takes what the proxy brings."""
     return {
-        "num_replicas": 1,
+        "num_replicas": num_replicas,
         "ray_actor_options": {"num_cpus": 0},
         "max_ongoing_requests": 4 * MAX_QUEUED,
         "max_queued_requests": 4 * MAX_QUEUED,

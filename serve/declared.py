@@ -44,6 +44,8 @@ class GatewaySettings:
     registry: str
     ledger: str = ""
     """As the keeper's."""
+    replicas: int = 1
+    """Gateways; two, so that one may fail."""
     open: bool = False
     """Ask for no key: where nobody but the right ones reaches the port."""
     keep_images_days: float = 0.0
@@ -75,4 +77,4 @@ def gateway(arguments: dict[str, Any]) -> Any:
     days = settings.keep_images_days
     images = (str(images_folder(registry)), days) if days else None
     ledger = ledger_url(registry, settings.ledger)
-    return gateway_application([], ledger, spool_folder(registry), settings.open, images)
+    return gateway_application([], ledger, spool_folder(registry), settings.open, images, settings.replicas)

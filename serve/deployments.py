@@ -114,6 +114,7 @@ def gateway_application(
     spool: Path,
     is_open: bool,
     images: tuple[str, float] | None = None,
+    num_replicas: int = 1,
 ) -> serve.Application:
     """The application that speaks HTTP; the versions behind it are those that the ledger's routing names.
 
@@ -123,6 +124,7 @@ def gateway_application(
         spool: Folder for predictions while the database is away.
         is_open: Whether callers need no key.
         images: Folder or URI for radiographs, and for how many days they are kept; none keeps none.
+        num_replicas: Gateways.
     """
-    deployment = serve.deployment(**gateway_options())(HttpGateway)
+    deployment = serve.deployment(**gateway_options(num_replicas))(HttpGateway)
     return deployment.bind(list(versions), ledger, str(spool), is_open, images)

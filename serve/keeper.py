@@ -14,7 +14,7 @@ from typing import Any
 
 from ray import serve
 from ray.serve.api import RunTarget
-from ray.serve.schema import ApplicationStatusOverview
+from ray.serve.schema import ApplicationStatusOverview, ReplicaState
 
 from ensemble.bundle import VERSION_PATTERN
 from ensemble.registry import CHAMPION, Registry
@@ -130,7 +130,7 @@ class Keeper:
         present = versions_present()
         for version in state.bundles():
             status = present[version].status if version in present else "NOT_STARTED"
-            if status == "RUNNING":
+            if status == "RUNNING" or (status == "UNHEALTHY" and has_replicas(present[version])):
                 self._tell(version, "ready")
                 self._away_since.pop(version, None)
             elif status == "DEPLOY_FAILED":
@@ -242,6 +242,12 @@ def versions_present() -> dict[str, ApplicationStatusOverview]:
     """The applications that score, as they are now; each is called as its version."""
     found = serve.status().applications
     return {name: each for name, each in found.items() if VERSION_PATTERN.fullmatch(name)}
+
+
+def has_replicas(application: ApplicationStatusOverview) -> bool:
+    """Whether each tier has one that answers: Serve calls it unhealthy as soon as one of several is lost."""
+    tiers = application.deployments.values()
+    return bool(tiers) and all(tier.replica_states.get(ReplicaState.RUNNING, 0) for tier in tiers)
 
 
 def reason(application: ApplicationStatusOverview) -> str:

@@ -1,5 +1,7 @@
 """How a cluster is divided among the replicas."""
 
+from dataclasses import replace
+
 import pytest
 
 from serve.capacity import BATCH_SIZE, MAX_QUEUED, Capacity, gateway_options
@@ -31,3 +33,11 @@ def test_queues_are_finite_and_hold_a_batch() -> None:
         assert tier["max_ongoing_requests"] >= BATCH_SIZE
         assert MAX_QUEUED <= tier["max_queued_requests"] < 10_000
         assert tier["max_surge_percent"] == 100
+
+
+def test_no_machine_holds_all_replicas_where_there_are_to_be_two() -> None:
+    one, two = Capacity.of({"CPU": 8.0}), replace(Capacity.of({"CPU": 8.0}), least_replicas=2)
+    assert one.ensemble_options()["max_replicas_per_node"] is None
+    options = two.ensemble_options()
+    assert options["autoscaling_config"]["min_replicas"] == options["autoscaling_config"]["max_replicas"] == 2
+    assert options["max_replicas_per_node"] == 1

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.serve.schema import ReplicaState
 
 from serve import keeper
 from serve.capacity import Capacity
@@ -25,10 +26,13 @@ class Serve:
 
     status_of: dict[str, str] = field(default_factory=lambda: {"gateway": "RUNNING", A: "RUNNING"})
     comes_up: str = "RUNNING"
+    num_running: int = 0
+    """Replicas of each tier that answer."""
 
     def status(self) -> Any:
+        tier = SimpleNamespace(replica_states={ReplicaState.RUNNING: self.num_running}, message="")
         rows = {
-            name: SimpleNamespace(status=status, deployments={}, message=f"{name} says why")
+            name: SimpleNamespace(status=status, deployments={"Ensemble": tier}, message=f"{name} says why")
             for name, status in self.status_of.items()
         }
         return SimpleNamespace(applications=rows)
@@ -136,6 +140,16 @@ def test_a_challenger_that_does_not_come_back_leaves_its_experiment(
     monkeypatch.setattr(keeper, "AWAY_S", -1.0)
     site.keeper.follow()
     assert site.state().experiment is None
+
+
+def test_a_challenger_that_has_lost_one_of_two_replicas_stays(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper, "AWAY_S", -1.0)
+    site.lifecycle.start("e", B)
+    site.keeper.follow()
+    site.serve.status_of[B], site.serve.num_running = "UNHEALTHY", 1
+    site.keeper.follow()
+    assert site.state().experiment is not None
+    assert site.status(B) == "ready"
 
 
 def test_an_added_version_that_fails_is_tried_again_when_asked(site: Site) -> None:
