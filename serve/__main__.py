@@ -17,9 +17,8 @@ from serve.boundary import FOR_PROCESSES
 from serve.database import Database, LedgerDownError
 from serve.image_commands import images_folder
 from serve.images import KeptImages
-from serve.keys import Keys
+from serve.outset import Outset
 from serve.protocol import describe
-from serve.routing import Routing
 from serve.transport import Transport, choose, free_port, port_is_free
 from serve.versions import ANSWER_TIMEOUT_S
 
@@ -84,19 +83,24 @@ def _run(
         bundle = registry.resolve(options.version)
         versions = [describe(bundle, registry.aliases())]
         ledger = admin.ledger_url(registry.path, options.ledger)
-        database = Database(ledger)
-        if not options.open and not Keys(database, "service").rows():
+        database = Database(ledger, must_answer=False)
+        outset = Outset.read(database, admin.spool_folder(registry.path), bundle.version)
+        if not options.open and not outset.has_keys:
             return _refuse(
                 f"No key opens this service. Make one: python -m serve keys add {options.registry} NAME --role score. "
                 "Or, on this machine alone, let everybody in: --open"
             )
         if options.keep_images is not None:
             KeptImages(images_folder(registry.path), options.keep_images)  # refused now, not at the first image
-        state = Routing(database).start(bundle.version)
     except (ValueError, OSError, ImportError, LedgerDownError) as error:  # all of ours are ValueErrors
         return _refuse(str(error))
+    state = outset.state
+    if outset.outage:
+        say(outset.outage)
+        say("starting by what was read last; answers wait in the spool until it is back")
     if state.champion != bundle.version:
-        say(f"experiment {state.experiment.name if state.experiment else ''} runs: {state.champion} stays champion")
+        why = "the ledger is away" if outset.outage else f"experiment {state.experiment and state.experiment.name} runs"
+        say(f"{why}: {state.champion} stays champion")
     setting = Setting(
         registry,
         database,
@@ -110,7 +114,7 @@ def _run(
         transport,
         options.keep_images or 0.0,
     )
-    service = Service(setting, versions, stop, claim_signals, say)
+    service = Service(setting, outset, bundle.version, versions, stop, claim_signals, say)
     try:
         if service.start():
             say(f"ready at {service.url}")

@@ -73,8 +73,10 @@ class Books:
         database = Database(url, must_answer=False)
         self._remembered = Remembered(spool, database.shown)
         # a declared service starts its gateway and its keeper at the same time: it may be the first ever
-        self.ledger, self._snapshot = self._first(database, wait_s)
+        self.ledger, self._snapshot, outage = self._first(database, wait_s)
         self._recorder = Recorder(self.ledger, Spool(spool))
+        if outage:
+            self._recorder.doubt(outage)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follow", daemon=True)
         self._thread.start()
@@ -181,17 +183,17 @@ class Books:
         self._thread.join()
         self.ledger.database.close()
 
-    def _first(self, database: Database, wait_s: float) -> tuple[Ledger, Snapshot]:
-        """From the database, else as it is remembered, else from the database when it answers."""
+    def _first(self, database: Database, wait_s: float) -> tuple[Ledger, Snapshot, LedgerDownError | None]:
+        """From the database, else as it is remembered, with why, else from the database when it answers."""
         end = time.monotonic() + wait_s
         while True:
             try:
                 self.ledger = Ledger(database)
-                return self.ledger, self._read()
-            except LedgerDownError:
+                return self.ledger, self._read(), None
+            except LedgerDownError as error:
                 if remembered := self._remembered.read():
                     logs.event("ledger_away_at_start", level=logging.WARNING)
-                    return Ledger(database, remembered["pepper"]), Snapshot.of(remembered)
+                    return Ledger(database, remembered["pepper"]), Snapshot.of(remembered), error
                 if time.monotonic() > end:
                     raise
             time.sleep(FOLLOW_S)
@@ -216,8 +218,8 @@ class Books:
             try:
                 self._expire_images()
                 self._snapshot = self._read()
-            except LedgerDownError:
-                continue  # the recorder says so
+            except LedgerDownError as error:
+                self._recorder.doubt(error)  # which says so, and finds out when it is back
             except Exception as error:  # the thread must live: else the gateway answers by an old state for ever
                 logs.failure(error, doing="reading routing and keys")
 

@@ -5,6 +5,7 @@ file declares the service. It holds no state of its own that a restart would los
 what should.
 """
 
+import contextlib
 import logging
 import re
 import threading
@@ -89,14 +90,14 @@ class Keeper:
 
         Raises:
             RegistryError: There is no such version, or a byte of it has changed.
-            LedgerDownError: The database does not answer.
         """
         found = []
         for version in versions:
             self._say(f"loading {version} on the {'GPU' if self._capacity.ensemble_gpus else 'CPU'}")
             bundle = self._registry.resolve(version)  # every byte is checked
             self._descriptions[version] = describe(bundle, self._registry.aliases())
-            self._tell(version, "loading")
+            with contextlib.suppress(LedgerDownError):  # it is told what became of them when it is back
+                self._tell(version, "loading")
             application = version_application(str(self._registry.path), version, bundle.recipe, self._capacity)
             found.append(RunTarget(application, version, None))
         return found

@@ -47,6 +47,7 @@ class Recorder:
         self._wake = threading.Condition()
         self._is_up = True
         self._is_closing = False
+        self._doubt: LedgerDownError | None = None
         self._refused = 0
         self._tell()
         self._prober = ThreadPoolExecutor(1, "ledger-probe")  # a database that hangs must not hold up the spool
@@ -69,6 +70,13 @@ class Recorder:
             self._wake.notify()
         return future
 
+    def doubt(self, error: LedgerDownError) -> None:
+        """Take the database for away until it answers: whoever reads from it may find out first."""
+        with self._wake:
+            if self._is_up:
+                self._doubt = error
+                self._wake.notify()
+
     def status(self) -> RecorderStatus:
         """Whether the database is there, and what waits for it."""
         return self._status
@@ -84,12 +92,15 @@ class Recorder:
     def _run(self) -> None:
         while True:
             with self._wake:
-                if not self._waiting and not self._is_closing:
+                if not self._waiting and not self._is_closing and not self._doubt:
                     # while something is spooled there is work without anybody's call
                     self._wake.wait(None if self._is_up and not self._spool else (0.0 if self._is_up else RETRY_S))
+                doubt, self._doubt = self._doubt, None
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
                 if not batch and self._is_closing:
                     return
+            if doubt:
+                self._away(doubt)
             if batch:
                 self._store(batch)
             if not self._is_up:
@@ -141,6 +152,7 @@ class Recorder:
         elif self._probe.done():
             self._is_up = self._probe.exception() is None
             self._probe = None
+            self._tell()
 
     def _replay(self) -> None:
         """Bring one batch from the spool into the database; what arrives meanwhile queues behind it."""

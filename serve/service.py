@@ -20,11 +20,12 @@ from ensemble.registry import Registry
 from preprocessing.cluster import connection
 from serve.boundary import FOR_PROCESSES
 from serve.capacity import Capacity
-from serve.database import Database
+from serve.database import Database, LedgerDownError
 from serve.deployments import gateway_application
 from serve.image_commands import images_folder
 from serve.keeper import START_TIMEOUT_S, Keeper, last_line, reason, versions_present
 from serve.logs import SERVE_LOGGING
+from serve.outset import Outset
 from serve.routing import Routing
 from serve.transport import LOOPBACK, Transport
 from serve.versions import ANSWER_TIMEOUT_S
@@ -67,6 +68,8 @@ class Service:
 
     Args:
         setting: What holds for the whole run.
+        outset: The routing with which it starts.
+        champion: Version that is to answer, unless an experiment runs; told to a ledger that was away at first.
         versions: What ``GET /v1/versions`` lists.
         stop: Set, from a signal handler, to end `start` early. A signal must never raise in here: an exception
             in the middle of Ray's start leaves its processes behind.
@@ -77,12 +80,16 @@ class Service:
     def __init__(
         self,
         setting: Setting,
+        outset: Outset,
+        champion: str,
         versions: list[dict[str, Any]],
         stop: threading.Event,
         claim_signals: Callable[[], None],
         say: Callable[[str], None],
     ) -> None:
-        self._setting, self._versions = setting, versions
+        self._setting, self._versions, self._state = setting, versions, outset.state
+        self._untold = champion if outset.outage else ""
+        """Champion of which the ledger does not know yet."""
         self._host, self._port, self._address = setting.host, setting.port, setting.address
         self._stop, self._claim_signals, self._say = stop, claim_signals, say
         self._names: list[str] = []
@@ -116,6 +123,11 @@ class Service:
 
     def follow(self) -> None:
         """Bring what runs into line with the routing, and let the running experiment's policy act; once a second."""
+        if self._untold:
+            with contextlib.suppress(LedgerDownError):
+                Routing(self._setting.database).start(self._untold)
+                self._say("the ledger is back")
+                self._untold = ""
         self._keeper.follow()
 
     def end(self) -> None:
@@ -160,16 +172,15 @@ class Service:
             },
             logging_config=SERVE_LOGGING,
         )
-        state = Routing(self._setting.database).current()
-        assert state is not None, "the routing has begun"
+        versions = self._state.bundles()
         self._keeper = Keeper(self._setting.registry, self._setting.database, capacity, self._say)
-        targets = self._keeper.targets(state.bundles())
+        targets = self._keeper.targets(versions)
         told = self._setting
         images = (str(images_folder(told.registry.path)), told.keep_images_days) if told.keep_images_days else None
         gateway = gateway_application(self._versions, told.ledger, told.spool, told.is_open, images)
         # side by side: the gateway answers 503 until the ensemble is loaded and warm
         serve.run_many([*targets, RunTarget(gateway, GATEWAY, "/")], wait_for_applications_running=False)
-        self._names = [GATEWAY, *state.bundles()]
+        self._names = [GATEWAY, *versions]
 
     def _all_running(self) -> bool:
         applications = serve.status().applications

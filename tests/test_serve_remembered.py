@@ -8,15 +8,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
+from benchmarks.sample import publish_sample
+from benchmarks.service import running_service
+from ensemble.registry import Registry
 from serve import books, database, recorder
+from serve.admin import ledger_url, spool_folder
 from serve.books import Books
 from serve.database import Database, LedgerDownError
 from serve.keys import Keys
 from serve.ledger import Ledger
+from serve.outset import Outset
 from serve.remembered import Remembered
 from serve.routing import Routing
+from tests.hostile_uploads import PNG, SCORE
 from tests.ledger_fixtures import answered
 
 
@@ -52,10 +59,7 @@ def test_a_gateway_that_starts_in_an_outage_goes_by_what_it_remembers(tmp_path: 
     asyncio.run(second.store(answered(request_id="in the outage")))
     assert not second.status().is_up
     away[0] = False
-    end = time.monotonic() + 20
-    while not second.status().is_up:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    wait_until(second, is_up=True)
     with outside.read() as connection:
         assert connection.exec_driver_sql("SELECT request_id FROM predictions").scalars().all() == ["in the outage"]
     second.close()
@@ -86,3 +90,62 @@ def test_a_database_that_comes_later_is_migrated_then(tmp_path: Path, away: list
     away[0] = False
     with contextlib.closing(late):
         assert len(Ledger(late).pepper) == 64
+
+
+def test_a_gateway_says_so_before_anybody_asks_for_an_answer(tmp_path: Path, away: list[bool]) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    Routing(Database(url)).begin("ens-a")
+    running = Books(url, tmp_path / "spool", is_open=True)
+    for is_away in (True, False):
+        away[0] = is_away
+        wait_until(running, is_up=not is_away)
+    running.close()
+
+
+def test_a_service_begins_with_the_champion_it_is_given_or_with_what_was_read_last(
+    tmp_path: Path, away: list[bool]
+) -> None:
+    url, spool = f"sqlite:///{tmp_path}/ledger.db", tmp_path / "spool"
+    found = Outset.read(Database(url), spool, "ens-a")
+    assert (found.state.champion, found.has_keys, found.outage) == ("ens-a", False, "")
+    Books(url, spool, is_open=True).close()
+    away[0] = True
+    found = Outset.read(Database(url, must_answer=False), spool, "ens-b")
+    assert (found.state.champion, found.has_keys, found.outage) == ("ens-a", False, "away")
+    with pytest.raises(LedgerDownError, match="remembers nothing"):
+        Outset.read(Database(url, must_answer=False), tmp_path / "another", "ens-b")
+
+
+@pytest.mark.ray
+@pytest.mark.faults
+@pytest.mark.timeout(600)
+def test_a_service_starts_answers_and_catches_up_though_its_database_is_away(tmp_path: Path) -> None:
+    publish_sample(tmp_path)
+    registry = tmp_path / "registry"
+    url = ledger_url(registry, None)
+    Routing(Database(url)).begin(Registry(registry).version_of("champion"))
+    Books(url, spool_folder(registry), is_open=True).close()
+    file = Path(url.removeprefix("sqlite:///"))
+    file.rename(tmp_path / "aside")
+    file.mkdir()  # which no SQLite opens
+    with (
+        running_service(registry, start_within_s=400) as service,
+        httpx2.Client(base_url=service.url, timeout=60, trust_env=False) as client,
+    ):
+        assert client.get("/readyz").json()["ledger"]["status"] == "spooling"
+        answer = client.post(SCORE, content=PNG)
+        assert answer.status_code == 200
+        file.rmdir()
+        (tmp_path / "aside").rename(file)
+        end = time.monotonic() + 60
+        while client.get("/readyz").json()["ledger"]["status"] != "up":
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        assert client.get(f"/v1/predictions/{answer.json()['prediction_id']}").json()["answer"] == answer.json()
+
+
+def wait_until(running: Books, *, is_up: bool) -> None:
+    end = time.monotonic() + 20
+    while running.status().is_up != is_up:
+        assert time.monotonic() < end
+        time.sleep(0.01)

@@ -1,0 +1,46 @@
+"""What a service goes by when it starts: routing and keys from the ledger, or as this machine read them last.
+
+A machine that restarts while the database is away would otherwise answer nobody until that is back, though its gateway
+could go on by what it remembers and keep every answer in the spool.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from serve.database import Database, LedgerDownError
+from serve.keys import Keys
+from serve.remembered import Remembered
+from serve.routing import Routing, RoutingState
+
+
+@dataclass(frozen=True)
+class Outset:
+    """Where a service begins."""
+
+    state: RoutingState
+    has_keys: bool
+    """Whether there is a key at all, ended ones among them."""
+    outage: str = ""
+    """What the database said, where it is away; then `state` and `has_keys` are as they were read last."""
+
+    @classmethod
+    def read(cls, database: Database, spool: Path, champion: str) -> "Outset":
+        """From the ledger, in which the champion is written down; else as remembered.
+
+        Args:
+            database: The ledger's.
+            spool: Folder in which a gateway of this machine remembers what it read.
+            champion: Version that answers from now on, unless an experiment runs or the database is away.
+
+        Raises:
+            LedgerDownError: It does not answer, and no gateway of this machine has read from it before.
+        """
+        try:
+            state = Routing(database).start(champion)
+            return cls(state, bool(Keys(database, "service").rows()))
+        except LedgerDownError as error:
+            if (known := Remembered(spool, database.shown).read()) is None:
+                raise LedgerDownError(
+                    f"{error}. Start it: this machine remembers nothing to go by meanwhile."
+                ) from error
+            return cls(RoutingState.from_dict(known["state"]), bool(known["keys"]), str(error))
