@@ -7,9 +7,12 @@ by header, and reports overload or a lost replica in plain text or not at all.
 
 It also keeps other sites' pages out. No answer carries a CORS header, so a browser lets no other origin read one; and
 what would change something is refused where the browser says that another origin sent it, since an open service on
-loopback can be reached by every page that its user visits (the rule of Go's ``net/http.CrossOriginProtection``).
+loopback can be reached by every page that its user visits (the rule of Go's ``net/http.CrossOriginProtection``). A page
+whose own name is made to lead to this machine (DNS rebinding) is of the same origin for the browser; an open service
+therefore answers to the names of loopback alone.
 """
 
+import ipaddress
 import re
 import uuid
 from collections.abc import MutableMapping
@@ -34,6 +37,7 @@ _CONTROL_HEADERS = re.compile(
     rb"(serve[-_]multiplexed[-_]model[-_]id|x[-_](session[-_]id|request[-_](timeout|disc).*))"
 )
 """Headers by which a caller could steer Serve's router and time limits."""
+_PORT = re.compile(r":\d*$", re.ASCII)
 _OWN_TYPES = ("application/json", "application/problem+json", "text/html; charset=utf-8")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 SECURITY_HEADERS = {
@@ -51,10 +55,15 @@ SECURITY_HEADERS = {
 
 
 class Boundary:
-    """ASGI middleware that gives every request an id and every failure the form of `Problem`."""
+    """ASGI middleware that gives every request an id and every failure the form of `Problem`.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    Args:
+        app: What answers.
+        is_local: Whether only who calls it by a name of loopback is answered.
+    """
+
+    def __init__(self, app: ASGIApp, *, is_local: bool = False) -> None:
+        self._app, self._is_local = app, is_local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -62,6 +71,9 @@ class Boundary:
             return
         request_id = _identify(scope)
         response = _Response(send, request_id)
+        if self._is_local and not _is_called_local(scope):
+            await response.fail("foreign_host")
+            return
         if _is_foreign(scope):
             await response.fail("cross_origin")
             return
@@ -107,6 +119,21 @@ def _is_foreign(scope: Scope) -> bool:
     return origin is not None and origin.partition("://")[2] != headers.get("host")
 
 
+def _is_called_local(scope: Scope) -> bool:
+    """Whether every ``Host`` is a name of loopback, with any port. A browser always sends one."""
+    names = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+    return all(_is_loopback(_PORT.sub("", name)) for name in names)
+
+
+def _is_loopback(name: str) -> bool:
+    if name.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return False
+
+
 class _Response:
     """Passes a response on, with our headers; an error that is not in our form is replaced by one that is."""
 
@@ -148,6 +175,7 @@ class _Response:
 _SENTENCES = {
     "not_found": "There is nothing at this path. Try /v1/score, /v1/versions, /healthz or /readyz.",
     "bad_request": "The request cannot be understood.",
+    "foreign_host": "This open service answers to localhost alone. Call it so, or make a key and serve without --open.",
     "cross_origin": "A page of another origin may not send this. Open the service's own page, or use a program.",
     "timeout": "The answer took too long and was given up. Send the request again.",
     "overloaded": "More requests wait than can be answered in time. Send it again after a pause.",

@@ -75,15 +75,16 @@ class HttpGateway:
         spool: str,
         is_open: bool,
         images: tuple[str, float] | None,
+        is_local: bool,
     ) -> None:
-        self._versions, self._images = versions, images
+        self._versions, self._images, self._is_local = versions, images, is_local
         self._ledger, self._spool, self._is_open = ledger, spool, is_open
 
     def __serve_build_asgi_app__(self) -> Starlette:
         logs.follow_serve("gateway")
         images = KeptImages(as_path(self._images[0]), self._images[1]) if self._images else None
         books = Books(self._ledger, Path(self._spool), is_open=self._is_open, wait_s=LEDGER_WAIT_S, images=images)
-        gateway = Gateway(Application, self._versions, books, self._all_counted)
+        gateway = Gateway(Application, self._versions, books, self._all_counted, is_local=self._is_local)
         self._metrics = gateway.metrics
         return gateway.app()
 
@@ -115,6 +116,8 @@ def gateway_application(
     is_open: bool,
     images: tuple[str, float] | None = None,
     num_replicas: int = 1,
+    *,
+    is_local: bool = False,
 ) -> serve.Application:
     """The application that speaks HTTP; the versions behind it are those that the ledger's routing names.
 
@@ -125,6 +128,7 @@ def gateway_application(
         is_open: Whether callers need no key.
         images: Folder or URI for radiographs, and for how many days they are kept; none keeps none.
         num_replicas: Gateways.
+        is_local: Whether only who calls it by a name of loopback is answered.
     """
     deployment = serve.deployment(**gateway_options(num_replicas))(HttpGateway)
-    return deployment.bind(list(versions), ledger, str(spool), is_open, images)
+    return deployment.bind(list(versions), ledger, str(spool), is_open, images, is_local)

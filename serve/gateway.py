@@ -47,6 +47,7 @@ class Gateway:
         versions: What ``GET /v1/versions`` lists where no service notes its versions in the ledger; plain JSON values.
         books: Where predictions are stored, and who may ask.
         others: Asks all gateways what they counted; None where this one is alone.
+        is_local: Whether only who calls it by a name of loopback is answered.
     """
 
     def __init__(
@@ -55,7 +56,10 @@ class Gateway:
         versions: Sequence[Mapping[str, Any]],
         books: Books,
         others: Others | None = None,
+        *,
+        is_local: bool = False,
     ) -> None:
+        self._is_local = is_local
         self.metrics = Metrics(books)
         self._arms, self._books, self._others = Arms(scorer_of, books, self.metrics), books, others
         self._versions = [dict(version) for version in versions]
@@ -79,7 +83,10 @@ class Gateway:
         paths = {route.endpoint: route.path for route in routes}
         app = Starlette(
             routes=routes,
-            middleware=[Middleware(Boundary), Middleware(Access, metrics=self.metrics, routes=paths)],
+            middleware=[
+                Middleware(Boundary, is_local=self._is_local),
+                Middleware(Access, metrics=self.metrics, routes=paths),
+            ],
             exception_handlers={
                 HTTPException: _http_error,
                 Problem: _problem,

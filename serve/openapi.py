@@ -16,6 +16,7 @@ ROLE_WORDS = {"score": "score", "read": "read", "admin": "admin", "": "none: any
 _ALWAYS = ("bad_request", "internal", "unavailable", "overloaded")
 """Problems that any request may meet: the last three in whatever stands before the service, too."""
 _OF_KEYS = ("key_missing", "key_wrong", "role_missing")
+_WHERE_OPEN = ("foreign_host",)
 
 
 def document(*, is_open: bool) -> dict[str, Any]:
@@ -50,6 +51,7 @@ def _described(operation: Operation, is_open: bool) -> dict[str, Any]:
     needs_key = bool(operation.role) and not is_open
     is_reading = operation.method == "GET"
     codes = [*operation.codes, *_ALWAYS, *(_OF_KEYS if needs_key else ()), *(() if is_reading else ("cross_origin",))]
+    codes += _WHERE_OPEN if is_open else ()
     described: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,

@@ -55,6 +55,7 @@ STATUS = {
     "role_missing": 403,
     "rate_limited": 429,
     "cross_origin": 403,
+    "foreign_host": 421,
     "idempotency_malformed": 422,
     "idempotency_conflict": 422,
     # the request

@@ -177,7 +177,10 @@ class Service:
         targets = self._keeper.targets(versions)
         told = self._setting
         images = (str(images_folder(told.registry.path)), told.keep_images_days) if told.keep_images_days else None
-        gateway = gateway_application(self._versions, told.ledger, told.spool, told.is_open, images)
+        # an open service listens on loopback alone, and a page elsewhere must not reach it by a name of its own
+        gateway = gateway_application(
+            self._versions, told.ledger, told.spool, told.is_open, images, is_local=told.is_open
+        )
         # side by side: the gateway answers 503 until the ensemble is loaded and warm
         serve.run_many([*targets, RunTarget(gateway, GATEWAY, "/")], wait_for_applications_running=False)
         self._names = [GATEWAY, *versions]

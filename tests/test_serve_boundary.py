@@ -89,3 +89,27 @@ def test_a_page_of_another_origin_changes_nothing(headers: dict[str, str], passe
     assert answer.status_code == (200 if passes else 403)
     assert passes or answer.json()["code"] == "cross_origin"
     assert client.get("/", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "passes"),
+    [
+        ("localhost", True),
+        ("LocalHost:8000", True),
+        ("127.0.0.1:8000", True),
+        ("127.9.9.9", True),
+        ("[::1]:8000", True),
+        ("elsewhere.example", False),
+        ("localhost.elsewhere.example:8000", False),
+        ("127.0.0.1.elsewhere.example", False),
+        ("192.168.0.7:8000", False),
+        ("localhost:8000:80", False),
+        ("", False),
+    ],
+)
+def test_an_open_service_answers_to_the_names_of_loopback_alone(host: str, passes: bool) -> None:
+    client = TestClient(Boundary(PlainTextResponse("fine"), is_local=True))
+    answer = client.get("/", headers={"host": host})
+    assert answer.status_code == (200 if passes else 421)
+    assert passes or answer.json()["code"] == "foreign_host"
+    assert client_of(PlainTextResponse("fine")).get("/", headers={"host": host}).status_code == 200

@@ -131,10 +131,16 @@ def test_header_that_is_no_utf_8_does_not_fail_in_the_proxy(service: Running) ->
 
 def test_length_that_lies_is_an_error_not_a_hang(service: Running) -> None:
     with socket.create_connection(("127.0.0.1", service.port), timeout=60) as connection:
-        connection.sendall(b"POST /v1/score?sex=male HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nshort")
+        connection.sendall(b"POST /v1/score?sex=male HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nshort")
         connection.shutdown(socket.SHUT_WR)
         connection.recv(65536)  # nothing or a refusal: the service lives on, which the next line shows
     assert httpx2.get(f"{service.url}/healthz", trust_env=False).status_code == 200
+
+
+def test_a_page_whose_name_was_made_to_lead_here_is_refused(client: httpx2.Client) -> None:
+    for method, path in (("GET", "/"), ("GET", "/v1/versions"), ("POST", SCORE)):
+        answer = client.request(method, path, headers={"host": "elsewhere.example:8000"}, content=PNG)
+        assert (answer.status_code, answer.json()["code"]) == (421, "foreign_host")
 
 
 def test_version_and_readiness_name_the_bundle(client: httpx2.Client) -> None:
