@@ -42,7 +42,7 @@ def audit_routes(books: Books) -> list[Route]:
     """The route, for callers with the role ``admin``."""
 
     async def audit(request: Request) -> Response:
-        books.caller(request.headers.get("authorization"), "admin")
+        books.caller(request, "admin")
         if strange := set(request.query_params) - {"limit", "before"}:
             raise Problem("unknown_parameter", f"The parameters are limit and before, got {len(strange)} others.")
         limit = _number(request, "limit", MAX_LIMIT) or _LIMIT

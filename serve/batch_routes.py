@@ -34,7 +34,7 @@ def batch_routes(books: Books, scoring: Scoring, limits: Limits) -> list[Route]:
     """The route, with its key checked."""
 
     async def batch(request: Request) -> Response:
-        caller = books.caller(request.headers.get("authorization"), "score")
+        caller = books.caller(request, "score")
         idempotency_key = parse_idempotency_key(request.headers.getlist("idempotency-key"))
         if idempotency_key and len(f"{idempotency_key}/{MAX_FILES}") > 128:
             raise Problem("idempotency_malformed", "A batch's Idempotency-Key has at most 125 letters. Shorten it.")

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from starlette.requests import Request
+
 from serve import logs
 from serve.database import Database, LedgerDownError
 from serve.images import KeptImages
@@ -102,11 +104,11 @@ class Books:
             if version in rows
         ]
 
-    def caller(self, authorization: str | None, *roles: str) -> Caller:
-        """Whose request it is.
+    def caller(self, request: Request, *roles: str) -> Caller:
+        """Whose request it is, by its header ``Authorization``.
 
         Args:
-            authorization: The header of that name.
+            request: Of it only the head is read.
             roles: One of them is enough for the path.
 
         Raises:
@@ -115,6 +117,7 @@ class Books:
         if self.is_open:
             return ANYBODY
         challenge = {"www-authenticate": "Bearer"}
+        authorization = request.headers.get("authorization")
         scheme, _, token = (authorization or "").partition(" ")
         if not authorization or scheme.lower() != "bearer":
             raise Problem("key_missing", "A key is needed. Send it as Authorization: Bearer KEY.", challenge)

@@ -33,12 +33,12 @@ def experiment_routes(books: Books) -> list[Route]:
         return await (start if request.method == "POST" else listed)(request)
 
     async def listed(request: Request) -> Response:
-        _role(request, "read")
+        books.caller(request, "read")
         rows = await asyncio.to_thread(experiments, books.ledger.database)
         return JSONResponse({"routing": books.state.to_dict(), "experiments": rows})
 
     async def start(request: Request) -> Response:
-        actor = _role(request, "admin")
+        actor = books.caller(request, "admin").actor
         values = await read_json_object(
             request, {"name": str, "challenger": str}, {"mode": str, "shares": list, "policy": dict}
         )
@@ -57,7 +57,7 @@ def experiment_routes(books: Books) -> list[Route]:
         return JSONResponse((await _act(begin)).to_dict(), 201)
 
     async def one(request: Request) -> Response:
-        _role(request, "read")
+        books.caller(request, "read")
         name = request.path_params["name"]
         row = await _named(name)
         running = books.state.experiment
@@ -69,7 +69,7 @@ def experiment_routes(books: Books) -> list[Route]:
         return JSONResponse({**found, "outcome": row["outcome"], "policy": policy})
 
     async def act(request: Request) -> Response:
-        actor = _role(request, "admin")
+        actor = books.caller(request, "admin").actor
         name, what = request.path_params["name"], request.path_params["act"]
         if what not in ACTS:
             raise Problem("not_found", f"An experiment can be told to {', '.join(ACTS)}. Use one of these paths.")
@@ -101,9 +101,6 @@ def experiment_routes(books: Books) -> list[Route]:
         except (ExperimentError, RoutingConflictError, TypeError, ValueError, OverflowError) as error:
             raise Problem("experiment_refused", str(error)) from None
         return state
-
-    def _role(request: Request, role: str) -> str:
-        return books.caller(request.headers.get("authorization"), role).key_id or "open"
 
     return [
         Route("/v1/experiments", all_of_them, methods=["GET", "POST"]),

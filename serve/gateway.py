@@ -23,7 +23,6 @@ from serve.boundary import Boundary, request_id_of
 from serve.database import LedgerDownError
 from serve.document_routes import document_routes
 from serve.experiment_routes import experiment_routes
-from serve.keys import Caller
 from serve.limits import Limits
 from serve.metrics import Metrics
 from serve.pages import page_routes
@@ -99,7 +98,7 @@ class Gateway:
         return app
 
     async def score(self, request: Request) -> Response:
-        caller = self._caller(request, "score")
+        caller = self._books.caller(request, "score")
         idempotency_key = parse_idempotency_key(request.headers.getlist("idempotency-key"))
         form = formats.wanted(request)
         with self._limits.place(caller):
@@ -118,7 +117,7 @@ class Gateway:
         )
 
     async def versions(self, request: Request) -> Response:
-        self._caller(request, "read")
+        self._books.caller(request, "read")
         return JSONResponse({"versions": self._held()})
 
     async def healthz(self, request: Request) -> Response:
@@ -132,9 +131,6 @@ class Gateway:
 
     def _held(self) -> Sequence[Mapping[str, Any]]:
         return self._books.versions() or self._versions
-
-    def _caller(self, request: Request, role: str) -> Caller:
-        return self._books.caller(request.headers.get("authorization"), role)
 
     @contextlib.asynccontextmanager
     async def _life(self, app: Starlette) -> AsyncIterator[None]:

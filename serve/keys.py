@@ -39,6 +39,11 @@ class Caller:
     per_minute: int | None = None
     """Images that it may send to one gateway; None where nobody said."""
 
+    @property
+    def actor(self) -> str:
+        """As the audit trail names it."""
+        return self.key_id or "open"
+
     def may(self, role: str) -> bool:
         """Whether the caller has a role; an administrator has all."""
         return role in self.roles or "admin" in self.roles

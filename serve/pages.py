@@ -64,7 +64,7 @@ def page_routes(
         return page("reading.html", state=books.state, is_open=books.is_open)
 
     async def reading(request: Request) -> Response:
-        caller = books.caller(request.headers.get("authorization"), "score")
+        caller = books.caller(request, "score")
         with limits.place(caller):
             query = await read_query(request)
             given = await scoring.give(query, caller, request_id_of(request.scope), None)
@@ -84,7 +84,7 @@ def page_routes(
         return page("experiments.html", is_open=books.is_open)
 
     async def experiments_part(request: Request) -> Response:
-        caller = books.caller(request.headers.get("authorization"), "read")
+        caller = books.caller(request, "read")
         name = request.query_params.get("name") or None
         if name and not NAME_PATTERN.fullmatch(name):
             raise Problem("experiment_unknown", "There is no experiment of this name. See /v1/experiments.")

@@ -26,7 +26,7 @@ def prediction_routes(books: Books) -> list[Route]:
     """The routes, with their keys checked."""
 
     async def prediction(request: Request) -> Response:
-        books.caller(request.headers.get("authorization"), "read")
+        books.caller(request, "read")
         form = formats.wanted(request, offered=(formats.JSON, formats.FHIR))  # a DICOM report needs the DICOM file
         found = await _found(request)
         if form.media_type == formats.JSON:
@@ -35,7 +35,7 @@ def prediction_routes(books: Books) -> list[Route]:
         return await formats.rendered(form, found["answer"], created_s=found["created_s"], sex=sex)
 
     async def heatmap(request: Request) -> Response:
-        caller = books.caller(request.headers.get("authorization"), "read", "score")
+        caller = books.caller(request, "read", "score")
         found = await _found(request)
         if not caller.may("read") and found["key_id"] != caller.key_id:
             raise Problem("role_missing", "The key lacks the role read, and asked for another prediction. Use another.")
@@ -47,7 +47,7 @@ def prediction_routes(books: Books) -> list[Route]:
         return Response(png, media_type="image/png")
 
     async def reference(request: Request) -> Response:
-        caller = books.caller(request.headers.get("authorization"), "score")
+        caller = books.caller(request, "score")
         months, reader = await read_reference(request)
         prediction_id = (await _found(request))["id"]
         add = books.ledger.add_reference

@@ -66,7 +66,7 @@ def metrics_routes(books: Books, metrics: Metrics, others: Others | None = None)
     """
 
     async def scrape(request: Request) -> Response:
-        books.caller(request.headers.get("authorization"), "read")
+        books.caller(request, "read")
         replicas, num_silent = await others() if others else ({"0": snapshot(metrics)}, 0)
         return Response(page(replicas, num_silent), headers={"content-type": CONTENT_TYPE_LATEST})
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from starlette.requests import Request
 
 from benchmarks.sample import publish_sample
 from benchmarks.service import running_service
@@ -54,7 +55,8 @@ def test_a_gateway_that_starts_in_an_outage_goes_by_what_it_remembers(tmp_path: 
     first.close()
     away[0] = True
     second = Books(url, tmp_path / "spool", is_open=False)
-    assert second.caller(f"Bearer {key}", "score").roles == {"score"}
+    request = Request({"type": "http", "headers": [(b"authorization", f"Bearer {key}".encode())]})
+    assert second.caller(request, "score").roles == {"score"}
     assert (second.state.champion, second.ledger.pseudonym("child")) == ("ens-a", pseudonym)
     asyncio.run(second.store(answered(request_id="in the outage")))
     assert not second.status().is_up
