@@ -14,6 +14,7 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray.exceptions import RayActorError
 from ray.serve.api import RunTarget
 
 from ensemble.registry import Registry
@@ -161,17 +162,10 @@ class Service:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         self._say(f"{self._setting.transport.name} mode: {self._setting.transport.sentence}")
         capacity = Capacity.of(ray.cluster_resources(), self._setting.gpus)
-        serve.start(
-            proxy_location="HeadOnly",
-            http_options={
-                # behind HAProxy the replicas listen here too: HAProxy alone is for others
-                "host": LOOPBACK if self._setting.transport.folder else self._host,
-                "port": self._port,
-                # the gateway gives up first, in our own words
-                "request_timeout_s": ANSWER_TIMEOUT_S + 10,
-            },
-            logging_config=SERVE_LOGGING,
-        )
+        try:
+            self._start_serve()
+        except (RayActorError, TimeoutError):  # on a busy machine: Serve gives up a slow proxy, and starts another
+            self._start_serve()
         versions = self._state.bundles()
         self._keeper = Keeper(self._setting.registry, self._setting.database, capacity, self._say)
         targets = self._keeper.targets(versions)
@@ -184,6 +178,19 @@ class Service:
         # side by side: the gateway answers 503 until the ensemble is loaded and warm
         serve.run_many([*targets, RunTarget(gateway, GATEWAY, "/")], wait_for_applications_running=False)
         self._names = [GATEWAY, *versions]
+
+    def _start_serve(self) -> None:
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options={
+                # behind HAProxy the replicas listen here too: HAProxy alone is for others
+                "host": LOOPBACK if self._setting.transport.folder else self._host,
+                "port": self._port,
+                # the gateway gives up first, in our own words
+                "request_timeout_s": ANSWER_TIMEOUT_S + 10,
+            },
+            logging_config=SERVE_LOGGING,
+        )
 
     def _all_running(self) -> bool:
         applications = serve.status().applications

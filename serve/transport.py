@@ -116,6 +116,8 @@ def settings(folder: Path, answer_timeout_s: float) -> dict[str, str]:
         "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
         "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(MAX_MESSAGE_BYTES),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAIN_S),
+        # a start may take so long on a busy machine; Serve's own 5 s then kill one that was about to be ready
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
         # a proxy that died is started again after 1 to 3 s instead of 25
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
