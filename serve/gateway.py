@@ -32,6 +32,7 @@ from serve.problems import Problem
 from serve.protocol import read_query
 from serve.scoring import Scoring
 from serve.scrape import Others, metrics_routes
+from serve.version_routes import version_routes
 from serve.versions import Scorer
 
 DRAIN_S = 5.0
@@ -70,7 +71,7 @@ class Gateway:
             Route("/v1/score", self.score, methods=["POST"]),
             *batch_routes(self._books, self._scoring, self._limits),
             *prediction_routes(self._books),
-            Route("/v1/versions", self.versions, methods=["GET"]),
+            *version_routes(self._books, self._held),
             *experiment_routes(self._books),
             *audit_routes(self._books),
             *document_routes(self._books),
@@ -115,10 +116,6 @@ class Gateway:
             data=query.data,
             headers=headers,
         )
-
-    async def versions(self, request: Request) -> Response:
-        self._books.caller(request, "read")
-        return JSONResponse({"versions": self._held()})
 
     async def healthz(self, request: Request) -> Response:
         return JSONResponse({"status": "alive"})

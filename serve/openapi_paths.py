@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ensemble.bundle import VERSION_PATTERN
 from ensemble.chronology import OLDEST_MONTHS
 from serve.audit_routes import MAX_ID, MAX_LIMIT
 from serve.experiment import NAME_PATTERN
@@ -13,6 +14,7 @@ from serve.ledger import ID_PATTERN
 from serve.problems import STATUS
 from serve.protocol import PROFILES
 from serve.uploads import MAX_FILES
+from serve.version_routes import VERSION_ACTS
 
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/tiff", "image/bmp", "application/dicom", "application/octet-stream")
 _OF_THE_IMAGE = tuple(list(STATUS)[: list(STATUS).index("batch_malformed")])
@@ -217,6 +219,35 @@ OPERATIONS = (
         tag="versions",
         role="read",
         answers=ok("Newest first", "Versions"),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/versions",
+        name="add_version",
+        summary="Load a version beside the others",
+        description="It gets no traffic yet. The list of versions tells when it is ready, or why it cannot be served.",
+        tag="versions",
+        role="admin",
+        body=_json("VersionWanted"),
+        answers=ok("It is being loaded, or was there", "Routing", status="202"),
+        codes=("release_refused", *_OF_A_BODY),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/versions/{version}/{act}",
+        name="act_on_version",
+        summary="Let a version answer from now on, or take it down",
+        description="`champion` wants one that is ready; the one before stays loaded, as the way back. `retire` wants "
+        "one that answers nobody.",
+        tag="versions",
+        role="admin",
+        parameters=[
+            _parameter("version", {"type": "string", "pattern": f"^{VERSION_PATTERN.pattern}$"}, "In full", "path"),
+            _parameter("act", {"type": "string", "enum": list(VERSION_ACTS)}, "What to do", "path"),
+        ],
+        body=_json("Nothing", required=False) | {"description": "There is nothing to say."},
+        answers=ok("The routing from now on", "Routing"),
+        codes=("version_unknown", "release_refused", "not_found", *_OF_A_BODY),
     ),
     Operation(
         method="GET",

@@ -139,6 +139,7 @@ SCHEMAS: dict[str, Any] = {
             )
         )
     ),
+    "VersionWanted": _object(version={"type": "string", "pattern": f"^{VERSION_PATTERN.pattern}$"}, closed=True),
     "Policy": {
         "type": "object",
         "description": "When an experiment ends by itself",
@@ -213,6 +214,7 @@ SCHEMAS: dict[str, Any] = {
         policy=_optional(_object(act=_TEXT, why=_TEXT, is_due={"type": "boolean"})),
     ),
     "Share": _object(optional={"share": {"type": "number", "exclusiveMinimum": 0, "maximum": 0.99}}, closed=True),
+    "Nothing": _object(closed=True),
     "Alive": _object(status={"const": "alive"}),
     "Ready": _object(
         status={"const": "ready"},

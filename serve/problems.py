@@ -49,6 +49,7 @@ STATUS = {
     "reference_malformed": 422,
     "body_malformed": 422,
     "experiment_refused": 409,
+    "release_refused": 409,
     # the caller
     "key_missing": 401,
     "key_wrong": 401,
@@ -66,6 +67,7 @@ STATUS = {
     "prediction_unknown": 404,
     "heatmap_unknown": 404,
     "experiment_unknown": 404,
+    "version_unknown": 404,
     "method_not_allowed": 405,
     "not_acceptable": 406,
     # the service

@@ -17,6 +17,8 @@ from serve.database import Database
 from serve.routing import RoutingState, current_state, write_state
 
 STATUSES = ("loading", "ready", "failed")
+MAX_LOADED = 8
+"""Versions that are kept ready without traffic; each holds all its members in memory."""
 
 
 class ReleaseError(ValueError):
@@ -38,10 +40,12 @@ class Releases:
         """Have a version loaded; one that failed before is tried again.
 
         Raises:
-            ReleaseError: No service has run on this ledger.
+            ReleaseError: No service has run on this ledger, or too many versions are loaded.
         """
         with self._database.write() as connection:
             seen = _present(connection)
+            if version not in seen.bundles() and len(seen.loaded) >= MAX_LOADED:
+                raise ReleaseError(f"{MAX_LOADED} versions are kept ready without traffic. Retire one of them first.")
             connection.execute(
                 sa.delete(tables.releases).where(
                     tables.releases.c.version == version, tables.releases.c.status == "failed"

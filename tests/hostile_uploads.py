@@ -194,7 +194,7 @@ UPLOADS = [
     Upload("GET on score", 405, "method_not_allowed", method="GET"),
     Upload("PUT on score", 405, "method_not_allowed", PNG, method="PUT"),
     Upload("DELETE on score", 405, "method_not_allowed", method="DELETE"),
-    Upload("POST on versions", 405, "method_not_allowed", PNG, "/v1/versions"),
+    Upload("PUT on versions", 405, "method_not_allowed", PNG, "/v1/versions", method="PUT"),
     Upload("a method of other servers", 405, "method_not_allowed", method="PROPFIND"),
     Upload("no such page", 404, "not_found", path="/nothing", method="GET"),
     Upload("a slash too many", 404, "not_found", PNG, "/v1/score/?sex=male"),

@@ -12,7 +12,7 @@ from serve.problems import STATUS
 from tests.page_fixtures import Site
 
 OF_PAGES = {"/", "/docs", "/experiments", "/page/experiments", "/page/reading", "/static/{name}"}
-FILLED = {"{id}": "0" * 32, "{name}": "e", "{act}": "stop"}
+FILLED = {"{id}": "0" * 32, "{name}": "e", "{act}": "stop", "{version}": "ens-0123456789ab"}
 
 
 def test_every_route_is_described_and_no_other(tmp_path: Path) -> None:

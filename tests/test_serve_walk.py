@@ -142,13 +142,22 @@ def test_a_challenger_that_disagrees_is_thrown_out_by_itself(walk: Walk) -> None
 def test_a_version_comes_answers_and_goes(walk: Walk, capsys: pytest.CaptureFixture[str]) -> None:
     walk.do("add", walk.challenger, "--champion")
     assert walk.wait_for(lambda: walk.score()["version"] == walk.challenger) < 2
-    walk.do("add", walk.champion, "--champion")
+    walk.wait_for(lambda: walk.is_ready(walk.champion))
+    assert walk.client.post(f"/v1/versions/{walk.champion}/champion").json()["champion"] == walk.champion
     assert walk.wait_for(lambda: walk.score()["version"] == walk.champion) < 2
+    assert walk.client.post(f"/v1/versions/{walk.challenger}/retire").json()["loaded"] == []
+    walk.wait_for(lambda: not walk.is_ready(walk.challenger))
+    assert walk.client.post("/v1/versions", json={"version": walk.challenger}).status_code == 202
+    walk.wait_for(lambda: walk.is_ready(walk.challenger))
+    assert walk.client.post("/v1/versions", json={"version": "ens-000000000000"}).status_code == 202
+    walk.wait_for(lambda: "There is no" in str(walk.client.get("/v1/versions").json()))
     walk.do("retire", walk.challenger)
     walk.wait_for(lambda: not walk.is_ready(walk.challenger))
     capsys.readouterr()
     walk.do("experiment", "history", "--json")
     acts = [json.loads(line)["act"] for line in capsys.readouterr().out.splitlines()]
-    assert acts[-4:] == ["release.add", "release.champion", "release.champion", "release.retire"]
+    assert [act.removeprefix("release.") for act in acts if act.startswith("release.")] == [
+        *("add", "champion", "champion", "retire", "add", "add", "retire", "retire")
+    ]
     policies = [act for act in acts if act in ("experiment.step", "experiment.rollback")]
     assert policies == ["experiment.rollback", "experiment.step", "experiment.step"] + ["experiment.rollback"] * 2
