@@ -14,7 +14,7 @@ from serve.admin import ledger_url, spool_folder
 from serve.capacity import Capacity
 from serve.deployments import gateway_application
 from serve.image_commands import images_folder
-from serve.keeper import keep_application
+from serve.keeping import keep_application
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,32 +1,26 @@
 """Keeps what runs in line with the routing: loads the versions it names, takes down the others, lets policies act.
 
-One keeper a service: in the process of ``python -m serve``, or in a deployment of its own where Serve's configuration
-file declares the service. It holds no state of its own that a restart would lose: Serve says what runs, the ledger says
-what should.
+One keeper a service: in the process of ``python -m serve``, or in a deployment of its own (`serve.keeping`) where
+Serve's configuration file declares the service. It holds no state of its own that a restart would lose: Serve says what
+runs, the ledger says what should.
 """
 
 import contextlib
-import logging
-import re
-import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from ray import serve
 from ray.serve.api import RunTarget
-from ray.serve.schema import ApplicationStatusOverview, ReplicaState
 
-from ensemble.bundle import VERSION_PATTERN
 from ensemble.registry import CHAMPION, Registry
-from preprocessing.storage import as_path
-from serve import logs
-from serve.capacity import Capacity, keeper_options
-from serve.database import Database, LedgerDownError, wait_for_database
+from serve.applications import has_replicas, reason, versions_present
+from serve.capacity import Capacity
+from serve.database import Database, LedgerDownError
 from serve.experiment_policy import act
 from serve.lifecycle import Lifecycle
 from serve.protocol import describe
-from serve.releases import ReleaseError, Releases
+from serve.releases import Releases
 from serve.replicas import version_application
 from serve.routing import Routing, RoutingConflictError, RoutingState
 
@@ -38,12 +32,6 @@ SURPLUS_S = 30.0
 """A version that is named no longer is kept for so long: requests under way end, a rollback finds it warm."""
 AWAY_S = 60.0
 """A version that has had no healthy replica for so long has failed; a challenger's experiment is rolled back."""
-FOLLOW_S = 1.0
-"""Between two rounds."""
-HUNG_S = 180.0
-"""A round that takes longer will not end: bundles are read and checked in it, from a slow store too."""
-START_TIMEOUT_S = 600.0
-"""Large bundles from a slow store take minutes; what takes longer will not come."""
 
 
 class Keeper:
@@ -171,99 +159,3 @@ class Keeper:
             self._say(f"{version} cannot be served: {why}")
         self._releases.tell(version, status, self._descriptions.get(version), why)
         self._told[version] = status
-
-
-class Keep:
-    """A `Keeper` as a deployment, for a service that Serve's configuration file declares.
-
-    Its constructor returns when the champion can answer: only then do Serve and KubeRay call the application running.
-
-    Args:
-        registry: Folder or fsspec URI.
-        version: Alias or version that answers from now on, once it can.
-        ledger: URL.
-        capacity: What the replicas of a version may take.
-    """
-
-    def __init__(self, registry: str, version: str, ledger: str, capacity: Capacity) -> None:
-        logs.follow_serve("keeper")
-        bundles = Registry(as_path(registry))
-        wanted = bundles.version_of(version)
-        self._database = wait_for_database(ledger, START_TIMEOUT_S)
-        self._releases = Releases(self._database, "service")
-        Routing(self._database).begin(wanted)
-        self._keeper = Keeper(bundles, self._database, capacity, _say)
-        # of what is declared only a change counts: a promotion since then must survive this replica's next start
-        self._wanted = wanted if self._releases.declare(wanted) else None
-        end = time.monotonic() + START_TIMEOUT_S
-        while not self._round():
-            if time.monotonic() > end:
-                raise RuntimeError(
-                    f"The champion was not ready after {START_TIMEOUT_S:.0f} s. See the log of its replicas."
-                )
-            time.sleep(FOLLOW_S)
-        threading.Thread(target=self._follow, name="keep", daemon=True).start()
-
-    def check_health(self) -> None:
-        """Serve starts another replica when this raises."""
-        if time.monotonic() - self._last_round > HUNG_S:
-            raise RuntimeError(f"No round has ended for {HUNG_S:.0f} s.")
-
-    def _follow(self) -> None:
-        while True:
-            time.sleep(FOLLOW_S)
-            try:
-                self._round()
-            except Exception as error:  # the next round may succeed; a keeper that dies each second helps nobody
-                logs.failure(error, doing="a round of the keeper")
-
-    def _round(self) -> bool:
-        """Whether the champion can answer."""
-        self._keeper.follow()
-        self._last_round = time.monotonic()
-        if self._wanted and (row := self._releases.row(self._wanted)) and row["status"] != "loading":
-            try:
-                self._releases.crown(self._wanted)
-            except (ReleaseError, RoutingConflictError) as error:
-                _say(f"the declared version does not become champion: {error}")
-            self._wanted = None
-        present = versions_present()
-        state = Routing(self._database).current()
-        assert state is not None, "the routing has begun"
-        return state.champion in present and present[state.champion].status == "RUNNING"
-
-
-def keep_application(registry: str, version: str, ledger: str, capacity: Capacity) -> serve.Application:
-    """The application that loads versions and takes them down, for a declared service."""
-    deployment = serve.deployment(**keeper_options())(Keep)
-    return deployment.bind(registry, version, ledger, capacity)
-
-
-def versions_present() -> dict[str, ApplicationStatusOverview]:
-    """The applications that score, as they are now; each is called as its version."""
-    found = serve.status().applications
-    return {name: each for name, each in found.items() if VERSION_PATTERN.fullmatch(name)}
-
-
-def has_replicas(application: ApplicationStatusOverview) -> bool:
-    """Whether each tier has one that answers: Serve calls it unhealthy as soon as one of several is lost."""
-    tiers = application.deployments.values()
-    return bool(tiers) and all(tier.replica_states.get(ReplicaState.RUNNING, 0) for tier in tiers)
-
-
-def reason(application: ApplicationStatusOverview) -> str:
-    """The line of a replica's traceback that names its error, else what the application says."""
-    for deployment in application.deployments.values():
-        if found := re.findall(r"^[\w.]*(?:Error|Exception): .+", deployment.message, re.MULTILINE):
-            return str(found[-1])
-    return last_line(application.message)
-
-
-def last_line(message: object) -> str:
-    """The last line of a message that is not empty."""
-    lines = [line.strip() for line in str(message).splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason was given"
-
-
-def _say(line: str) -> None:
-    logs.event("keeper", level=logging.WARNING, line=line)

@@ -19,12 +19,14 @@ from ray.serve.api import RunTarget
 
 from ensemble.registry import Registry
 from preprocessing.cluster import connection
+from serve.applications import last_line, reason, versions_present
 from serve.boundary import FOR_PROCESSES
 from serve.capacity import Capacity
 from serve.database import Database, LedgerDownError
 from serve.deployments import gateway_application
 from serve.image_commands import images_folder
-from serve.keeper import START_TIMEOUT_S, Keeper, last_line, reason, versions_present
+from serve.keeper import Keeper
+from serve.keeping import START_TIMEOUT_S
 from serve.logs import SERVE_LOGGING
 from serve.outset import Outset
 from serve.routing import Routing

@@ -16,7 +16,9 @@ MAY_IMPORT_RAY = {
     "search/tuning.py",
     "serve/deployments.py",
     "serve/replicas.py",
+    "serve/applications.py",
     "serve/keeper.py",
+    "serve/keeping.py",
     "serve/service.py",
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ray.serve.schema import ReplicaState
 
-from serve import keeper
+from serve import applications, keeper
 from serve.capacity import Capacity
 from serve.database import Database, LedgerDownError
 from serve.keeper import Keeper
@@ -88,6 +88,7 @@ class Site:
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     serve = Serve()
     monkeypatch.setattr(keeper, "serve", serve)
+    monkeypatch.setattr(applications, "serve", serve)
     monkeypatch.setattr(keeper, "version_application", lambda *_: None)
     monkeypatch.setattr(keeper, "SURPLUS_S", 0.0)
     return Site(tmp_path, serve)

@@ -150,7 +150,7 @@ def test_a_version_comes_answers_and_goes(walk: Walk, capsys: pytest.CaptureFixt
     assert walk.client.post("/v1/versions", json={"version": walk.challenger}).status_code == 202
     walk.wait_for(lambda: walk.is_ready(walk.challenger))
     assert walk.client.post("/v1/versions", json={"version": "ens-000000000000"}).status_code == 202
-    walk.wait_for(lambda: "There is no" in str(walk.client.get("/v1/versions").json()))
+    walk.wait_for(lambda: "has no bundle" in str(walk.client.get("/v1/versions").json()))
     walk.do("retire", walk.challenger)
     walk.wait_for(lambda: not walk.is_ready(walk.challenger))
     capsys.readouterr()

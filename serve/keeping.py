@@ -1,0 +1,94 @@
+"""A keeper as a deployment of its own, for a service that Serve's configuration file declares."""
+
+import logging
+import threading
+import time
+
+from ray import serve
+
+from ensemble.registry import Registry
+from preprocessing.storage import as_path
+from serve import logs
+from serve.applications import versions_present
+from serve.capacity import Capacity, keeper_options
+from serve.database import wait_for_database
+from serve.keeper import Keeper
+from serve.releases import ReleaseError, Releases
+from serve.routing import Routing, RoutingConflictError
+
+FOLLOW_S = 1.0
+"""Between two rounds."""
+HUNG_S = 180.0
+"""A round that takes longer will not end: bundles are read and checked in it, from a slow store too."""
+START_TIMEOUT_S = 600.0
+"""Large bundles from a slow store take minutes; what takes longer will not come."""
+
+
+class Keep:
+    """A `Keeper` as a deployment, for a service that Serve's configuration file declares.
+
+    Its constructor returns when the champion can answer: only then do Serve and KubeRay call the application running.
+
+    Args:
+        registry: Folder or fsspec URI.
+        version: Alias or version that answers from now on, once it can.
+        ledger: URL.
+        capacity: What the replicas of a version may take.
+    """
+
+    def __init__(self, registry: str, version: str, ledger: str, capacity: Capacity) -> None:
+        logs.follow_serve("keeper")
+        bundles = Registry(as_path(registry))
+        wanted = bundles.version_of(version)
+        self._database = wait_for_database(ledger, START_TIMEOUT_S)
+        self._releases = Releases(self._database, "service")
+        Routing(self._database).begin(wanted)
+        self._keeper = Keeper(bundles, self._database, capacity, _say)
+        # of what is declared only a change counts: a promotion since then must survive this replica's next start
+        self._wanted = wanted if self._releases.declare(wanted) else None
+        end = time.monotonic() + START_TIMEOUT_S
+        while not self._round():
+            if time.monotonic() > end:
+                raise RuntimeError(
+                    f"The champion was not ready after {START_TIMEOUT_S:.0f} s. See the log of its replicas."
+                )
+            time.sleep(FOLLOW_S)
+        threading.Thread(target=self._follow, name="keep", daemon=True).start()
+
+    def check_health(self) -> None:
+        """Serve starts another replica when this raises."""
+        if time.monotonic() - self._last_round > HUNG_S:
+            raise RuntimeError(f"No round has ended for {HUNG_S:.0f} s.")
+
+    def _follow(self) -> None:
+        while True:
+            time.sleep(FOLLOW_S)
+            try:
+                self._round()
+            except Exception as error:  # the next round may succeed; a keeper that dies each second helps nobody
+                logs.failure(error, doing="a round of the keeper")
+
+    def _round(self) -> bool:
+        """Whether the champion can answer."""
+        self._keeper.follow()
+        self._last_round = time.monotonic()
+        if self._wanted and (row := self._releases.row(self._wanted)) and row["status"] != "loading":
+            try:
+                self._releases.crown(self._wanted)
+            except (ReleaseError, RoutingConflictError) as error:
+                _say(f"the declared version does not become champion: {error}")
+            self._wanted = None
+        present = versions_present()
+        state = Routing(self._database).current()
+        assert state is not None, "the routing has begun"
+        return state.champion in present and present[state.champion].status == "RUNNING"
+
+
+def keep_application(registry: str, version: str, ledger: str, capacity: Capacity) -> serve.Application:
+    """The application that loads versions and takes them down, for a declared service."""
+    deployment = serve.deployment(**keeper_options())(Keep)
+    return deployment.bind(registry, version, ledger, capacity)
+
+
+def _say(line: str) -> None:
+    logs.event("keeper", level=logging.WARNING, line=line)
