@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ensemble.calibration import of_profile
 from ensemble.conformal import LEVELS
 from ensemble.coverage import coverage
 from ensemble.prediction import Prediction
@@ -27,7 +28,7 @@ def ends(predictions: list[Prediction]) -> np.ndarray:
     return np.array([[prediction.intervals[level] for level in LEVELS] for prediction in predictions])
 
 
-def measured(predictor: Predictor, cohort: Cohort, *, known: bool) -> dict[str, Any]:
+def measured(predictor: Predictor, cohort: Cohort, profile: str, *, known: bool) -> dict[str, Any]:
     """Coverage on the locked test, the sex given or withheld; and the mean absolute error."""
     rows = cohort.test_rows()
     is_male = cohort.cases["is_male"].to_numpy(bool)[rows]
@@ -37,7 +38,7 @@ def measured(predictor: Predictor, cohort: Cohort, *, known: bool) -> dict[str, 
     predictions: list[Prediction] = []
     for start in range(0, len(rows), 256):
         batch = slice(start, start + 256)
-        predictions += predictor.predict(np.asarray(cohort.pixels[rows[batch]]), given[batch])
+        predictions += predictor.predict(np.asarray(cohort.pixels[rows[batch]]), given[batch], profile=profile)
         progress(len(predictions))
     error = np.abs(np.array([prediction.bone_age_months for prediction in predictions]) - actual)
     return {"mae_months": float(error.mean()), **coverage(actual, ends(predictions), is_male)}
@@ -77,19 +78,23 @@ def main() -> None:
     parser.add_argument("registry", help="registry or bundle")
     parser.add_argument("cohort", help="cohort whose locked test is predicted")
     parser.add_argument("--version", default="champion")
+    parser.add_argument("--profile", default="full", help="which members answer: full (default) or fast")
     parser.add_argument("--given-only", action="store_true", help="leave the sex withheld out: half the time")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     options = parser.parse_args()
     bundle = registry_or_bundle(options.registry, options.version)
-    if bundle.manifest["calibration"] is None:
-        parser.error(f"{bundle.version} holds no calibration: build it again.")
+    if options.profile not in bundle.manifest["profiles"]:
+        parser.error(f"{bundle.version} has no profile {options.profile}.")
+    fitted = of_profile(bundle.manifest, options.profile)
+    if fitted is None:
+        parser.error(f"{bundle.version} holds no calibration of profile {options.profile}: build it again.")
     cohort, predictor = Cohort.load(options.cohort), Predictor(bundle)
     if cohort.recipe.hash != bundle.recipe.hash:
         parser.error("the cohort was prepared by another recipe than the bundle's.")
-    reports = {"sex given": measured(predictor, cohort, known=True)}
+    reports = {"sex given": measured(predictor, cohort, options.profile, known=True)}
     if not options.given_only:
-        reports["sex withheld"] = measured(predictor, cohort, known=False)
-    promised = bundle.manifest["calibration"]["intervals"]["out_of_fold"]
+        reports["sex withheld"] = measured(predictor, cohort, options.profile, known=False)
+    promised = fitted["intervals"]["out_of_fold"]
     found = {"bundle": bundle.version, "out of fold": promised, **reports, "verdict": verdict(reports["sex given"])}
     if options.json:
         print(json.dumps(found, indent=1))

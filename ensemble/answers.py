@@ -45,6 +45,8 @@ def predict_cases(
     rejected: pd.DataFrame,
     folder: AnyPath,
     progress: Callable[[int, int], None],
+    *,
+    profile: str = "full",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """As `predict_source`, of batches of readings, or of errors in their place, in the order of `cases`.
 
@@ -55,8 +57,9 @@ def predict_cases(
         rejected: What was not even read; the result adds to it.
         folder: Named in the error.
         progress: Called with the number of cases done and of all.
+        profile: Which members answer.
     """
-    predictions, problems = _predict(predictor, cases, batches, progress)
+    predictions, problems = _predict(predictor, cases, batches, progress, profile)
     rejected = pd.concat([rejected, problem_table(problems)], ignore_index=True)
     if not predictions:
         reasons = rejected["reason"].value_counts().to_dict()
@@ -102,6 +105,7 @@ def _predict(
     cases: pd.DataFrame,
     batches: Iterator[ChunkResult],
     progress: Callable[[int, int], None],
+    profile: str,
 ) -> tuple[dict[int, Prediction], list[dict[str, str]]]:
     """Predictions by row number of `cases`, and a problem for each row without one."""
     is_male, labels = cases["is_male"].to_numpy(bool), stated(cases)
@@ -119,7 +123,7 @@ def _predict(
         if usable:
             pixels_BVHW = np.stack([reading.pixels for reading in usable.values()])
             warnings = [reading.warnings(**labels[row]) for row, reading in usable.items()]
-            predicted = predictor.predict(pixels_BVHW, is_male[list(usable)], warnings)
+            predicted = predictor.predict(pixels_BVHW, is_male[list(usable)], warnings, profile=profile)
             predictions |= zip(usable, predicted, strict=True)
         done += len(results)
         progress(done, len(cases))

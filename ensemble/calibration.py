@@ -1,6 +1,8 @@
 """What turns the mixture of the members into a calibrated answer: corrections of the months, then intervals.
 
-The bundle's manifest holds it under ``calibration``::
+The bundle's manifest holds it under ``calibration``, and that of its fast profile in the profile's own entry, since
+one member errs otherwise than all: by the ensemble's 90 % intervals, the fast member of 956 radiographs out of fold
+was held in 73 % of cases, by its own in 91 %. Each is ::
 
     intervals   `ensemble.conformal.Intervals`, and how often they held out of fold
     bias        `ensemble.correction.Correction` fitted on the out-of-fold predictions, or null: nested validation
@@ -17,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ensemble import conformal, correction
+from ensemble import conformal, correction, width
 from ensemble.conformal import LEVELS, Intervals
 from ensemble.correction import Correction
 from ensemble.coverage import coverage
@@ -47,16 +49,33 @@ class Calibration:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Distributions ``(B, 240)`` and months ``(B,)`` after all corrections."""
         for step in self.corrections:
-            moved_BM = np.empty_like(distribution_BM)
-            for is_male in (False, True):
-                of_sex_B = is_male_B == is_male
-                moved_BM[of_sex_B] = step.distribution(distribution_BM[of_sex_B], is_male)
-            distribution_BM, months_B = moved_BM, step.months(months_B, is_male_B)
+            distribution_BM = _moved(step, distribution_BM, is_male_B)
+            months_B = step.months(months_B, is_male_B)
         return distribution_BM, months_B
 
     def intervals_of(self, months_B: np.ndarray, sd_B: np.ndarray, is_male_B: np.ndarray) -> np.ndarray:
         """``(B, 3, 2)`` months, low and high for each of `LEVELS`, of corrected answers; `sd_B` as out of fold."""
         return self.intervals.of(months_B, sd_B, is_male_B)
+
+
+def _moved(step: Correction, distribution_BM: np.ndarray, is_male_B: np.ndarray) -> np.ndarray:
+    moved_BM = np.empty_like(distribution_BM)
+    for is_male in (False, True):
+        of_sex_B = is_male_B == is_male
+        moved_BM[of_sex_B] = step.distribution(distribution_BM[of_sex_B], is_male)
+    return moved_BM
+
+
+def of_profile(manifest: Mapping[str, Any], profile: str) -> dict[str, Any] | None:
+    """What a manifest holds of a profile; None where nothing was fitted to it.
+
+    A bundle from before fast profiles had calibrations answers ``fast`` without an interval: the ensemble's would be
+    too narrow.
+    """
+    found: dict[str, Any] | None = (
+        manifest["calibration"] if profile == "full" else manifest["profiles"][profile].get("calibration")
+    )
+    return found
 
 
 def variance(distribution_BM: np.ndarray) -> np.ndarray:
@@ -89,8 +108,12 @@ def fit(oof: Mapping[str, np.ndarray]) -> dict[str, Any]:
         months_C = trial.corrected_C
     sd_C = np.sqrt(variance(distribution_CM))  # before any correction, as the predictor gives it
     rule, crossed_CL2 = conformal.fit(actual_C, months_C, sd_C, is_male_C, fold_C)
+    if trial.helps:  # the distribution moves as the answer does
+        distribution_CM = _moved(trial.correction, distribution_CM, is_male_C)
+    drawn = width.measured(distribution_CM, months_C, crossed_CL2, actual_C)
+    found = coverage(actual_C, crossed_CL2, is_male_C) | {"distribution": drawn}
     return {
-        "intervals": rule.to_dict() | {"out_of_fold": coverage(actual_C, crossed_CL2, is_male_C)},
+        "intervals": rule.to_dict() | {"out_of_fold": found},
         "bias": {"correction": trial.correction.to_dict() if trial.helps else None, "evidence": trial.evidence()},
         "site": None,
         "sex": SexReading.fit(is_male_C, oof.get("male_probability_C")).to_dict(),

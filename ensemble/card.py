@@ -40,7 +40,7 @@ def render(manifest: dict[str, Any], evaluation: dict[str, Any] | None = None) -
         f"The members become one distribution by the rule `{manifest['combination']['rule']}`; profiles: "
         f"{', '.join(manifest['profiles'])}; test-time views: {', '.join(manifest['views'])}.",
         f"A radiograph is standardised to {recipe['size']} pixels, views {', '.join(recipe['views'])}.",
-        _of_calibration(calibration),
+        _of_calibration(calibration) + _of_fast(manifest["profiles"]),
         "",
         "## Figures from its training cases",
         "",
@@ -66,6 +66,17 @@ def _of_calibration(calibration: dict[str, Any] | None) -> str:
     if site := calibration["site"]:
         return f"Calibrated to the site {site['name']}, on {site['evidence']['n']} of its cases, from {site['parent']}."
     return "Intervals are calibrated out of fold."
+
+
+def _of_fast(profiles: dict[str, Any]) -> str:
+    fitted = profiles.get("fast", {}).get("calibration")
+    if fitted is None:
+        return " The fast profile answers without an interval." if "fast" in profiles else ""
+    held = next(level for level in fitted["intervals"]["out_of_fold"]["levels"] if level["level"] == 90)
+    return (
+        f" The fast profile has its own: the 90 % one held {held['share']:.1%} of the cases that they were fitted on, "
+        f"and is {held['width_months']:.1f} months wide."
+    )
 
 
 def _rows(evidence: dict[str, Any]) -> list[str]:

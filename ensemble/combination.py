@@ -20,10 +20,10 @@ from ensemble.chronology import NORMS_FILE
 from ensemble.costs import counted
 from ensemble.documents import OOF_FILE, PARETO_FILE, write_documents
 from ensemble.monitors import MONITORS_FILE, of_answers, of_pictures
+from ensemble.out_of_fold import distributions, out_of_fold
 from ensemble.pareto import front
 from ensemble.profiles import profiles
 from ensemble.provenance import licence_of, provenance
-from ensemble.robust import combine_members
 from ensemble.scores import table
 from ensemble.select import Rules
 from ensemble.views import IDENTITY
@@ -33,7 +33,6 @@ from preprocessing.recipe import SEGMENTER, Recipe
 from preprocessing.storage import StorageError, as_path, read_json, sha256_file, write_json
 from search.refit import WEIGHTS, read_refit, refit
 from search.train import Measurement
-from search.trial import read_distributions, read_guesses
 
 NUM_PARETO = 32
 """Candidates of least error that the front of error against work is drawn from, beside the members."""
@@ -78,39 +77,26 @@ class Combination:
     @cached_property
     def member_distributions(self) -> np.ndarray:
         """``(M, C, 240)`` float64, what each member says out of fold of the picture itself."""
-        members_MCB = np.stack([read_distributions(member.trial.folder) for member in self.members]).astype(np.float64)
-        return members_MCB / members_MCB.sum(axis=2, keepdims=True)
+        return distributions(self.members)
 
     @cached_property
     def out_of_fold(self) -> dict[str, np.ndarray]:
-        """What the ensemble as it is combined says of each case out of fold, for whoever calibrates it.
+        """What the ensemble as it is combined says of each case; see `ensemble.out_of_fold.out_of_fold`."""
+        return out_of_fold(self.candidates, self.members, self.weights_M, self.combination, self._seen_MCB)
 
-        Returns:
-            case_id, fold_C, is_male_C, actual_C, and from the members: distribution_CM ``(C, 240)``, months_C, spread_C
-            and member_months_MC; male_probability_C where members guess the sex, weighted as the predictor does.
-        """
+    def out_of_fold_of(self, member: int) -> dict[str, np.ndarray]:
+        """The same of one member, by its place; the student, who was asked about the picture itself alone, is last."""
+        if member == len(self.members):
+            assert self.student is not None, "only a student stands behind the members"
+            chosen, said_1CB = self.student, distributions([self.student])
+        else:
+            chosen, said_1CB = self.members[member], self._seen_MCB[member : member + 1]
+        return out_of_fold(self.candidates, [chosen], np.ones(1), self.combination, said_1CB)
+
+    @property
+    def _seen_MCB(self) -> np.ndarray:
         views_MCB = self.distributions_of_views
-        members_MCB = self.member_distributions if views_MCB is None else views_MCB
-        mixture, months, spread = combine_members(members_MCB, self.weights_M, self.combination)
-        cases = self.candidates.cases
-        return {
-            "case_id": cases["case_id"].to_numpy(),
-            "fold_C": cases["fold"].to_numpy(),
-            "is_male_C": cases["is_male"].to_numpy(bool),
-            "actual_C": self.candidates.actual_C,
-            "distribution_CM": mixture,
-            "months_C": months,
-            "spread_C": spread,
-            "member_months_MC": members_MCB @ np.arange(members_MCB.shape[2]),
-        } | self._guesses()
-
-    def _guesses(self) -> dict[str, np.ndarray]:
-        guesses = [read_guesses(member.trial.folder) for member in self.members]
-        known = [(guess, share) for guess, share in zip(guesses, self.weights_M, strict=True) if guess is not None]
-        if not known:
-            return {}
-        guess_KC, share_K = zip(*known, strict=True)
-        return {"male_probability_C": np.average(guess_KC, axis=0, weights=share_K)}
+        return self.member_distributions if views_MCB is None else views_MCB
 
     def write(self, folder: Path) -> str:
         """Write the bundle into an empty folder and return its version.
@@ -119,7 +105,7 @@ class Combination:
             BundleError: A weight file is not what its fold recorded.
             CombineError: A member is to be served refitted, and is not refitted yet.
         """
-        study, made = self.candidates.studies[0], self.profiles()
+        study, made = self.candidates.studies[0], self._calibrated_profiles()
         weights = made["full"]["weights"]
         served = self.members + ([self.student] if self.student and len(weights) > len(self.members) else [])
         members = [
@@ -202,6 +188,14 @@ class Combination:
         if self.student is not None:
             student_C = self.student.trial.oof["predicted_months"].to_numpy(np.float64) - self.candidates.actual_C
         return profiles(self.weights_M, error_MC, self.counted(self.members), self.combination, student_C)
+
+    def _calibrated_profiles(self) -> dict[str, Any]:
+        """`profiles`, the fast one with a calibration of its own."""
+        made = self.profiles()
+        if "fast" in made:
+            of_fast = self.out_of_fold_of(int(np.argmax(made["fast"]["weights"])))
+            made["fast"]["calibration"] = calibration.fit(of_fast)
+        return made
 
     def counted(self, trials: Sequence[Candidate]) -> np.ndarray:
         """``(T,)`` what one model of each takes for one radiograph."""

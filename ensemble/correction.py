@@ -74,6 +74,9 @@ class Correction:
         return cls((offset[0], offset[1]), (slope[0], slope[1]))
 
 
+NO_CORRECTION = Correction((0.0, 0.0))
+
+
 @dataclass(frozen=True)
 class Trial:
     """What nested validation says of correcting."""

@@ -95,6 +95,7 @@ def evaluate(
     source: str | Path | AnyPath,
     options: SourceOptions | None = None,
     *,
+    profile: str = "full",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Predict all cases of a source and measure the result.
@@ -103,6 +104,7 @@ def evaluate(
         predictor: With the bundle to measure.
         source: Labelled pictures in any layout, or a cohort: then its locked test split and nothing else.
         options: What looking at the source does not show.
+        profile: Which members answer.
         progress: Called with the number of cases done and of all cases.
 
     Raises:
@@ -111,7 +113,7 @@ def evaluate(
     """
     folder = as_path(source)
     bundle = predictor.bundle
-    about: dict[str, Any] = {"bundle": bundle.version, "recipe": bundle.recipe.hash}
+    about: dict[str, Any] = {"bundle": bundle.version, "profile": profile, "recipe": bundle.recipe.hash}
     if (folder / cohort_folder.MARKER).exists():
         cohort = Cohort.load(folder)
         cohort.verify()
@@ -126,7 +128,7 @@ def evaluate(
         about |= {"source": "labelled folder"}
         cases, rejected = found.cases, found.problems
         batches = file_batches(found.folder, found.paths, predictor)
-    table, rejected = predict_cases(predictor, cases, batches, rejected, folder, progress)
+    table, rejected = predict_cases(predictor, cases, batches, rejected, folder, progress, profile=profile)
     report = {
         **about,
         **measures.figures(table),

@@ -12,10 +12,10 @@ EVENT = "locked_test"
 FIGURES = ("n", "mae_months", "mae_ci95", "bias_months", "within_12_months")
 
 
-def first_reading(registry: Registry, version: str) -> dict[str, Any] | None:
-    """The change that recorded a bundle's locked test, or None while it is locked."""
+def first_reading(registry: Registry, version: str, profile: str = "full") -> dict[str, Any] | None:
+    """The change that recorded a bundle's locked test, as this profile answered it, or None while it is locked."""
     found = [change for change in registry.history() if change["event"] == EVENT and change["version"] == version]
-    return found[0] if found else None
+    return next((change for change in found if change.get("profile", "full") == profile), None)
 
 
 def note_reading(registry: Registry, report: dict[str, Any]) -> str:
@@ -28,11 +28,11 @@ def note_reading(registry: Registry, report: dict[str, Any]) -> str:
     Returns:
         A sentence for a person.
     """
-    version = report["bundle"]
-    before = first_reading(registry, version)
+    version, profile = report["bundle"], report["profile"]
+    before = first_reading(registry, version, profile)
     if before is None:
         figures = {name: report[name] for name in FIGURES}
-        registry.note({"event": EVENT, "version": version, **figures})
+        registry.note({"event": EVENT, "version": version, "profile": profile, **figures})
         return f"The locked test of {version} is open now; its figures are recorded in {registry.path}."
     low, high = before["mae_ci95"]
     return (

@@ -3,10 +3,11 @@
     schema, version            of the manifest; the version is a hash of everything else in it
     members                    study, trial, weight, config, fitted (folds or refit), files with their sha256, licence
     combination                rule and trim: how the members become one distribution
-    profiles                   full, and fast where one was found: the weight of each member in it
+    profiles                   full, and fast where one was found: the weight of each member in it; fast also has a
+                               calibration of its own, of the same form
     views                      pictures that each member sees of one radiograph at test time
     recipe, recipe_hash        how a file becomes pixels
-    calibration                intervals, bias, site and sex; null where none was fitted
+    calibration                intervals, bias, site and sex, of profile full; null where none was fitted
     training_median_months     what a predictor without eyes would say
     evidence                   small figures
     files                      sha256 of every further file, by name
@@ -159,7 +160,9 @@ def _check_combination(combination: dict[str, Any]) -> None:
 def _check_profiles(profiles: dict[str, Any], weights: list[float]) -> None:
     _only(profiles, set(PROFILES), "profiles", required={"full"})
     for name, profile in profiles.items():
-        _only(profile, {"weights", "members", "evidence"}, f"profile {name}", required={"weights"})
+        own = {"calibration"} if name != "full" else set()
+        _only(profile, {"weights", "members", "evidence"} | own, f"profile {name}", required={"weights"})
+        calibration.parse(profile.get("calibration"))
         if len(profile["weights"]) != len(weights):
             raise ManifestError(f"profile {name} must weigh {len(weights)} members, got {len(profile['weights'])}.")
         _check_weights(profile["weights"], f"weights of profile {name}")

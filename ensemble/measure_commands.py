@@ -23,6 +23,7 @@ def add(commands: Any) -> None:
         "Left out, a CSV of predictions must hold the references too",
     )
     evaluate.add_argument("--version", default="champion", help="version or alias in the registry (default champion)")
+    evaluate.add_argument("--profile", default="full", help="which members answer: full (default) or fast")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     evaluate.add_argument("--predictions", metavar="CSV", help="also write one row a case")
     evaluate.add_argument("--out", metavar="FOLDER", help="also write the report, its tables and its drawings")
@@ -35,7 +36,7 @@ def add(commands: Any) -> None:
     compare.add_argument("source", help="labelled pictures, a cohort (its locked test), or a table of references")
     compare.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     _add_common(compare)
-    compare.set_defaults(run=_compare, version="champion")
+    compare.set_defaults(run=_compare, version="champion", profile="full")
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +61,8 @@ def measured(what: str, source: str | None, options: argparse.Namespace) -> Any:
     if source is None:
         raise EvaluationError(f"{what} is no table of predictions, so it needs a SOURCE of labelled pictures.")
     predictor = Predictor(named_bundle(what, options.version), options.device)
-    return evaluate(predictor, source, options_of(options), progress=counting("radiographs predicted"))
+    show = counting("radiographs predicted")
+    return evaluate(predictor, source, options_of(options), profile=options.profile, progress=show)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -37,7 +37,8 @@ class Prediction:
     spread_months: float
     """Weighted standard deviation between the members' estimates; 0 with one member."""
     distribution: np.ndarray
-    """``(240,)`` float32 probabilities of 0, 1, ..., 239 months, summing to 1."""
+    """``(240,)`` float32 probabilities of 0, 1, ..., 239 months, summing to 1; the 90 % interval, where there is one,
+    holds 90 % of it. Of an unknown sex it is a mixture, whose interval holds more."""
     version: str
     """Of the bundle."""
     recipe: str

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ensemble import calibration
+from ensemble import calibration, width
 from ensemble.bundle import Bundle
-from ensemble.calibration import levels_by_name
+from ensemble.calibration import Calibration, levels_by_name
 from ensemble.chronology import NORMS_FILE, PUBLISHED, read_norms
+from ensemble.conformal import LEVELS
 from ensemble.members import Members, Network
 from ensemble.prediction import Prediction as Prediction
 from ensemble.prediction import SexAnswer
@@ -32,7 +33,7 @@ class Predictor:
     """All members of a bundle, ready to predict in full precision.
 
     A member is the average of its models' distributions, the ensemble what `ensemble.robust.combine_members` makes of
-    its members, and the answer what the bundle's calibration makes of that. Where the sex is unknown, both sexes'
+    its members, and the answer what the profile's own calibration makes of that. Where the sex is unknown, both sexes'
     answers are computed, and mixed by how probable each is.
     """
 
@@ -49,13 +50,14 @@ class Predictor:
         self.bundle = bundle
         self._members = Members(bundle, device)
         self._reader: Reader | None = None
-        self._calibration = calibration.parse(bundle.manifest["calibration"])
         self._norms = PUBLISHED
         if NORMS_FILE in bundle.manifest["files"]:
             self._norms = read_norms(bundle.file(NORMS_FILE).read_bytes())
-        self._sex = self._calibration.sex if self._calibration else SexReading(0.5)
-        self._weights = {
-            name: np.array(profile["weights"], float) for name, profile in bundle.manifest["profiles"].items()
+        self._profiles = {
+            name: _Profile(
+                np.array(profile["weights"], float), calibration.parse(calibration.of_profile(bundle.manifest, name))
+            )
+            for name, profile in bundle.manifest["profiles"].items()
         }
 
     @property
@@ -68,12 +70,12 @@ class Predictor:
     @property
     def networks(self) -> list[Network]:
         """Of the members of the full profile, in the order of the bundle: for those who explain an answer."""
-        return [network for network in self._members.networks if self._weights["full"][network.member] > 0]
+        return [network for network in self._members.networks if self._profiles["full"].weights_E[network.member] > 0]
 
     @property
     def profiles(self) -> tuple[str, ...]:
         """Names that `predict` takes."""
-        return tuple(self._weights)
+        return tuple(self._profiles)
 
     def predict(
         self,
@@ -107,8 +109,8 @@ class Predictor:
             )
         if np.shape(is_male_B) != pixels_BVHW.shape[:1]:
             raise ValueError(f"{len(pixels_BVHW)} pictures need as many sexes, got shape {np.shape(is_male_B)}.")
-        if profile not in self._weights:
-            raise ValueError(f"{self.bundle.version} has the profiles {', '.join(self._weights)}, got {profile!r}.")
+        if profile not in self._profiles:
+            raise ValueError(f"{self.bundle.version} has the profiles {', '.join(self._profiles)}, got {profile!r}.")
         sex_B = sex_codes(is_male_B)
         noticed_B = warnings_B or [()] * len(pixels_BVHW)
         if len(noticed_B) != len(pixels_BVHW):
@@ -145,16 +147,17 @@ class Predictor:
     def _batch(
         self, pixels_BVHW: np.ndarray, sex_B: np.ndarray, noticed_B: Sequence[tuple[Finding, ...]], profile: str
     ) -> list[Prediction]:
-        weights_E = self._weights[profile]
+        chosen = self._profiles[profile]
+        weights_E, sex = chosen.weights_E, chosen.sex
         unknown_B = sex_B == 0
         # what each case is taken for: its sex, and where that is unknown, once a girl and once a boy
         assumed_SB = np.stack([np.where(unknown_B, s, sex_B) for s in (-1.0, 1.0)] if unknown_B.any() else [sex_B])
         said = self._members.run(pixels_BVHW, assumed_SB.astype(np.float32), weights_E)
         members_SEBM, guess_B = said.distribution_SEBM, said.male_B
-        male_B = self._sex.share_male if guess_B is None or self._sex.doubt_below is None else guess_B
+        male_B = sex.share_male if guess_B is None or sex.doubt_below is None else guess_B
         male_B = np.where(unknown_B, male_B, sex_B > 0)
         each = zip(members_SEBM, said.variance_SEB, assumed_SB > 0, strict=True)
-        answers = [self._answer(*of_sex, weights_E) for of_sex in each]
+        answers = [self._answer(*of_sex, chosen) for of_sex in each]
         spread_B = answers[0].spread_B
         if unknown_B.any():
             marginal_EBM = members_SEBM[0] * (1 - male_B)[:, None] + members_SEBM[1] * male_B[:, None]
@@ -162,8 +165,8 @@ class Predictor:
         predictions = []
         for row in range(len(sex_B)):
             by_sex = {
-                sex: SexAnswer(float(answer.months_B[row]), answer.intervals(row), float(probability))
-                for sex, answer, probability in zip(_SEXES, answers, (1 - male_B[row], male_B[row]), strict=False)
+                assumed: SexAnswer(float(answer.months_B[row]), answer.intervals(row), float(probability))
+                for assumed, answer, probability in zip(_SEXES, answers, (1 - male_B[row], male_B[row]), strict=False)
                 if unknown_B[row]
             }
             first = answers[0]
@@ -173,9 +176,9 @@ class Predictor:
                 distribution_M = (1 - male_B[row]) * distribution_M + male_B[row] * boy.distribution_BM[row]
                 months = (1 - male_B[row]) * girl.months_B[row] + male_B[row] * boy.months_B[row]
                 intervals = _hull(intervals, boy.intervals(row))
-            guess = None if guess_B is None or self._sex.doubt_below is None else float(guess_B[row])
+            guess = None if guess_B is None or sex.doubt_below is None else float(guess_B[row])
             warnings = _disagreement(float(spread_B[row]))
-            warnings += _of_sex(by_sex) if by_sex else self._sex.doubts(bool(sex_B[row] > 0), guess)
+            warnings += _of_sex(by_sex) if by_sex else sex.doubts(bool(sex_B[row] > 0), guess)
             predictions.append(
                 Prediction(
                     float(months),
@@ -200,16 +203,30 @@ class Predictor:
         return combination
 
     def _answer(
-        self, members_EBM: np.ndarray, variance_EB: np.ndarray, is_male_B: np.ndarray, weights_E: np.ndarray
+        self, members_EBM: np.ndarray, variance_EB: np.ndarray, is_male_B: np.ndarray, profile: "_Profile"
     ) -> "_Answer":
-        mixture_BM, months_B, spread_B = combine_members(members_EBM, weights_E, self._combination)
+        mixture_BM, months_B, spread_B = combine_members(members_EBM, profile.weights_E, self._combination)
         # Out of fold a member is one model, here it is k: what its models differ by must not widen the intervals.
-        sd_B = np.sqrt(weights_E @ variance_EB + spread_B**2)
-        if self._calibration is None:
+        sd_B = np.sqrt(profile.weights_E @ variance_EB + spread_B**2)
+        fitted = profile.calibration
+        if fitted is None:
             return _Answer(mixture_BM, months_B, spread_B, sd_B, None)
-        mixture_BM, months_B = self._calibration.corrected(mixture_BM, months_B, is_male_B)
-        intervals_BL2 = self._calibration.intervals_of(months_B, sd_B, is_male_B)
+        mixture_BM, months_B = fitted.corrected(mixture_BM, months_B, is_male_B)
+        intervals_BL2 = fitted.intervals_of(months_B, sd_B, is_male_B)
+        mixture_BM = width.agreeing(mixture_BM, months_B, intervals_BL2[:, LEVELS.index(width.LEVEL)])
         return _Answer(mixture_BM, months_B, spread_B, sd_B, intervals_BL2)
+
+
+@dataclass(frozen=True)
+class _Profile:
+    """Which members answer, and what makes their answer a calibrated one; None where nothing was fitted to it."""
+
+    weights_E: np.ndarray
+    calibration: Calibration | None
+
+    @property
+    def sex(self) -> SexReading:
+        return self.calibration.sex if self.calibration else SexReading(0.5)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Scanners, readers and populations differ: Deeplasia read Georgian children 2.9 months (girls) and 5.4 months (boys) too
 old, and was right after a line for each sex from 121 images (Scientific Reports 2025, s41598-025-20148-w). But a
 correction learnt from few cases can also do harm, so there is none unless nested validation on the site's own cases
-shows a gain whose 95 % interval lies above zero.
+shows a gain whose 95 % interval lies above zero. The fast profile gets its own, from its own answers.
 
 Shape letters: C cases, L levels.
 """
@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ import pandas as pd
 from ensemble import calibration, conformal, correction
 from ensemble.bundle import MARKER, Bundle, write_manifest
 from ensemble.conformal import LEVELS
-from ensemble.correction import Trial
+from ensemble.correction import NO_CORRECTION, Trial
 from ensemble.coverage import coverage
 from ensemble.documents import write_documents
 from ensemble.prediction import Prediction
@@ -52,14 +52,15 @@ class SiteCalibration:
 
     bundle: Bundle
     """What it starts from."""
-    calibration: dict[str, Any]
-    """Of the new bundle, as its manifest holds it."""
+    calibrations: dict[str, dict[str, Any]]
+    """Of the new bundle by profile, as its manifest holds them."""
     trial: Trial
+    """Of the full profile, which is the one that must gain."""
 
     @property
     def evidence(self) -> dict[str, Any]:
         """What the new bundle says of the gain."""
-        found: dict[str, Any] = self.calibration["site"]["evidence"]
+        found: dict[str, Any] = self.calibrations["full"]["site"]["evidence"]
         return found
 
     def write(self, folder: Path) -> str:
@@ -71,7 +72,13 @@ class SiteCalibration:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
         content = {name: value for name, value in manifest.items() if name not in ("schema", "version")}
-        return write_manifest(folder, write_documents(folder, content | {"calibration": self.calibration}))
+        own = set(self.calibrations) - {"full"}
+        profiles = {
+            name: profile | ({"calibration": self.calibrations[name]} if name in own else {})
+            for name, profile in manifest["profiles"].items()
+        }
+        content |= {"calibration": self.calibrations["full"], "profiles": profiles}
+        return write_manifest(folder, write_documents(folder, content))
 
 
 def calibrate(
@@ -112,11 +119,10 @@ def calibrate(
     _check_unseen(bundle, cases)
     if len(cases) < MIN_CASES:
         raise SiteError(f"A site needs {MIN_CASES} labelled radiographs that can be read, got {len(cases)}. Add some.")
-    actual_C, is_male_C = cases["bone_age_months"].to_numpy(np.float64), cases["is_male"].to_numpy(bool)
-    months_C = np.array([prediction.bone_age_months for prediction in predictions])
-    sd_C = np.array([prediction.sd_months for prediction in predictions])
+    is_male_C = cases["is_male"].to_numpy(bool)
     part_C = correction.parts(is_male_C, NUM_PARTS, seed)
-    trial = correction.nested(actual_C, months_C, is_male_C, part_C, seed=seed)
+    found = {profile: _fit(bundle, profile, name, cases, said, part_C, seed) for profile, said in predictions.items()}
+    trial = found["full"][1]
     if not trial.helps:
         low, high = trial.gain_ci95
         raise SiteError(
@@ -124,8 +130,26 @@ def calibrate(
             f"from {trial.mae_before_months:.2f} to {trial.mae_after_months:.2f} months, the gain's 95 % interval "
             f"from {low:.2f} to {high:.2f} does not lie above zero. Keep {bundle.version}, or add cases."
         )
+    return SiteCalibration(bundle, {profile: fitted for profile, (fitted, _) in found.items()}, trial)
+
+
+def _fit(
+    bundle: Bundle,
+    profile: str,
+    name: str,
+    cases: pd.DataFrame,
+    predictions: Sequence[Prediction],
+    part_C: np.ndarray,
+    seed: int,
+) -> tuple[dict[str, Any], Trial]:
+    """A profile's calibration with the site's part, which corrects nothing where that shows no gain."""
+    actual_C, is_male_C = cases["bone_age_months"].to_numpy(np.float64), cases["is_male"].to_numpy(bool)
+    months_C = np.array([prediction.bone_age_months for prediction in predictions])
+    sd_C = np.array([prediction.sd_months for prediction in predictions])
+    trial = correction.nested(actual_C, months_C, is_male_C, part_C, seed=seed)
+    kept, corrected_C = (trial.correction, trial.corrected_C) if trial.helps else (NO_CORRECTION, months_C)
     before_CL2 = np.array([[prediction.intervals[level] for level in LEVELS] for prediction in predictions])
-    rule, after_CL2 = conformal.fit(actual_C, trial.corrected_C, sd_C, is_male_C, part_C)
+    rule, after_CL2 = conformal.fit(actual_C, corrected_C, sd_C, is_male_C, part_C)
     evidence = trial.evidence() | {
         "cases_sha256": _digest(cases),
         "coverage_before": coverage(actual_C, before_CL2, is_male_C)["levels"],
@@ -135,17 +159,19 @@ def calibrate(
             if (is_male_C == is_male).any()
         },
     }
+    base = calibration.of_profile(bundle.manifest, profile)
+    assert base is not None, "only profiles that are calibrated are fitted to a site"
     fitted = base | {
         "intervals": rule.to_dict() | {"out_of_fold": coverage(actual_C, after_CL2, is_male_C)},
         "site": {
             "name": name,
             "parent": bundle.version,
-            "correction": trial.correction.to_dict(),
+            "correction": kept.to_dict(),
             "evidence": evidence,
         },
     }
     calibration.parse(fitted)
-    return SiteCalibration(bundle, fitted, trial)
+    return fitted, trial
 
 
 def _predict(
@@ -153,21 +179,25 @@ def _predict(
     source: str | Path | AnyPath,
     options: SourceOptions | None,
     progress: Callable[[int, int], None],
-) -> tuple[pd.DataFrame, list[Prediction]]:
-    """The cases that can be read, and what the bundle says of them."""
+) -> tuple[pd.DataFrame, dict[str, list[Prediction]]]:
+    """The cases that can be read, and what each calibrated profile of the bundle says of them."""
     found = read_source(source, options)
     paths = found.paths
     chunks = [paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH)]
     is_male = found.cases["is_male"].to_numpy(bool)
     rows: list[int] = []
-    predictions: list[Prediction] = []
+    manifest = predictor.bundle.manifest
+    predictions: dict[str, list[Prediction]] = {
+        profile: [] for profile in predictor.profiles if calibration.of_profile(manifest, profile) is not None
+    }
     start = 0
     for results in thread_map(partial(read_chunk, folder=found.folder, reader=predictor.reader), chunks):
         usable = [(row, result) for row, result in enumerate(results, start) if isinstance(result, Reading)]
         if usable:
             rows += [row for row, _ in usable]
             pixels_BVHW = np.stack([reading.pixels for _, reading in usable])
-            predictions += predictor.predict(pixels_BVHW, is_male[[row for row, _ in usable]])
+            for profile, said in predictions.items():
+                said += predictor.predict(pixels_BVHW, is_male[[row for row, _ in usable]], profile=profile)
         start += len(results)
         progress(start, len(paths))
     return found.cases.iloc[rows].reset_index(drop=True), predictions

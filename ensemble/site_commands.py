@@ -38,7 +38,7 @@ def _calibrate(options: argparse.Namespace) -> None:
 
     found = calibrate(predictor, options.source, options.site, options_of(options), progress=show)
     published = registry.publish(found.write)
-    print("\n".join(_lines(found.evidence, found.calibration)))
+    print("\n".join(_lines(found.evidence, found.calibrations["full"])))
     print(f"published {published.version}, {predictor.bundle.version} calibrated to {options.site}")
     if options.alias:
         settle(registry, published.version, options.alias)

@@ -141,6 +141,8 @@ UNKNOWN = {
     "a profile": lambda manifest: manifest["profiles"].update(turbo=manifest["profiles"]["full"]),
     "a view": lambda manifest: manifest["views"].append("upside down"),
     "a calibration": lambda manifest: manifest.update(calibration={"magic": 1}),
+    "a profile's calibration": lambda manifest: manifest["profiles"]["fast"].update(calibration={"magic": 1}),
+    "a calibration beside the bundle's": lambda manifest: manifest["profiles"]["full"].update(calibration=None),
     "a way of fitting": lambda manifest: manifest["members"][0].update(fitted="distilled"),
     "a provenance": lambda manifest: manifest["provenance"].update(blessed=True),
     "a further file": lambda manifest: manifest["files"].update({"evidence/../x.json": "0" * 64}),

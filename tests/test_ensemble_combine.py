@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from ensemble import calibration
 from ensemble.bundle import Bundle, BundleError
 from ensemble.combine import CombineError, combine
 from preprocessing.cohort import Cohort
@@ -154,6 +155,16 @@ def test_the_bundle_says_what_it_said_of_each_case_out_of_fold(folders, tmp_path
     assert error == pytest.approx(combination.evidence["ensemble_oof_mae_months"]["value"], abs=1e-3)
     of_members = rows[[f"member_0_{number:04d}_months" for number in range(3)]]
     np.testing.assert_allclose(of_members.mean(axis=1), rows["predicted_months"], atol=1e-3)
+
+
+def test_the_fast_profile_is_calibrated_on_its_own_member(folders, tmp_path):
+    combination = combine(folders / "study", method="equal", rule="mean")
+    combination.write(tmp_path / "bundle")
+    fast = Bundle.load(tmp_path / "bundle").manifest["profiles"]["fast"]
+    member = int(np.argmax(fast["weights"]))
+    said = combination.out_of_fold_of(member)
+    np.testing.assert_allclose(said["months_C"], combination.out_of_fold["member_months_MC"][member])
+    assert fast["calibration"] == calibration.fit(said)
 
 
 def test_every_method_has_its_corrected_score_beside_the_best_single(folders):

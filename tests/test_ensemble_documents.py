@@ -85,7 +85,7 @@ def test_a_bundle_calibrated_to_a_site_has_documents_of_its_own(bundle, tmp_path
     line = {sex: {"offset_months": 2.0, "slope": 0.0} for sex in ("female", "male")}
     evidence = {"n": 321, "gain_ci95": [0.1, 0.2]}
     fitted["site"] = {"name": "north", "parent": bundle.version, "correction": line, "evidence": evidence}
-    SiteCalibration(bundle, fitted, None).write(tmp_path)
+    SiteCalibration(bundle, {"full": fitted}, None).write(tmp_path)
     site = Bundle.load(tmp_path)
     assert f"the site north, on 321 of its cases, from {bundle.version}" in site.file("card.md").read_text()
     assert "on its own 321 cases" in site.file("report.html").read_text()

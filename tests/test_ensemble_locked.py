@@ -30,6 +30,18 @@ def test_the_first_reading_is_recorded_and_later_ones_are_told_of_it(folders, ca
     assert [change["event"] for change in registry.history()].count("locked_test") == 1
 
 
+def test_the_fast_profile_has_a_first_reading_of_its_own(tmp_path, capsys):
+    study = make_study(tmp_path / "study", make_cohort(tmp_path / "cohort"), states=("complete",) * 2)
+    assert main(["build", str(study), str(tmp_path / "registry"), "--method", "equal"]) == 0
+    registry = Registry(tmp_path / "registry")
+    version = registry.aliases()["champion"]
+    words = ["evaluate", str(registry.path), str(tmp_path / "cohort"), "--profile", "fast"]
+    assert main(words) == 0
+    assert "in the 90 % interval" in capsys.readouterr().out
+    assert first_reading(registry, version, "fast")["n"] == 6
+    assert first_reading(registry, version) is None
+
+
 def test_another_cohort_or_a_bundle_alone_opens_nothing(folders):
     other = make_cohort(folders / "other", seed=1)
     (bundle,) = (folders / "registry" / "bundles").iterdir()

@@ -13,6 +13,7 @@ from ensemble.bundle import Bundle
 from ensemble.combine import combine
 from ensemble.predictor import Predictor, in_words
 from ensemble.registry import Registry
+from ensemble.width import mass_inside
 from preprocessing.radiograph import RadiographError
 from preprocessing.standardize import Reader
 from search.model import BIN_MONTHS, load_model, sex_codes
@@ -32,6 +33,12 @@ def bundle(tmp_path_factory):
 @pytest.fixture(scope="module")
 def predictor(bundle):
     return Predictor(bundle)
+
+
+@pytest.fixture(scope="module")
+def uncalibrated(bundle):
+    """Its distributions are the members' mixture itself."""
+    return Predictor(replace(bundle, manifest=bundle.manifest | {"calibration": None}))
 
 
 def pictures(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -66,7 +73,7 @@ def test_the_answer_does_not_depend_on_the_batch(predictor):
         assert alone.bone_age_months == pytest.approx(together[index].bone_age_months, abs=1e-3)
 
 
-def test_the_ensemble_is_the_weighted_mixture_of_averaged_fold_models(predictor, bundle):
+def test_the_ensemble_is_the_weighted_mixture_of_averaged_fold_models(uncalibrated, bundle):
     pixels_BVHW, is_male_B = pictures(3)
     expected = np.zeros((3, 240))
     for member in bundle.members:
@@ -76,7 +83,7 @@ def test_the_ensemble_is_the_weighted_mixture_of_averaged_fold_models(predictor,
                     torch.from_numpy(pixels_BVHW[:, 0]), torch.from_numpy(sex_codes(is_male_B))
                 )
             expected += member.weight / len(member.files) * logits.double().softmax(dim=1).numpy()
-    found = predictor.predict(pixels_BVHW, is_male_B)
+    found = uncalibrated.predict(pixels_BVHW, is_male_B)
     np.testing.assert_allclose([prediction.distribution for prediction in found], expected, atol=1e-6)
     np.testing.assert_allclose([prediction.bone_age_months for prediction in found], expected @ BIN_MONTHS, atol=1e-3)
 
@@ -121,7 +128,8 @@ def test_each_member_sees_its_own_view(tmp_path):
     cohort = make_cohort(tmp_path / "cohort", views=("full", "crop"), segmenter=save({"w": torch.ones(2)}))
     study = make_study(tmp_path / "study", cohort, states=("complete",) * 2)
     combine(study, method="equal", rule="mean").write(tmp_path / "bundle")
-    two_views = Predictor(Bundle.load(tmp_path / "bundle"))
+    bundle = Bundle.load(tmp_path / "bundle")
+    two_views = Predictor(replace(bundle, manifest=bundle.manifest | {"calibration": None}))
     pixels_BVHW, is_male_B = np.repeat(pictures(1)[0], 2, axis=1), np.array([True])
     pixels_BVHW[:, 1] = 255 - pixels_BVHW[:, 0]
     expected = np.zeros(240)
@@ -222,9 +230,15 @@ def test_a_bias_that_the_bundle_corrects_moves_answer_and_distribution(bundle, p
     assert after[1].distribution @ BIN_MONTHS == pytest.approx(after[1].bone_age_months, abs=0.05)
 
 
-def test_a_bundle_without_calibration_gives_no_interval(bundle):
-    bare = Predictor(replace(bundle, manifest=bundle.manifest | {"calibration": None}))
-    assert bare.predict(*pictures(1))[0].intervals == {}
+def test_a_bundle_without_calibration_gives_no_interval(uncalibrated):
+    assert uncalibrated.predict(*pictures(1))[0].intervals == {}
+
+
+def test_the_interval_holds_of_the_distribution_what_it_says(predictor, uncalibrated):
+    given = pictures(5)
+    for prediction, drawn in zip(predictor.predict(*given), uncalibrated.predict(*given), strict=True):
+        assert mass_inside(prediction.distribution, *prediction.intervals[90]) == pytest.approx(0.9, abs=0.01)
+        assert mass_inside(drawn.distribution, *prediction.intervals[90]) != pytest.approx(0.9, abs=0.05)
 
 
 def test_a_profile_runs_its_members_alone(bundle):
@@ -240,9 +254,24 @@ def test_a_profile_runs_its_members_alone(bundle):
             logits = net(torch.from_numpy(pixels_BVHW[:, 0]), torch.from_numpy(sex_codes(is_male_B)))
         alone += logits.double().softmax(dim=1).numpy()[0] / len(bundle.members[1].files)
     np.testing.assert_allclose(fast.distribution, alone, atol=1e-6)
+    assert fast.intervals == {}  # a bundle from before it had its own: the ensemble's would be too narrow
     assert (fast.profile, fast.spread_months) == ("fast", pytest.approx(0, abs=1e-6))
     with pytest.raises(ValueError, match="has the profiles full, fast, got 'slow'"):
         predictor.predict(pixels_BVHW, is_male_B, profile="slow")
+
+
+def test_the_fast_profile_answers_by_a_calibration_of_its_own(bundle):
+    own = copy.deepcopy(bundle.manifest["calibration"])
+    line = {sex: {"offset_months": 6.0, "slope": 0.0} for sex in ("female", "male")}
+    own["bias"]["correction"] = line
+    for group in own["intervals"]["groups"]:
+        group["reach"] = [2 * reach for reach in group["reach"]]
+    fast = {"weights": bundle.manifest["profiles"]["full"]["weights"], "calibration": own}
+    profiles = {"full": bundle.manifest["profiles"]["full"], "fast": fast}
+    predictor = Predictor(replace(bundle, manifest=bundle.manifest | {"profiles": profiles}))
+    one, other = (predictor.predict(*pictures(1), profile=profile)[0] for profile in ("full", "fast"))
+    assert other.bone_age_months == pytest.approx(one.bone_age_months + 6, abs=1e-3)
+    assert np.diff(other.intervals[80]) > np.diff(one.intervals[80])
 
 
 def test_the_chronological_age_is_told_beside_the_answer_and_changes_nothing(predictor):

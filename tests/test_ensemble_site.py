@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow  # a second here and there: `make check` does with
 def registry(tmp_path_factory):
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("site")
-    study = make_study(root / "study", make_cohort(root / "cohort"), states=("complete",))
+    study = make_study(root / "study", make_cohort(root / "cohort"), states=("complete",) * 2)
     registry = Registry(root / "registry")
     registry.set_alias("champion", registry.publish(combine(study).write).version)
     return registry
@@ -57,6 +57,9 @@ def test_a_site_gets_a_version_of_its_own(registry, predictor, tmp_path, capsys)
     before, after = registry.resolve("champion"), registry.resolve("north")
     assert after.version != before.version
     assert after.manifest["calibration"]["site"]["parent"] == before.version
+    of_fast = after.manifest["profiles"]["fast"]["calibration"]
+    assert of_fast["site"]["name"] == "north"
+    assert of_fast["intervals"] != after.manifest["calibration"]["intervals"]
     assert [member.files[0].read_bytes() for member in after.members] == [
         member.files[0].read_bytes() for member in before.members
     ]
