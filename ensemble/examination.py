@@ -15,6 +15,10 @@ from ensemble.stress import stress
 from ensemble.subjects import bundle_subject
 from preprocessing.progress import counting
 from preprocessing.source import Source
+from preprocessing.storage import write_atomic
+
+REPORTS = "gates"
+"""Folder of a registry with the reports that its verdicts were judged by; figures alone, no radiograph."""
 
 
 def examine(
@@ -59,5 +63,8 @@ def encoded(report: dict[str, Any]) -> bytes:
 
 
 def recorded(registry: Registry, report: dict[str, Any]) -> list[str]:
-    """Note the verdict on a report in the registry; returns `ensemble.gate.failures`."""
-    return record(registry, report["version"], report, hashlib.sha256(encoded(report)).hexdigest())
+    """Keep a report in the registry under its hash, and note the verdict on it; returns `ensemble.gate.failures`."""
+    content = encoded(report)
+    sha256 = hashlib.sha256(content).hexdigest()
+    write_atomic(registry.path / REPORTS / f"{sha256}.json", content)
+    return record(registry, report["version"], report, sha256)

@@ -167,12 +167,15 @@ def settle(registry: "Registry", version: str, alias: str, *, gate: str = "", de
     from ensemble.examination import examine, recorded
     from ensemble.gate import claim, promote
     from ensemble.stress import read_cases
+    from ensemble.stress_report import table_text
 
     before = registry.aliases().get(alias)
     if gate and before != version:
         champion = registry.resolve(before) if before else None
         source = read_cases(gate, SourceOptions())
-        recorded(registry, examine(registry.resolve(version), champion, source, device=device, progress=counting))
+        report = examine(registry.resolve(version), champion, source, device=device, progress=counting)
+        recorded(registry, report)
+        print(table_text(report))
         print(_moved(alias, *promote(registry, version, alias)))
     elif (now := claim(registry, version, alias)) != version:
         print(

@@ -50,7 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     phantom.add_argument(
         "--variants",
         default="none",
-        help="none, all, or names with commas: right hands, turned, cut, framed, 16-bit ... (default none)",
+        help="none, all, or names with commas: right hands, turned, cut, framed, 16-bit ...; atlas:1 draws plates of "
+        "an atlas alone, NAME:SHARE any share of pictures (default none)",
     )
     phantom.add_argument("--wrong", type=int, default=0, help="also draw so many pictures of no hand (default 0)")
     phantom.set_defaults(run=_phantom)

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from preprocessing.drawing.exposure import ByteArray, expose
 from preprocessing.drawing.ossification import Sex
 from preprocessing.drawing.plate import Points, draw_plate
-from preprocessing.drawing.variants import PLAIN, check, choose, draw_varied, measured, visible
+from preprocessing.drawing.variants import PLAIN, check, choose, draw_varied, measured, shares, visible
 from preprocessing.phantom_files import encode_png, write_table, write_wrong_inputs
 
 YOUNGEST, OLDEST = 6, 228
@@ -125,7 +125,8 @@ def write_phantoms(
         num_cases: At least 1.
         seed: 0 or more.
         num_workers: Processes; 1 draws in this one.
-        variants: Which of `drawing.variants.VARIANTS` some of the cases have, each in its own share.
+        variants: Which of `drawing.variants.VARIANTS` some of the cases have, each in its own share or in one that is
+            given with it, ``atlas:1``.
         num_wrong: Pictures of no hand, every kind in turn.
         progress: Called with (cases done, cases in all) after each case.
 
@@ -140,7 +141,7 @@ def write_phantoms(
     ):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}. Give a larger one.")
-    check(variants)
+    wanted = shares(variants)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(
             f"Phantoms are written to a new or empty folder, but {out} is not. Remove it or name another one."
@@ -148,7 +149,7 @@ def write_phantoms(
     out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
-        _write_cases(staging, num_cases, seed, num_workers, tuple(variants), progress)
+        _write_cases(staging, num_cases, seed, num_workers, wanted, progress)
         write_wrong_inputs(staging, num_wrong, seed)
         staging.chmod(0o755)
         if out.exists():
@@ -163,7 +164,7 @@ def _write_cases(
     num_cases: int,
     seed: int,
     num_workers: int,
-    variants: tuple[str, ...],
+    variants: dict[str, float],
     progress: Callable[[int, int], None] | None,
 ) -> None:
     for folder in (out / _FOLDER, out / "masks"):
@@ -193,7 +194,9 @@ def _write_cases(
         write_table(out / "truth.csv", ("id", *_TRUTH), truths)
 
 
-def _draw_case(seed: int, variants: tuple[str, ...], index: int) -> tuple[str, int, bool, bytes, bytes, dict[str, Any]]:
+def _draw_case(
+    seed: int, variants: dict[str, float], index: int
+) -> tuple[str, int, bool, bytes, bytes, dict[str, Any]]:
     cv2.setNumThreads(1)
     rng = np.random.default_rng(np.random.SeedSequence([seed, index]))
     is_male = index % 2 == 1

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ensemble.combine import combine
+from ensemble.examination import recorded
 from ensemble.gate import Policy, claim, failures, promote, record
 from ensemble.predictor import Predictor
 from ensemble.registry import Registry, RegistryError
@@ -99,6 +100,14 @@ def test_only_what_passed_the_gate_is_promoted_unless_told_so_and_that_is_record
     assert promote(registry, second, "champion", regardless="the old one is recalled") == (second, first)
     last = registry.history()[-1]
     assert (last["gate"], last["regardless"]) == ("not passed", "the old one is recalled")
+
+
+def test_the_report_that_a_verdict_was_judged_by_is_kept(registry):
+    first = registry.versions()[0]["version"]
+    report = {"version": first, **passing()}
+    recorded(registry, report)
+    kept = registry.path / "gates" / f"{registry.history()[-1]['report_sha256']}.json"
+    assert json.loads(kept.read_text()) == report
 
 
 def test_a_registry_has_its_own_policy(registry):

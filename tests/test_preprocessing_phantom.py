@@ -339,6 +339,18 @@ def test_refuses_an_unknown_variant(tmp_path: Path) -> None:
         write_phantoms(tmp_path / "out", num_cases=1, seed=0, variants=("upside_down",))
 
 
+def test_a_variant_may_have_a_share_of_its_own(tmp_path: Path) -> None:
+    write_phantoms(tmp_path / "plates", num_cases=4, seed=2, num_workers=1, variants=("atlas:1", "right:0"))
+    truth = (tmp_path / "plates" / "truth.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[1] for line in truth] == ["atlas"] * 4
+
+
+@pytest.mark.parametrize("word", ["atlas:2", "atlas:", "atlas:all", "atlas:nan"])
+def test_a_share_that_is_none_is_refused(word: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"lies within 0..1, got {word}"):
+        write_phantoms(tmp_path / "out", num_cases=1, seed=0, variants=(word,))
+
+
 def test_the_command_draws_named_variants_and_wrong_inputs(tmp_path: Path) -> None:
     out = tmp_path / "hands"
     arguments = ["phantom", str(out), "--cases", "2", "--variants", "right,deep", "--wrong", "2"]

@@ -5,7 +5,7 @@ Each variant is named; a picture may have several. What each did is written down
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ VARIANTS: dict[str, float] = {
     "deep": 0.2,
     "atlas": 0.1,
 }
-"""Name of each variant, and the share of pictures that have it where it is asked for."""
+"""Name of each variant, and the share of pictures that have it where it is asked for by name alone."""
 PLAIN: dict[str, Any] = {"variants": "", "side": "left", "hands": 1, "inverted": False, "cut": "", "bits": 8}
 """Truth of a picture without variants, beside its pose."""
 _EXCLUDE = (("atlas", "low_contrast"), ("atlas", "saturated"), ("atlas", "framed"), ("low_contrast", "saturated"))
@@ -45,12 +45,32 @@ def check(names: Collection[str]) -> None:
         raise ValueError(f"variants must be among {', '.join(VARIANTS)}; got {', '.join(unknown)}. Name those.")
 
 
-def choose(names: Collection[str], rng: np.random.Generator) -> tuple[str, ...]:
-    """Which of `names` one picture has: each by its own share, and of two that exclude each other the first."""
+def shares(words: Collection[str]) -> dict[str, float]:
+    """The share of pictures that shall have each variant.
+
+    Args:
+        words: Names, each with the share in `VARIANTS` or with one of its own: ``atlas:1`` gives plates alone.
+
+    Raises:
+        ValueError: A name that is no variant, or a share outside 0..1.
+    """
+    found: dict[str, float] = {}
+    for word in words:
+        name, colon, given = word.partition(":")
+        check([name])
+        try:
+            found[name] = float(given) if colon else VARIANTS[name]
+        except ValueError:
+            found[name] = np.nan
+        if not 0 <= found[name] <= 1:
+            raise ValueError(f"The share of a variant lies within 0..1, got {word}. Write it like atlas:0.5.")
+    return found
+
+
+def choose(shares: Mapping[str, float], rng: np.random.Generator) -> tuple[str, ...]:
+    """Which variants one picture has: each by its own share, and of two that exclude each other the first."""
     draws = rng.random(len(VARIANTS))
-    chosen = [
-        name for (name, share), draw in zip(VARIANTS.items(), draws, strict=True) if name in names and draw < share
-    ]
+    chosen = [name for name, draw in zip(VARIANTS, draws, strict=True) if draw < shares.get(name, 0)]
     for kept, dropped in _EXCLUDE:
         if kept in chosen and dropped in chosen:
             chosen.remove(dropped)
