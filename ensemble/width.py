@@ -70,7 +70,7 @@ def measured(
     change_C = score_C - _crps(distribution_CM, actual_C)
     inside = [
         [
-            rounded(np.mean([mass_inside(*case) for case in zip(drawn_CM, *ends_C2.T, strict=True)]))
+            rounded(float(np.mean([mass_inside(*case) for case in zip(drawn_CM, *ends_C2.T, strict=True)])))
             for ends_C2 in levels
         ]
         for drawn_CM, levels in ((drawn, np.moveaxis(intervals_CL2, 1, 0)) for drawn in (made_CM, distribution_CM))
