@@ -60,6 +60,8 @@ class Bundle:
     recipe: Recipe
     segmenter: Path | None = None
     """Weights that find the hand, local and checked; None where the recipe names none."""
+    location: str = ""
+    """Folder or URI that it was loaded from; `folder` is this machine's copy where that is remote."""
 
     @property
     def version(self) -> str:
@@ -103,7 +105,7 @@ class Bundle:
         further = [_check_content(folder / name, sha256) for name, sha256 in manifest["files"].items()]
         files = {file for member in members for file in member.files}
         _check_complete(folder, {folder / MARKER, segmenter, *further, *files})
-        return cls(folder, manifest, members, recipe, segmenter)
+        return cls(folder, manifest, members, recipe, segmenter, str(as_path(path)))
 
 
 def write_manifest(folder: Path, content: dict[str, Any]) -> str:

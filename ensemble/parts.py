@@ -8,6 +8,7 @@ OUT.parquet                                       all rows in the order of the i
 import io
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ensemble.conformal import LEVELS
-from preprocessing.storage import read_json, write_atomic, write_json
+from preprocessing.storage import AnyPath, is_local, read_json, remote, write_atomic, write_json
 
 _PART = re.compile(r"([0-9]{9})-([0-9]{9})\.parquet")
 ENDS = tuple(f"{end}_{level}" for level in LEVELS for end in ("low", "high"))
@@ -46,9 +47,9 @@ class PartsError(ValueError):
 
 
 class Parts:
-    """The unfinished table beside its final place, on this machine or a shared disk."""
+    """The unfinished table beside its final place: on this machine, a shared disk or an object store."""
 
-    def __init__(self, out: Path, plan: dict[str, Any]) -> None:
+    def __init__(self, out: AnyPath, plan: dict[str, Any]) -> None:
         """Begin, or go on where an earlier run of the same plan stopped.
 
         Args:
@@ -60,7 +61,8 @@ class Parts:
         """
         self.out = out
         self.folder = out.with_name(f"{out.name}.parts")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if is_local(out):
+            self.folder.mkdir(parents=True, exist_ok=True)
         place = self.folder / "plan.json"
         if place.exists() and (found := read_json(place)) != plan:
             other = ", ".join(sorted(key for key in {*plan, *found} if plan.get(key) != found.get(key)))
@@ -88,28 +90,37 @@ class Parts:
         if gaps := self.missing(total):
             raise PartsError(f"{self.folder}: inputs {gaps[0][0]} to {gaps[0][1] - 1} have no row. Run it again.")
         counts: dict[str, int] = {}
-        whole = self.folder / "whole.parquet"
-        with pq.ParquetWriter(whole, SCHEMA, compression="zstd") as writer:
-            at = 0
-            for start, stop, place in self._finished():
-                if stop <= at:
-                    continue
-                table = pq.read_table(place).slice(at - start)
-                for reason in table["reason"].to_pylist():
-                    counts[reason or ""] = counts.get(reason or "", 0) + 1
-                writer.write_table(table)
-                at = stop
-        whole.replace(self.out)
-        shutil.rmtree(self.folder)
+        with tempfile.TemporaryDirectory(dir=self.folder if is_local(self.out) else None) as name:
+            whole = Path(name) / "whole.parquet"
+            with pq.ParquetWriter(whole, SCHEMA, compression="zstd") as writer:
+                at = 0
+                for start, stop, place in self._finished():
+                    if stop <= at:
+                        continue
+                    table = pq.read_table(io.BytesIO(place.read_bytes())).slice(at - start)
+                    for reason in table["reason"].to_pylist():
+                        counts[reason or ""] = counts.get(reason or "", 0) + 1
+                    writer.write_table(table)
+                    at = stop
+            if is_local(self.out):
+                whole.replace(self.out)
+            else:
+                remote(self.out).fs.put_file(str(whole), remote(self.out).path)
+        if is_local(self.folder):
+            shutil.rmtree(self.folder)
+        else:
+            remote(self.folder).fs.rm(remote(self.folder).path, recursive=True)
         return counts
 
-    def _finished(self) -> Iterator[tuple[int, int, Path]]:
+    def _finished(self) -> Iterator[tuple[int, int, AnyPath]]:
+        if not is_local(self.folder):
+            remote(self.folder).fs.invalidate_cache()  # a listing may be remembered from before the others wrote
         for place in sorted(self.folder.iterdir()):
             if match := _PART.fullmatch(place.name):
                 yield int(match[1]), int(match[2]), place
 
 
-def write_part(folder: Path, start: int, rows: list[dict[str, Any]]) -> None:
+def write_part(folder: AnyPath, start: int, rows: list[dict[str, Any]]) -> None:
     """Write the rows of the inputs from `start` on; visible when all of them are written."""
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), buffer, compression="zstd")

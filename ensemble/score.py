@@ -9,7 +9,6 @@ import functools
 import logging
 import pickle
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,17 +25,20 @@ from preprocessing.cluster import connection
 from preprocessing.prepare import num_cores, single_thread
 from preprocessing.radiograph import RadiographError
 from preprocessing.standardize import Reader, Reading
-from preprocessing.storage import as_path
+from preprocessing.storage import AnyPath, as_path
 
 CHUNK = 32
 """Files a part: as many as the predictor takes at a time."""
 _MAX_BLOCKS = 2000
+_READER_CPUS = 0.99
+"""Readers fill the cores that the models leave: models that counted as a core would take all of a small machine. They
+count as something, since what needs nothing is put on a head that has nothing to give, too."""
 
 
 def score(
     bundle: Bundle,
     inputs: Inputs,
-    out: Path,
+    out: AnyPath,
     *,
     profile: str = "full",
     device: str = "cpu",
@@ -46,9 +48,9 @@ def score(
     """Score a batch into one Parquet file; interrupted and repeated, it goes on.
 
     Args:
-        bundle: What scores; on a cluster its folder must be on a disk that all nodes share.
-        inputs: What is scored.
-        out: The table, on a disk that all nodes share; see `ensemble.parts.SCHEMA`.
+        bundle: What scores; on a cluster it was loaded from a place that all nodes reach.
+        inputs: What is scored; as the bundle.
+        out: The table, as the bundle; see `ensemble.parts.SCHEMA`.
         profile: Which members answer.
         device: ``cpu`` or ``cuda``.
         address: Ray cluster; None starts a Ray here that ends with this process.
@@ -108,20 +110,25 @@ def _run(
     items = [{"start": start, "rows": pickle.dumps(_told(inputs, start, stop))} for start, stop in chunks]
     data = ray.data.from_items(items, override_num_blocks=min(len(items), _MAX_BLOCKS))
     # Ray Data retries a reader that dies for ever, and a file that kills it would never be given up
-    data = data.map(functools.partial(_read, location=str(bundle.folder)), num_cpus=1, max_retries=1)
+    data = data.map(functools.partial(_read, location=bundle.location), num_cpus=_READER_CPUS, max_retries=1)
     on_gpu = device != "cpu"
-    num_actors = int(ray.cluster_resources().get("GPU", 1)) if on_gpu else len(ray.nodes())
-    arguments = (str(bundle.folder), str(parts.folder), profile, device)
+    num_actors = int(ray.cluster_resources().get("GPU", 1)) if on_gpu else _num_working_nodes()
+    arguments = (bundle.location, str(parts.folder), profile, device)
     data = data.map(
         _Scorer,
         fn_constructor_args=arguments,
         compute=ActorPoolStrategy(size=num_actors, max_tasks_in_flight_per_actor=2),
         num_gpus=1 if on_gpu else 0,
-        num_cpus=0,  # readers fill the cores that the models leave; counted, the models would take them all
+        num_cpus=1 - _READER_CPUS,
     )
     for row in data.iter_rows():
         done += row["num_rows"]
         progress(done, len(inputs))
+
+
+def _num_working_nodes() -> int:
+    """Machines that are there and may be given work; a cluster's head may have no core to give."""
+    return max(1, sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes()))
 
 
 def _told(inputs: Inputs, start: int, stop: int) -> list[dict[str, Any]]:
@@ -171,7 +178,7 @@ class _Scorer:
     def __init__(self, location: str, parts: str, profile: str, device: str) -> None:
         torch.set_num_threads(num_cores())  # Ray lets an actor without CPUs of its own have one thread
         self._predictor = Predictor(Bundle.load(location), device)
-        self._parts, self._profile = Path(parts), profile
+        self._parts, self._profile = as_path(parts), profile
 
     def __call__(self, chunk: dict[str, Any]) -> dict[str, int]:
         rows = pickle.loads(chunk["rows"])

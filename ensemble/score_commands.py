@@ -6,7 +6,7 @@ from typing import Any
 
 from preprocessing.progress import counting
 from preprocessing.sources import add_options, options_of
-from preprocessing.storage import as_path, is_local
+from preprocessing.storage import as_path
 
 
 def add(commands: Any) -> None:
@@ -27,16 +27,14 @@ def add(commands: Any) -> None:
 
 
 def _score(options: argparse.Namespace) -> None:
-    from pathlib import Path
-
     from ensemble.inputs import read_inputs
     from ensemble.parts import PartsError
     from ensemble.registry import named_bundle
     from preprocessing.environment import prepare as prepare_environment
 
     out = as_path(options.out)
-    if not is_local(out) or out.suffix != ".parquet":
-        raise PartsError(f"The output must be a local path that ends in .parquet, got {options.out}. Copy it on later.")
+    if out.suffix != ".parquet":
+        raise PartsError(f"The output must be a path or URI that ends in .parquet, got {options.out}.")
     if out.exists():
         raise PartsError(f"{out} is there already. Remove it, or name another output.")
     bundle = named_bundle(options.bundle, options.version)
@@ -48,7 +46,7 @@ def _score(options: argparse.Namespace) -> None:
     counts = score(
         bundle,
         inputs,
-        Path(str(out)),
+        out,
         profile=options.profile,
         device=options.device,
         address=options.address,

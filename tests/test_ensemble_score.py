@@ -1,5 +1,7 @@
 """Batch scoring: one row an input, an answer or a reason, whatever happens on the way."""
 
+import io
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ from ensemble.parts import Parts, PartsError, write_part
 from ensemble.predictor import Predictor
 from ensemble.registry import Registry
 from preprocessing.source import SourceError
+from preprocessing.storage import as_path
 from tests.ensemble_fixtures import make_cohort, make_study
 
 
@@ -66,6 +69,17 @@ def test_parts_become_one_table_in_the_order_of_the_inputs(tmp_path):
     assert parts.finish(4) == {"": 3, "blank": 1}
     assert pd.read_parquet(tmp_path / "out.parquet")["case_id"].tolist() == ["0", "1", "2", "3"]
     assert not parts.folder.exists()
+
+
+def test_parts_on_an_object_store_become_one_object_there():
+    out = as_path("memory://batch/out.parquet")
+    parts = Parts(out, {"bundle": "x"})
+    write_part(parts.folder, 1, [row(1)])
+    assert Parts(out, {"bundle": "x"}).missing(2) == [(0, 1)]
+    write_part(parts.folder, 0, [row(0)])
+    assert parts.finish(2) == {"": 2}
+    assert pd.read_parquet(io.BytesIO(out.read_bytes()))["case_id"].tolist() == ["0", "1"]
+    assert [path.name for path in out.parent.iterdir()] == ["out.parquet"]
 
 
 def test_a_table_with_a_gap_is_not_finished(tmp_path):
