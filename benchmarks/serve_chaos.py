@@ -193,8 +193,10 @@ def run(place: Path, seconds: float, clients: int, only: str) -> dict[str, Any]:
             site = Site(service, place / "registry", ledger, postgres, other)
             for name, is_planned, change in site.changes():
                 if only in name or name.startswith(("new champion", "a split")):
-                    row, sent = _row(site, name, is_planned, change, images, seconds, clients)
-                    print(_line(row), flush=True)
+                    site.wait()
+                    traffic = Traffic(site.service.port, images, clients)
+                    row, sent = disturbed(traffic, name, change, seconds, is_planned=is_planned)
+                    print(line(row), flush=True)
                     rows.append(row)
                     accepted |= {each.prediction_id for each in sent if each.prediction_id}
             lost = len(accepted - site.stored())
@@ -216,17 +218,18 @@ def run(place: Path, seconds: float, clients: int, only: str) -> dict[str, Any]:
     }
 
 
-def _row(
-    site: Site,
-    name: str,
-    is_planned: bool,
-    change: Callable[[], None],
-    images: list[bytes],
-    seconds: float,
-    clients: int,
+def disturbed(
+    traffic: Traffic, name: str, change: Callable[[], None], seconds: float, *, is_planned: bool = False
 ) -> tuple[Row, list[Sent]]:
-    site.wait()
-    traffic = Traffic(site.service.port, images, clients)
+    """Make a change under load, after `CALM_S` of it.
+
+    Args:
+        traffic: The load.
+        name: Of the change.
+        change: Makes it.
+        seconds: Of load in all.
+        is_planned: Whether it is no accident.
+    """
     changed: list[float] = []
 
     def make() -> None:
@@ -252,7 +255,8 @@ def _row(
     ), sent
 
 
-def _line(row: Row) -> str:
+def line(row: Row) -> str:
+    """One row of the table."""
     return (
         f"{row.name:60} {row.requests:6,} requests  {row.failed:4} failed, {row.in_flight:4} in flight, "
         f"{row.unanswered} unanswered  slowest {row.slowest_s:5.1f} s  whole after {row.whole_after_s:5.1f} s"

@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from tests.conftest import ROOT
 
 BRIDGE = "carpal-br"
 SUBNET = "10.213.77"
+SMALL_MB = 96
 TOOLS = {"ip": "iproute2", "/usr/sbin/sshd": "openssh-server", "ssh": "openssh-client", "rsync": "rsync"}
 
 
@@ -58,6 +60,8 @@ class Hosts:
         # neither below /root nor /tmp, which every host has for itself; seen by all: the shared storage
         self.base = Path(tempfile.mkdtemp(prefix="carpal-cluster-", dir="/var/tmp"))
         self.store = self.base / "store"
+        self.small = self.base / "small"
+        """Shared storage that can be filled: `SMALL_MB` of it."""
         self.key = self.base / "key"
         self._servers: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -70,7 +74,12 @@ class Hosts:
         self._lock = Path(f"/var/tmp/{BRIDGE}.lock").open("w")  # noqa: SIM115  (held until the process ends)
         fcntl.flock(self._lock, fcntl.LOCK_EX)  # the names are every run's
         self._remove_network()  # of a run that was killed
+        for left in Path("/var/tmp").glob("carpal-cluster-*"):
+            if left != self.base:
+                _remove_folders(left)
         self.store.mkdir()
+        self.small.mkdir()
+        _run("mount", "-t", "tmpfs", "-o", f"size={SMALL_MB}m", "tmpfs", self.small)
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key)
         _run("ip", "link", "add", BRIDGE, "type", "bridge")
         _run("ip", "addr", "add", f"{SUBNET}.1/24", "dev", BRIDGE)
@@ -173,19 +182,37 @@ class Hosts:
                 process.kill()
                 process.wait()
 
+    @contextlib.contextmanager
+    def forwarded(self, number: int, port: int) -> Iterator[int]:
+        """A port of this machine that leads to one of a host's loopback."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            here = int(probe.getsockname()[1])
+        command = self._ssh(number, "")[:-2]
+        process = subprocess.Popen([*command, "-N", "-L", f"127.0.0.1:{here}:127.0.0.1:{port}", self._at(number)])
+        try:
+            yield here
+        finally:
+            process.kill()
+            process.wait()
+
     def running_now(self, pattern: str) -> set[int]:
         """Hosts on which a process runs whose name begins so."""
-        spaces = {}
-        for number, server in self._servers.items():
-            with contextlib.suppress(OSError):
-                spaces[_network_of(server.pid)] = number
-        found = set()
-        for process in psutil.process_iter(["cmdline"]):
-            name = "".join(process.info["cmdline"] or ())
-            if re.match(pattern, name):
-                with contextlib.suppress(OSError):
-                    found.add(spaces.get(_network_of(process.pid), -1))
-        return found - {-1}
+        return {number for number, _ in self._processes(pattern)}
+
+    @contextlib.contextmanager
+    def held(self, number: int, pattern: str) -> Iterator[None]:
+        """Hold the processes of a host still whose name begins so."""
+        found = [process for host, process in self._processes(pattern) if host == number]
+        assert found, f"Nothing on host {number} is called {pattern}."
+        for process in found:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in found:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
 
     def remove(self) -> None:
         """Remove everything, whatever state it is in."""
@@ -193,8 +220,19 @@ class Hosts:
             with contextlib.suppress(psutil.Error):
                 self.kill(number)
         self._remove_network()
-        assert str(self.base) not in Path("/proc/mounts").read_text()  # or what a host was lent would go with it
-        shutil.rmtree(self.base, ignore_errors=True)
+        _remove_folders(self.base)
+
+    def _processes(self, pattern: str) -> Iterator[tuple[int, psutil.Process]]:
+        """Each with its host."""
+        spaces = {}
+        for number, server in self._servers.items():
+            with contextlib.suppress(OSError):
+                spaces[_network_of(server.pid)] = number
+        for process in psutil.process_iter(["cmdline"]):
+            if re.match(pattern, "".join(process.info["cmdline"] or ())):
+                with contextlib.suppress(OSError):
+                    if (space := _network_of(process.pid)) in spaces:
+                        yield spaces[space], process
 
     def _home(self, number: int) -> Path:
         return self.base / f"host{number}"
@@ -203,7 +241,10 @@ class Hosts:
         quiet = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
         alive = ["-o", "ConnectTimeout=5", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"]
         login = f"bash --login -c {shlex.quote('. ~/.bashrc; ' + command)}"
-        return ["ssh", "-i", str(self.key), *quiet, *alive, f"root@{self.address(number)}", login]
+        return ["ssh", "-i", str(self.key), *quiet, *alive, self._at(number), login]
+
+    def _at(self, number: int) -> str:
+        return f"root@{self.address(number)}"
 
     def _make_folders(self, number: int) -> None:
         home = self._home(number)
@@ -250,6 +291,12 @@ class Running:
         """Wait for its end, which must be one of success, and return what it said."""
         assert self.process.wait(timeout) == 0, f"{self._command}\n{self.said()}"
         return self.said()
+
+
+def _remove_folders(base: Path) -> None:
+    _run("umount", "--lazy", base / "small", check=False)
+    assert str(base) not in Path("/proc/mounts").read_text()  # or what a host was lent would go with it
+    shutil.rmtree(base, ignore_errors=True)
 
 
 def _network_of(pid: int) -> str:
