@@ -112,6 +112,7 @@ def _run(
         options.address,
         options.gpus,
         transport,
+        None if options.sleep is None else 60 * options.sleep,
         options.keep_images or 0.0,
     )
     service = Service(setting, outset, bundle.version, versions, stop, claim_signals, say)
@@ -145,6 +146,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ledger", help="URL of the ledger (default: $CARPAL_LEDGER, else SQLite in the registry)")
     keeping = "keep radiographs so long, encrypted with $CARPAL_IMAGE_KEY (default: keep none)"
     parser.add_argument("--keep-images", type=float, metavar="DAYS", help=keeping)
+    sleeping = "let a version beside the champion give its replicas back when it was asked nothing for so long"
+    parser.add_argument("--sleep", type=_minutes, metavar="MINUTES", help=f"{sleeping} (default: keep all warm)")
     parser.add_argument("--open", action="store_true", help="ask for no key; on loopback only")
     parser.add_argument("--plain", action="store_true", help="Serve's own proxy, though HAProxy is there")
     parser.add_argument("--gpus", type=float, help="GPUs of each ensemble replica (default: 1 where there are any)")
@@ -155,6 +158,16 @@ def _port(text: str) -> int:
     if not (text.isdecimal() and int(text) < 65536):
         raise argparse.ArgumentTypeError(f"a port lies within 0..65535, got {text!r}")
     return int(text)
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = -1.0
+    if not 0 < minutes < 1e6:
+        raise argparse.ArgumentTypeError(f"a time in minutes is above 0, got {text!r}")
+    return minutes
 
 
 if __name__ == "__main__":

@@ -20,6 +20,11 @@ def has_replicas(application: ApplicationStatusOverview) -> bool:
     return bool(tiers) and all(tier.replica_states.get(ReplicaState.RUNNING, 0) for tier in tiers)
 
 
+def is_asleep(application: ApplicationStatusOverview) -> bool:
+    """Whether one of its deployments has given all its replicas back, or is about to."""
+    return any(not set(each.replica_states) - {"STOPPING"} for each in application.deployments.values())
+
+
 def reason(application: ApplicationStatusOverview) -> str:
     """The line of a replica's traceback that names its error, else what the application says."""
     for deployment in application.deployments.values():

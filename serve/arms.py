@@ -5,6 +5,9 @@ and its answer is stored, a few images at a time and only while the champion is 
 fails is replaced by the champion at once, and what it failed is written down; while requests wait for it, it is asked
 whether it still answers, and if it does not, nobody waits for it any longer. A version gets traffic when it has shown
 that it answers, not when the routing names it: until then the champion before it goes on.
+
+A challenger that sleeps is woken by the first request that it would have had. Nobody waits for it: a shadow is taken up
+when it is awake, and in a split the champion answers meanwhile, which the experiment does not count.
 """
 
 import asyncio
@@ -67,7 +70,7 @@ class Arms:
         """Find out, for ever, which versions answer; to be run beside the requests."""
         while True:
             state = self._books.state
-            await self._versions.look(state.bundles(), self._champion)
+            await self._versions.look(state.bundles(), self._champion, self._books.asleep - {state.champion})
             if state.champion in self._versions.ready:
                 self._champion = state.champion
             await asyncio.sleep(LOOK_S)
@@ -101,7 +104,7 @@ class Arms:
     async def _answer(self, query: Query, unit: str, request_id: str) -> Scored:
         state = self._books.state
         experiment = state.experiment
-        if experiment and experiment.challenger in self._versions.ready and experiment.champion == self._answering():
+        if experiment and experiment.champion == self._answering() and self._is_there(experiment, unit):
             arm = "champion" if experiment.mode == "shadow" else experiment.arm_of(unit)
             try:
                 return await self._ask(query, arm, experiment, state.version)
@@ -111,7 +114,8 @@ class Arms:
                 code = error.code if isinstance(error, Problem) else "internal"
                 if arm == "champion" and isinstance(error, Problem) and error.status < 500:
                     raise  # the request is at fault: it asks for what the champion does not have
-                await self._failed(experiment, arm, code, request_id)
+                if arm == "champion" or experiment.challenger not in self._versions.asleep:  # it may, meanwhile
+                    await self._failed(experiment, arm, code, request_id)
                 if arm == "champion":
                     raise
                 logs.event("challenger_failed", level=logging.WARNING, code=code, version=experiment.challenger)
@@ -158,19 +162,26 @@ class Arms:
                 await asyncio.sleep(LOOK_S / 10)
             if self._books.state.experiment != experiment:
                 return
-            if experiment.challenger not in self._versions.ready:
-                self._metrics.left_out()
-                return
-            await self._score_shadow(query, experiment, stored)
+            for _ in range(2):  # it may fall asleep when it was just about to be asked
+                if experiment.challenger in self._versions.asleep:
+                    await self._versions.wake(experiment.challenger)
+                if experiment.challenger not in self._versions.ready:
+                    break
+                if await self._score_shadow(query, experiment, stored):
+                    return
+            self._metrics.left_out()
 
-    async def _score_shadow(self, query: Query, experiment: Experiment, stored: Answered) -> None:
+    async def _score_shadow(self, query: Query, experiment: Experiment, stored: Answered) -> bool:
+        """Whether something came of it, an answer or a failure; not so where the challenger turns out to sleep."""
         try:
             asked = replace(query, explain=False)  # nobody looks at a shadow's heat map
             outcome, latency_ms = await self._versions.ask(asked, experiment.challenger, "shadow", SCORE_TIMEOUT_S)
         except Exception as error:  # nobody waits for it: whatever it is, it is written down
+            if experiment.challenger in self._versions.asleep:
+                return False
             code = error.code if isinstance(error, Problem | RadiographError) else "internal"
             await self._failed(experiment, "challenger", code, stored.request_id)
-            return
+            return True
         entry = Shadowed(
             prediction_id=stored.id,
             version=experiment.challenger,
@@ -180,6 +191,16 @@ class Arms:
         )
         with contextlib.suppress(Problem):  # a full spool: the answer itself could be stored, its shadow not
             await self._books.store(entry)
+        return True
+
+    def _is_there(self, experiment: Experiment, unit: str) -> bool:
+        """Whether an experiment counts a request now; a challenger that sleeps is woken, and shadows wait for it."""
+        challenger = experiment.challenger
+        if challenger in self._versions.asleep and experiment.arm_of(unit) == "challenger":
+            self._versions.wake(challenger)
+        return challenger in self._versions.ready or (
+            experiment.mode == "shadow" and challenger in self._versions.asleep
+        )
 
     async def _failed(self, experiment: Experiment, arm: str, code: str, request_id: str) -> None:
         entry = Failed(

@@ -88,6 +88,11 @@ class Books:
         """Who answers; one value a request, so that nobody meets half a change."""
         return self._snapshot.state
 
+    @property
+    def asleep(self) -> frozenset[str]:
+        """Versions that have given their replicas back until they are asked."""
+        return frozenset(row["version"] for row in self._snapshot.releases if row["status"] == "asleep")
+
     def versions(self) -> list[dict[str, Any]]:
         """What the service holds: each version's description with its ``role``, ``status`` and, if it failed, why."""
         state, rows = self._snapshot.state, {row["version"]: row for row in self._snapshot.releases}

@@ -27,6 +27,8 @@ class Capacity:
     least_replicas: int = 1
     """Of each tier, always there. From two on, no machine holds more than an even share of the upper bound: Serve deals
     replicas of both tiers out in turn, so that both of one tier came to lie on one of two machines."""
+    sleep_after_s: float | None = None
+    """A version that has been asked nothing for so long gives its replicas back, and starts them when it is asked."""
     market: str = ""
     """Where it is given, replicas run on nodes with this value of the label ``market`` alone, such as on-demand."""
 
@@ -63,6 +65,7 @@ class Capacity:
         if self.market:
             resources["label_selector"] = {"market": self.market}
         most = max(max_replicas, self.least_replicas)
+        sleep = {} if self.sleep_after_s is None else {"min_replicas": 0, "initial_replicas": self.least_replicas}
         return {
             "ray_actor_options": resources,
             "max_replicas_per_node": None if self.least_replicas == 1 else min(100, -(-most // self.least_replicas)),
@@ -75,6 +78,8 @@ class Capacity:
                 "look_back_period_s": 15.0,
                 "upscale_delay_s": 10.0,
                 "downscale_delay_s": 120.0,
+                "downscale_to_zero_delay_s": self.sleep_after_s,
+                **sleep,
             },
             **_LIFE,
         }

@@ -33,6 +33,8 @@ class KeeperSettings:
     """GPUs that the replicas may take in all."""
     replicas: int = 1
     """Of each tier, that are always there."""
+    sleep_minutes: float | None = None
+    """A version beside the champion gives its replicas back when it was asked nothing for so long; None: never."""
     market: str = ""
     """Where it is given, replicas run on nodes with this value of the label ``market`` alone, such as on-demand."""
 
@@ -64,6 +66,7 @@ def keeper(arguments: dict[str, Any]) -> Any:
     capacity = replace(
         Capacity.of({"CPU": settings.cpus, "GPU": settings.gpus}),
         least_replicas=settings.replicas,
+        sleep_after_s=None if settings.sleep_minutes is None else 60 * settings.sleep_minutes,
         market=settings.market,
     )
     ledger = ledger_url(registry.path, settings.ledger)

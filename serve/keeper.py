@@ -8,13 +8,14 @@ runs, the ledger says what should.
 import contextlib
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from ray import serve
 from ray.serve.api import RunTarget
 
 from ensemble.registry import CHAMPION, Registry
-from serve.applications import has_replicas, reason, versions_present
+from serve.applications import has_replicas, is_asleep, reason, versions_present
 from serve.capacity import Capacity
 from serve.database import Database, LedgerDownError
 from serve.experiment_policy import act
@@ -73,8 +74,12 @@ class Keeper:
         else:
             self._is_away = False
 
-    def targets(self, versions: Iterable[str]) -> list[RunTarget]:
+    def targets(self, versions: Iterable[str], champion: str) -> list[RunTarget]:
         """The applications of these versions, to be run; each is noted as loading.
+
+        Args:
+            versions: To be loaded.
+            champion: Which never sleeps, whatever the others may.
 
         Raises:
             RegistryError: There is no such version, or a byte of it has changed.
@@ -84,9 +89,12 @@ class Keeper:
             self._say(f"loading {version} on the {'GPU' if self._capacity.ensemble_gpus else 'CPU'}")
             bundle = self._registry.resolve(version)  # every byte is checked
             self._descriptions[version] = describe(bundle, self._registry.aliases())
+            sleeps = self._capacity.sleep_after_s is not None and version != champion
+            self._descriptions[version]["sleeps"] = sleeps
+            capacity = self._capacity if sleeps else replace(self._capacity, sleep_after_s=None)
+            application = version_application(str(self._registry.path), version, bundle.recipe, capacity)
             with contextlib.suppress(LedgerDownError):  # it is told what became of them when it is back
                 self._tell(version, "loading")
-            application = version_application(str(self._registry.path), version, bundle.recipe, self._capacity)
             found.append(RunTarget(application, version, None))
         return found
 
@@ -102,9 +110,9 @@ class Keeper:
     def _load(self, state: RoutingState) -> None:
         present = versions_present()
         for version in state.bundles():
-            if version not in present:
+            if version not in present or (version == state.champion and self._may_sleep(version)):
                 try:
-                    serve.run_many(self.targets([version]), wait_for_applications_running=False)
+                    serve.run_many(self.targets([version], state.champion), wait_for_applications_running=False)
                 except (ValueError, OSError) as error:
                     self._fail(version, state, str(error))
         for version in set(present) - set(state.bundles()):
@@ -120,7 +128,7 @@ class Keeper:
         for version in state.bundles():
             status = present[version].status if version in present else "NOT_STARTED"
             if status == "RUNNING" or (status == "UNHEALTHY" and has_replicas(present[version])):
-                self._tell(version, "ready")
+                self._tell(version, "asleep" if is_asleep(present[version]) else "ready")
                 self._away_since.pop(version, None)
             elif status == "DEPLOY_FAILED":
                 self._fail(version, state, reason(present[version]))
@@ -145,6 +153,12 @@ class Keeper:
         if version in versions_present():
             serve.delete(version)
         self._told.pop(version, None)
+
+    def _may_sleep(self, version: str) -> bool:
+        """Whether it was put up as a version that sleeps when nobody asks it, by this keeper or by one before."""
+        if version not in self._descriptions and (row := self._releases.row(version)):
+            self._descriptions[version] = row["description"]
+        return bool(self._descriptions.get(version, {}).get("sleeps"))
 
     def _take_down(self, version: str) -> None:
         self._say(f"taking {version} down")

@@ -133,7 +133,7 @@ SCHEMAS: dict[str, Any] = {
                 optional={
                     "aliases": _list(_TEXT),
                     "role": _optional({"enum": ["champion", "challenger", "loaded"]}),
-                    "status": {"enum": ["loading", "ready", "failed"]},
+                    "status": {"enum": ["loading", "ready", "asleep", "failed"]},
                     "reason": _optional(_TEXT),
                 },
             )

@@ -28,7 +28,7 @@ def add_version(database: Database, registry: AnyPath, actor: str, options: argp
     releases.add(version)
     print(f"{version} is being loaded beside the others", file=sys.stderr, flush=True)
     end = time.monotonic() + options.wait
-    while (row := releases.row(version)) is None or row["status"] != "ready":
+    while (row := releases.row(version)) is None or row["status"] not in ("ready", "asleep"):
         if row and row["status"] == "failed":
             raise ReleaseError(f"{version} cannot be served: {row['reason']}")
         if time.monotonic() > end:

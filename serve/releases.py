@@ -16,7 +16,7 @@ from serve import tables
 from serve.database import Database
 from serve.routing import RoutingState, current_state, write_state
 
-STATUSES = ("loading", "ready", "failed")
+STATUSES = ("loading", "ready", "asleep", "failed")
 MAX_LOADED = 8
 """Versions that are kept ready without traffic; each holds all its members in memory."""
 
@@ -74,7 +74,7 @@ class Releases:
             row = connection.execute(
                 sa.select(tables.releases.c.status).where(tables.releases.c.version == version)
             ).scalar()
-            if version not in seen.loaded or row != "ready":
+            if version not in seen.loaded or row not in ("ready", "asleep"):  # who sleeps is woken by traffic
                 raise ReleaseError(f"{version} is {row or 'not loaded'}, so it cannot answer. Add it first.")
             loaded = (*(each for each in seen.loaded if each != version), seen.champion)
             wanted = replace(seen, champion=version, previous=seen.champion, loaded=loaded)

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,8 @@ class Setting:
     """GPUs of each ensemble replica; None takes one where the cluster shows any."""
     transport: Transport
     """How requests travel."""
+    sleep_after_s: float | None = None
+    """A version beside the champion gives its replicas back when it was asked nothing for so long; None: never."""
     keep_images_days: float = 0.0
     """For how long radiographs are kept, encrypted; 0 keeps none."""
 
@@ -163,14 +165,16 @@ class Service:
     def _deploy(self) -> None:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         self._say(f"{self._setting.transport.name} mode: {self._setting.transport.sentence}")
-        capacity = Capacity.of(ray.cluster_resources(), self._setting.gpus)
+        capacity = replace(
+            Capacity.of(ray.cluster_resources(), self._setting.gpus), sleep_after_s=self._setting.sleep_after_s
+        )
         try:
             self._start_serve()
         except (RayActorError, TimeoutError):  # on a busy machine: Serve gives up a slow proxy, and starts another
             self._start_serve()
         versions = self._state.bundles()
         self._keeper = Keeper(self._setting.registry, self._setting.database, capacity, self._say)
-        targets = self._keeper.targets(versions)
+        targets = self._keeper.targets(versions, self._state.champion)
         told = self._setting
         images = (str(images_folder(told.registry.path)), told.keep_images_days) if told.keep_images_days else None
         # an open service listens on loopback alone, and a page elsewhere must not reach it by a name of its own

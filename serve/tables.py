@@ -153,8 +153,8 @@ releases = Table(
     Column("reason", String(500), nullable=False),
     Column("description", JSON, nullable=False),
 )
-"""Versions that the service holds or tried to hold: ``loading``, ``ready`` or ``failed`` for a reason; ``description``
-is what ``GET /v1/versions`` says of the bundle."""
+"""Versions that the service holds or tried to hold: ``loading``, ``ready``, ``asleep`` or ``failed`` for a reason;
+``description`` is what ``GET /v1/versions`` says of the bundle."""
 
 audit = Table(
     "audit",

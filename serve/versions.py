@@ -22,6 +22,8 @@ CHALLENGER_TIMEOUT_S = 10.0
 """A challenger of a split that takes longer has failed, and the champion still has its own time."""
 ANSWER_TIMEOUT_S = BODY_TIMEOUT_S + CHALLENGER_TIMEOUT_S + SCORE_TIMEOUT_S
 """Of all that an answer may wait for."""
+WAKE_TIMEOUT_S = 120.0
+"""A version that sleeps starts its replicas and loads its bundle within this time."""
 READY_TIMEOUT_S = 5.0
 """A version that does not say its name within this time does not answer."""
 CHALLENGERS = ("challenger", "shadow")
@@ -59,20 +61,30 @@ class Versions:
         self._scorers: dict[str, Scorer] = {}
         self._waiting: dict[str, set[asyncio.Future[Outcome]]] = {}
         """Of a challenger: what must not wait for it once it is dropped."""
+        self._waking: dict[str, asyncio.Task[bool]] = {}
+        self._woken: set[str] = set()
+        """That have answered since they were last said to be asleep."""
         self.ready: set[str] = set()
         """That have shown that they answer."""
+        self.asleep: frozenset[str] = frozenset()
+        """That have no replicas until they are asked."""
 
-    async def look(self, named: Iterable[str], champion: str) -> None:
+    async def look(self, named: Iterable[str], champion: str, asleep: frozenset[str] = frozenset()) -> None:
         """Find out which versions answer: those that are not ready, and those for which requests wait.
 
         Args:
             named: By the routing.
             champion: Which is not dropped: there is none to take its place.
+            asleep: Versions that are said to have no replicas. To look at one would wake it; a champion is woken.
         """
         kept = {*named, champion}
+        self._woken &= asleep
+        self.asleep = asleep - self._woken - {champion}
+        for version in self.ready & self.asleep:
+            self.drop(version)
         self.ready &= kept
         waited_for = {version for version, scorings in self._waiting.items() if scorings}
-        asked = (kept - self.ready) | waited_for
+        asked = ((kept - self.ready) | waited_for) - self.asleep
         # side by side: one that hangs must not keep another from being found
         await asyncio.gather(*(self._look_at(version, champion) for version in asked))
         await asyncio.gather(*(self._expect(version) for version in self.ready - self._metrics.drift.versions))
@@ -85,17 +97,25 @@ class Versions:
         for scoring in self._waiting.get(version, ()):
             scoring.cancel()
 
-    async def name_of(self, version: str) -> str:
-        """What a version's ensemble says that it is.
+    def wake(self, version: str) -> "asyncio.Task[bool]":
+        """Ask a version that sleeps, so that it starts its replicas; the task says whether it is ready then."""
+        if version not in self._waking:
+            self._waking[version] = asyncio.create_task(self._wake(version))
+            self._waking[version].add_done_callback(lambda _: self._waking.pop(version))
+        return self._waking[version]
+
+    async def name_of(self, version: str, seconds: float | None = None) -> str:
+        """What a version's ensemble says that it is, within `READY_TIMEOUT_S` or the time given.
 
         Raises:
             Problem: It does not answer.
         """
+        seconds = READY_TIMEOUT_S if seconds is None else seconds
         try:
-            async with asyncio.timeout(READY_TIMEOUT_S):
+            async with asyncio.timeout(seconds):
                 return await self._scorer(version).version()
         except TimeoutError:
-            raise Problem("unavailable", f"The ensemble did not answer within {READY_TIMEOUT_S:.0f} s.") from None
+            raise Problem("unavailable", f"The ensemble did not answer within {seconds:.0f} s.") from None
 
     async def ask(self, query: Query, version: str, arm: str, seconds: float) -> tuple[Outcome, float]:
         """An outcome, and the milliseconds that it took; whatever comes of it is counted.
@@ -146,6 +166,16 @@ class Versions:
         finally:
             task.cancel()
             self._waiting[version].discard(task)
+
+    async def _wake(self, version: str) -> bool:
+        try:
+            await self.name_of(version, WAKE_TIMEOUT_S)
+        except Exception:  # in whatever way: the next request asks it again
+            return False
+        self._woken.add(version)
+        self.asleep -= {version}
+        self.ready.add(version)
+        return True
 
     async def _look_at(self, version: str, champion: str) -> None:
         try:

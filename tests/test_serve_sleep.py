@@ -1,0 +1,141 @@
+"""Challengers that give their replicas back when nobody asks them: who wakes one, and that no answer waits for it."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from serve import arms
+from serve.applications import is_asleep
+from serve.capacity import Capacity
+from serve.releases import Releases
+from tests.test_serve_gateway_ledger import A, B, Site, Version, running, wait_for
+
+WAKING_S = 0.5
+
+
+class Sleeper(Version):
+    """A version that answers nothing until it has been asked for a while."""
+
+    def __init__(self, releases: Releases) -> None:
+        super().__init__(B, 90.0)
+        self._releases, self.woken = releases, 0
+
+    def sleep(self) -> None:
+        self.pause_s = WAKING_S
+        self._releases.tell(B, "asleep", {})
+
+    async def version(self) -> str:
+        if self.pause_s:
+            self.woken += 1
+            await asyncio.sleep(WAKING_S)
+            self.pause_s = 0.0
+            self._releases.tell(B, "ready", None)
+        return self.name
+
+
+class Asleep(Site):
+    """A site whose challenger sleeps."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.sleeper = Sleeper(Releases(self.database, "service"))
+        self.versions[B] = self.sleeper
+
+    def sleep(self) -> None:
+        self.sleeper.sleep()
+        self.books.refresh()
+        time.sleep(5 * arms.LOOK_S)
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asleep]:
+    monkeypatch.setattr(arms, "LOOK_S", 0.03)
+    with running(Asleep(tmp_path)) as one:
+        yield one  # type: ignore[misc]
+
+
+def timed(site: Asleep) -> tuple[dict[str, Any], float]:
+    """An answer to a subject of the challenger's, and how long it took."""
+    experiment = site.books.state.experiment
+    assert experiment is not None
+    subject = next(name for name in map(str, range(99)) if experiment.arm_of(name) == "challenger")
+    begin = time.monotonic()
+    answer = site.score(subject=subject).json()
+    return answer, time.monotonic() - begin
+
+
+def test_a_shadow_wakes_its_challenger_and_the_champion_does_not_wait(site: Asleep) -> None:
+    site.start()
+    site.sleep()
+    assert site.sleeper.woken == 0  # it is left alone until it is asked
+    answer, seconds = timed(site)
+    assert seconds < WAKING_S
+    wait_for(lambda: site.client.get(f"/v1/predictions/{answer['prediction_id']}").json()["shadow"] is not None)
+    arm = site.found()["arms"]["challenger"]
+    assert (site.sleeper.woken, arm["answered"], arm["failed"]) == (1, 1, 0)
+
+
+def test_in_a_split_the_champion_answers_until_the_challenger_is_awake_and_is_not_counted(site: Asleep) -> None:
+    site.start("split", shares=(0.9,))
+    site.sleep()
+    answer, seconds = timed(site)
+    assert (answer["version"], site.found()["predictions"]) == (A, 0)
+    assert seconds < WAKING_S
+    wait_for(lambda: timed(site)[0]["version"] == B)
+    assert site.found()["arms"]["challenger"]["failed"] == 0
+
+
+def test_one_that_falls_asleep_under_its_request_has_not_failed(site: Asleep) -> None:
+    site.start("split", shares=(0.9,))
+    site.sleeper.pause_s = 20.0  # its replicas are gone, and the gateway has not heard of it
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(timed, site)
+        wait_for(lambda: site.sleeper.asked == 1)
+        site.sleep()
+        answer, seconds = asked.result()
+    assert (answer["version"], site.found()["arms"]["challenger"]["failed"]) == (A, 0)
+    assert seconds < 5
+
+
+def test_a_champion_is_woken_before_the_one_before_it_leaves(site: Asleep) -> None:
+    releases = Releases(site.database, "me")
+    releases.add(B)
+    site.sleep()
+    releases.crown(B)
+    site.books.refresh()
+    assert site.score().json()["version"] == A
+    wait_for(lambda: site.score().json()["version"] == B)
+
+
+def test_only_what_is_told_to_sleep_gives_all_its_replicas_back() -> None:
+    awake = Capacity.of({"CPU": 2})
+    sleepy = replace(awake, sleep_after_s=90.0)
+    assert awake.ensemble_options()["autoscaling_config"]["min_replicas"] == 1
+    for options in (sleepy.preprocess_options(), sleepy.ensemble_options()):
+        scaling = options["autoscaling_config"]
+        assert (scaling["min_replicas"], scaling["initial_replicas"], scaling["downscale_to_zero_delay_s"]) == (
+            0,
+            1,
+            90,
+        )
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        ([{"RUNNING": 1}, {"RUNNING": 2}], False),
+        ([{"RUNNING": 1}, {}], True),
+        ([{"STARTING": 1}, {"RUNNING": 1}], False),
+        ([{"STOPPING": 1}, {"RUNNING": 1}], True),
+    ],
+)
+def test_a_version_sleeps_when_one_of_its_tiers_has_no_replica(states: list[dict[str, int]], expected: bool) -> None:
+    deployments = {str(number): SimpleNamespace(replica_states=each) for number, each in enumerate(states)}
+    assert is_asleep(SimpleNamespace(deployments=deployments)) is expected  # type: ignore[arg-type]
