@@ -37,7 +37,7 @@ class Caller:
     """Empty on an open service."""
     roles: frozenset[str]
     per_minute: int | None = None
-    """Images that it may send to one gateway; None where nobody said."""
+    """Images that it may send to each gateway, of which a service has one unless given more; None where nobody said."""
 
     @property
     def actor(self) -> str:

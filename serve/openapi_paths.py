@@ -144,7 +144,8 @@ OPERATIONS = (
         path="/v1/score",
         name="score",
         summary="Bone age of one radiograph",
-        description="PNG, JPEG, TIFF, BMP or DICOM. The answer is stored before it is given, the image is not kept.",
+        description="PNG, JPEG, TIFF, BMP or DICOM. The answer is stored before it is given. A key may have so many "
+        "images a minute; each gateway counts for itself, and a service has one unless it was given more.",
         role="score",
         parameters=[_SEX, *_QUERY, _IDEMPOTENCY],
         body=_FILE,
