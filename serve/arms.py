@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from preprocessing.radiograph import RadiographError
 from serve import logs
 from serve.books import Books
+from serve.entries import Answered, Entry, Failed, Shadowed
 from serve.experiment import Experiment
-from serve.ledger import Answered, Entry, Failed, Shadowed
 from serve.metrics import Metrics
 from serve.problems import Problem
 from serve.protocol import Outcome, Query

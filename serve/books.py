@@ -18,9 +18,10 @@ from starlette.requests import Request
 
 from serve import logs
 from serve.database import Database, LedgerDownError
+from serve.entries import Entry
 from serve.images import KeptImages
 from serve.keys import ANYBODY, Caller, KeyRing, read_keys
-from serve.ledger import Entry, Ledger
+from serve.ledger import Ledger
 from serve.problems import Problem
 from serve.recorder import Recorder, RecorderStatus
 from serve.releases import read_releases

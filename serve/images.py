@@ -21,7 +21,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from preprocessing.storage import AnyPath, is_local, remote, write_atomic
-from serve.ledger import ID_PATTERN
+from serve.entries import ID_PATTERN
 
 KEY_VARIABLE = "CARPAL_IMAGE_KEY"
 MAX_DAYS = 3650

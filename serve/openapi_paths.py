@@ -7,10 +7,10 @@ from typing import Any
 from ensemble.bundle import VERSION_PATTERN
 from ensemble.chronology import OLDEST_MONTHS
 from serve.audit_routes import MAX_ID, MAX_LIMIT
+from serve.entries import ID_PATTERN
 from serve.experiment import NAME_PATTERN
 from serve.experiment_routes import ACTS
 from serve.formats import DICOM, FHIR
-from serve.ledger import ID_PATTERN
 from serve.problems import STATUS
 from serve.protocol import PROFILES
 from serve.uploads import MAX_FILES

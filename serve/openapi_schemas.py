@@ -4,8 +4,8 @@ from dataclasses import fields
 from typing import Any
 
 from ensemble.bundle import VERSION_PATTERN
+from serve.entries import ID_PATTERN
 from serve.experiment import MODES, NAME_PATTERN, Policy
-from serve.ledger import ID_PATTERN
 
 _NUMBER, _TEXT, _INTEGER = {"type": "number"}, {"type": "string"}, {"type": "integer"}
 _SHARE = {"type": "number", "minimum": 0, "maximum": 1}

@@ -16,7 +16,7 @@ from serve import formats
 from serve.books import Books
 from serve.boundary import request_id_of
 from serve.database import LedgerError
-from serve.ledger import ID_PATTERN
+from serve.entries import ID_PATTERN
 from serve.moments import moment
 from serve.parameters import read_reference
 from serve.problems import Problem

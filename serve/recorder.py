@@ -13,7 +13,8 @@ from typing import Any
 
 from serve import logs
 from serve.database import LedgerDownError
-from serve.ledger import Entry, Ledger
+from serve.entries import Entry
+from serve.ledger import Ledger
 from serve.spool import Spool, SpoolFullError
 
 MAX_BATCH = 256

@@ -10,8 +10,9 @@ from serve import logs
 from serve.arms import Arms
 from serve.books import Books
 from serve.database import LedgerDownError
+from serve.entries import Answered, Entry, Explained, new_id
 from serve.keys import Caller
-from serve.ledger import Answered, Entry, Explained, fingerprint, new_id
+from serve.ledger import fingerprint
 from serve.problems import Problem
 from serve.protocol import Query
 

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO
 
-from serve.ledger import Entry, from_json, to_json
+from serve.entries import Entry, from_json, to_json
 
 MAX_BYTES = 256 * 1024 * 1024
 """Of one process; a prediction takes 3 to 4 kB."""

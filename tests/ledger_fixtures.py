@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from serve.database import Database
-from serve.ledger import Answered, Ledger
+from serve.entries import Answered
+from serve.ledger import Ledger
 from tests.postgres_server import PostgresServer
 
 _NUMBERS = itertools.count()

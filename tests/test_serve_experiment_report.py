@@ -8,10 +8,11 @@ import pytest
 import sqlalchemy as sa
 
 from serve import tables
+from serve.entries import Answered, Failed, Shadowed
 from serve.experiment import Experiment, Policy
 from serve.experiment_policy import act, decide
 from serve.experiment_report import report
-from serve.ledger import Answered, Failed, Ledger, Shadowed
+from serve.ledger import Ledger
 from serve.lifecycle import Lifecycle
 from serve.routing import Routing
 from tests.ledger_fixtures import answered

@@ -10,9 +10,9 @@ from starlette.testclient import TestClient
 from serve.__main__ import main
 from serve.books import Books
 from serve.database import Database
+from serve.entries import new_id
 from serve.gateway import Gateway
 from serve.images import ImageError, KeptImages, new_key
-from serve.ledger import new_id
 from serve.problems import Problem
 from serve.routing import Routing
 from tests.hostile_uploads import PNG, SCORE

@@ -11,7 +11,8 @@ from alembic.migration import MigrationContext
 
 from serve import tables
 from serve.database import Database, LedgerDownError, LedgerError
-from serve.ledger import Answered, Explained, Failed, Ledger, Shadowed, fingerprint, from_json, to_json
+from serve.entries import Answered, Explained, Failed, Shadowed, from_json, to_json
+from serve.ledger import Ledger, fingerprint
 from tests.ledger_fixtures import answered
 
 

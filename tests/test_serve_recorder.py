@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from serve import recorder, tables
 from serve.database import Database, LedgerDownError
-from serve.ledger import Answered, Entry, Ledger
+from serve.entries import Answered, Entry
+from serve.ledger import Ledger
 from serve.recorder import Recorder
 from serve.spool import Spool, SpoolFullError
 from tests.ledger_fixtures import answered
