@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
-from serve.openapi_paths import OPERATIONS, Operation
+from serve.openapi_parts import Operation
+from serve.openapi_paths import OPERATIONS
 from serve.openapi_schemas import SCHEMAS
 from serve.problems import STATUS
 
