@@ -42,7 +42,12 @@ def add(commands: Any) -> None:
     )
     group.add_argument("--form", metavar="FIELD", default="", help="field of a multipart form for the file")
     group.add_argument("--sex-field", metavar="FIELD", default="sex", help="field that states the sex (default sex)")
-    group.add_argument("--sex-words", metavar="GIRL,BOY", default="female,male", help="(default female,male)")
+    group.add_argument(
+        "--sex-words",
+        metavar="GIRL,BOY,UNKNOWN",
+        default="female,male,unknown",
+        help="(default female,male,unknown; of two, the field is left out where the sex is unknown)",
+    )
     group.add_argument("--answer", metavar="PATH", default="bone_age_months", help="of the bone age in its JSON")
     group.add_argument("--answer-unit", choices=("months", "years"), default="months", help="(default months)")
     add_options(stress)
@@ -106,12 +111,14 @@ def _subject(options: argparse.Namespace) -> "tuple[Subject, dict[str, Any]]":
     if _is_address(options.subject):
         from ensemble.subjects import Endpoint
 
-        girl, _, boy = options.sex_words.partition(",")
+        words = tuple(options.sex_words.split(","))
+        if not 2 <= len(words) <= 3:
+            raise ValueError(f"--sex-words are two words or three, with commas, got {options.sex_words!r}.")
         endpoint = Endpoint(
             url=options.subject,
             form=options.form,
             sex_field=options.sex_field,
-            sex_words=(girl, boy),
+            sex_words=words,
             answer=options.answer,
             answer_unit=options.answer_unit,
             key=os.environ.get("CARPAL_KEY", ""),

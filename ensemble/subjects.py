@@ -85,8 +85,9 @@ class Endpoint:
     form: str = ""
     """Field of a multipart form that holds the file; empty sends it as the body."""
     sex_field: str = "sex"
-    """Field of the form, or of the query, that states the sex; left out where it is unknown."""
-    sex_words: tuple[str, str] = ("female", "male")
+    """Field of the form, or of the query, that states the sex."""
+    sex_words: tuple[str, ...] = ("female", "male", "unknown")
+    """For a girl, a boy and a sex that is not known; without the third the field is then left out."""
     answer: str = "bone_age_months"
     """Where in the JSON the bone age stands; dots go deeper."""
     answer_unit: str = "months"
@@ -106,7 +107,8 @@ class Endpoint:
 
     def _ask(self, query: tuple[bytes, str | None]) -> Answer:
         data, sex = query
-        said = {self.sex_field: self.sex_words[sex == "male"]} if sex else {}
+        words = dict(zip(("female", "male", None), self.sex_words, strict=False))
+        said = {self.sex_field: words[sex]} if sex in words else {}
         parts = urllib.parse.urlsplit(self.url)
         url = self.url if parts.path.strip("/") else f"{self.url.rstrip('/')}/v1/score"
         if self.form:

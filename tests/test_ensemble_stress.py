@@ -186,6 +186,33 @@ def test_a_service_that_counts_requests_is_asked_again_and_one_that_wants_a_key_
     assert "secret" not in repr(Endpoint(url=url, key="secret"))
 
 
+class Echo(BaseHTTPRequestHandler):
+    """Says how many letters the query has that stated the sex."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        data = json.dumps({"bone_age_months": len(self.path.partition("sex=")[2])}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args):
+        pass
+
+
+def test_an_unknown_sex_is_said_to_a_service_that_has_a_word_for_it():
+    server = HTTPServer(("127.0.0.1", 0), Echo)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    queries = [(b"x", "female"), (b"x", "male"), (b"x", None)]
+    own, other = Endpoint(url=url).ask(queries), Endpoint(url=url, sex_words=("f", "m")).ask(queries)
+    server.shutdown()
+    server.server_close()
+    assert [answer.months for answer in own] == [len("female"), len("male"), len("unknown")]
+    assert [answer.months for answer in other] == [1, 1, 0]
+
+
 def test_any_http_endpoint_can_be_asked():
     server = HTTPServer(("127.0.0.1", 0), Theirs)
     threading.Thread(target=server.serve_forever, daemon=True).start()
