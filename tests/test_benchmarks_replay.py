@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.racing import compared, ensemble_of
-from benchmarks.replay import draw, full, race, stock
+from benchmarks.racing import built, compared, ensemble_of
+from benchmarks.replay import draw, full, race, redrawn, stock
 from preprocessing.storage import as_path, write_json
 from search.trial import trial_folder
 
@@ -39,7 +39,7 @@ def test_the_race_spends_fewer_passes_on_bad_trials_and_completes_the_good_ones(
     whole, raced = full(study, 3), race(study, SPACE, 3, "full", 3)
     assert whole.passes == 9 * 3 * IMAGES
     assert list(raced.complete) == [0, 1, 2, 3, 4]
-    assert raced.passes == 5 * 3 * IMAGES + 4 * IMAGES * 4 // 5
+    assert raced.passes == 5 * 3 * IMAGES + 4 * IMAGES  # each bad one has its first fold
     assert raced.within(3 * 3 * IMAGES) == [0, 1, 2]
 
 
@@ -58,9 +58,18 @@ def test_the_stock_rule_stops_single_folds(tmp_path: Path) -> None:
 
 
 def test_the_ensemble_of_two_that_err_in_opposite_directions_errs_least(tmp_path: Path) -> None:
-    weights, error_C = ensemble_of(recorded_study(tmp_path, [GOOD, GOOD]), [0, 1])
-    assert weights == {0: 0.5, 1: 0.5}
-    assert error_C.max() == pytest.approx(0)
+    study = recorded_study(tmp_path, [GOOD, GOOD])
+    assert ensemble_of(study, [0, 1]).max() == pytest.approx(0)
+    assert built(study, [0, 1]) == {0: 0.5, 1: 0.5}
+
+
+def test_a_search_is_drawn_anew_from_the_records_without_one_twice(tmp_path: Path) -> None:
+    studies = [recorded_study(tmp_path / name, [GOOD, BAD]) for name in ("a", "b")]
+    redrawn(studies, tmp_path / "draw", SPACE, 0, 3, "full")
+    links = {trial_folder(tmp_path / "draw", number).resolve() for number in range(3)}
+    assert len(links) == 3
+    assert links < {trial_folder(study, number) for study in studies for number in range(2)}
+    assert full(tmp_path / "draw", 3).passes == 3 * 3 * IMAGES
 
 
 def test_differences_are_paired_case_by_case() -> None:
