@@ -10,9 +10,10 @@ from upath import UPath
 from preprocessing.storage import read_json, write_json
 from search.board import Event
 from search.control import StudyControl, result_of
+from search.halving import Halving
 from search.journal import FILE, ObjectJournal, open_journal
 from search.progress import keep_measurement, read_measurements
-from search.racing import Halving, Race, make_rules
+from search.racing import Race, make_rules
 from search.sampler import Outcome, Sampler
 from search.space import TrialConfig
 from search.spaces import SPACES, load_space

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from search.halving import Halving, Screen
 from search.progress import Progress
-from search.racing import Forgiving, Halving, Matched, Paired, Race, Rule, Screen, make_rules, seed_variance
+from search.racing import Forgiving, Matched, Paired, Race, Rule, make_rules, seed_variance
 
 SHARES = (0.8, 0.9, 0.95, 1.0)
 POOL = 3
