@@ -66,7 +66,7 @@ faults: install ## searches whose workers, driver, Ray, disk or cohort are taken
 cluster: install ## ray up on three hosts of this machine, which then die in turn; root, a quarter of an hour
 	$(PY) -m pytest -m cluster -rs
 
-check: install lint types ## lint, format, types and the fast tests, under a minute
+check: install lint types ## lint, format, types and the fast tests, about two minutes
 	$(PY) -m pytest -m "not ray and not slow and not browser"
 
 lint:
