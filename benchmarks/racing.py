@@ -51,6 +51,13 @@ MEMBERS = 8
 """Of each side's ensemble where the locked test compares them."""
 
 
+def predictions(study: Path, numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """``(C, T)`` what trials say out of fold and ``(C,)`` the reference, in months."""
+    tables = [pd.read_parquet(trial_folder(study, number) / "oof.parquet") for number in numbers]
+    oof_CT = np.stack([table["predicted_months"].to_numpy(np.float64) for table in tables], axis=1)
+    return oof_CT, tables[0]["bone_age_months"].to_numpy(np.float64)
+
+
 def ensemble_of(study: Path, numbers: Sequence[int]) -> np.ndarray:
     """``(C,)`` absolute out-of-fold errors, in months, of the greedy ensemble of the best trials.
 
@@ -59,9 +66,7 @@ def ensemble_of(study: Path, numbers: Sequence[int]) -> np.ndarray:
     """
     if not numbers:
         raise ValueError("An ensemble needs a complete trial, and there is none. Record more trials.")
-    tables = [pd.read_parquet(trial_folder(study, number) / "oof.parquet") for number in numbers]
-    actual_C = tables[0]["bone_age_months"].to_numpy(np.float64)
-    oof_CT = np.stack([table["predicted_months"].to_numpy(np.float64) for table in tables], axis=1)
+    oof_CT, actual_C = predictions(study, numbers)
     best = np.abs(oof_CT - actual_C[:, None]).mean(axis=0).argsort(kind="stable")[:POOL]
     weights = greedy(oof_CT[:, best], actual_C)
     return np.abs(oof_CT[:, best] @ weights - actual_C)
@@ -82,8 +87,8 @@ def compared(ours_SC: np.ndarray, other_SC: np.ndarray) -> dict[str, Any]:
 
 def built(study: Path, numbers: Sequence[int]) -> dict[int, float]:
     """Weights that `python -m ensemble build --method greedy` would give to members out of these complete trials."""
-    tables = [pd.read_parquet(trial_folder(study, number) / "oof.parquet") for number in numbers]
-    error_TC = np.stack([(table["predicted_months"] - table["bone_age_months"]).to_numpy(float) for table in tables])
+    oof_CT, actual_C = predictions(study, numbers)
+    error_TC = np.ascontiguousarray((oof_CT - actual_C[:, None]).T)
     rules = Rules(max_members=MEMBERS, shrink=SHRINK["folds"])
     weights = select(error_TC, shares(None, error_TC.shape[1]), "greedy", rules)
     return {number: float(weight) for number, weight in zip(numbers, weights, strict=True) if weight}
