@@ -79,6 +79,23 @@ def choose(host: str, port: int, answer_timeout_s: float, *, plain: bool, is_joi
     if (binary := find_binary()) is None:
         return Transport("plain", "Serve's own proxy: there is no HAProxy on this machine")
     folder = Path(tempfile.mkdtemp(prefix="carpal-", dir="/tmp"))  # short: a socket's path has at most 107 letters
+    # two services on one machine need two ports for Serve's own proxy, which stands by for a gateway that is away
+    own = {"RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port(LOOPBACK))}
+    return Transport(
+        "fast", "HAProxy and gRPC", closed_haproxy(folder, binary, host, port, answer_timeout_s) | own, folder
+    )
+
+
+def closed_haproxy(folder: Path, binary: Path, host: str, port: int, answer_timeout_s: float) -> dict[str, str]:
+    """Put into a folder what Serve is to start in place of HAProxy; returns the environment that names it.
+
+    Args:
+        folder: Private to its owner.
+        binary: HAProxy.
+        host: Address that HAProxy listens at.
+        port: Its port.
+        answer_timeout_s: As for `choose`.
+    """
     (folder / "address").write_text(f"{f'ipv6@{host}' if ':' in host else f'ipv4@{host}'}:{port}")
     (folder / "defaults.cfg").write_text(defaults())
     (folder / "frontend.cfg").write_text(frontend())
@@ -86,12 +103,7 @@ def choose(host: str, port: int, answer_timeout_s: float, *, plain: bool, is_joi
     words = [sys.executable, "-I", haproxy.__file__, str(binary), str(folder)]
     start.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
     start.chmod(0o700)
-    return Transport(
-        "fast",
-        "HAProxy and gRPC",
-        settings(folder, answer_timeout_s) | {"RAY_SERVE_HAPROXY_BINARY_PATH": str(start)},
-        folder,
-    )
+    return settings(folder, answer_timeout_s) | {"RAY_SERVE_HAPROXY_BINARY_PATH": str(start)}
 
 
 def find_binary() -> Path | None:
@@ -131,8 +143,6 @@ def settings(folder: Path, answer_timeout_s: float) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(IDLE_TIMEOUT_S),
         "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(int(answer_timeout_s) + 15),
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
-        # Serve's own proxy stands by for a gateway that is away; two services on one machine need two ports
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port(LOOPBACK)),
     }
 
 

@@ -252,7 +252,18 @@ def test_a_head_that_dies_is_replaced_and_the_study_goes_on(cluster: Cluster) ->
     assert_nothing_was_trained_twice(study, before, 6)
 
 
+def test_the_fast_way_listens_at_one_port_and_loses_no_prediction_with_a_worker(cluster: Cluster) -> None:
+    cluster.write_file('eval "$(python -m serve.fast_node)"; ')
+    cluster.up()
+    cluster.declare_service("0.0.0.0")
+    ask(cluster)
+    listening = cluster.hosts.run(HEAD, "ss -Hltnp").text.splitlines()
+    assert {line.split()[3] for line in listening if '"haproxy"' in line} == {"127.0.0.1:8000"}
+    assert_no_prediction_is_lost_with(cluster, WORKERS[1])
+
+
 def test_ray_down_ends_the_head_and_every_command_of_the_page_was_typed(cluster: Cluster) -> None:
     cluster.type("ray down")
     assert "raylet" not in cluster.hosts.run(HEAD, "ps -eo comm").text
+    wait_until(lambda: "haproxy" not in cluster.hosts.run(HEAD, "ps -eo comm").text, 30)
     assert set(page()) == cluster.typed
