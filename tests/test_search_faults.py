@@ -219,4 +219,5 @@ def test_same_seed_on_one_worker_gives_the_same_trials_tables_and_weights(cohort
     assert [trial.fold_hashes for trial in first] == [trial.fold_hashes for trial in second]
     for a, b in zip(first, second, strict=True):
         assert a.oof["predicted_months"].equals(b.oof["predicted_months"])
-    assert np.array_equal(*(combine(study).weights_T for study in studies))
+    weights, again = (combine(study).weights_T for study in studies)
+    assert np.array_equal(weights, again)
