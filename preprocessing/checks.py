@@ -88,7 +88,7 @@ def measure(image_HW: np.ndarray, hand: Hand | None, sample: Sample, *, quantum:
         "cut_off": _cut(image_HW.shape, hand, window),
         "saturated": float(max(dark, bright)),
         "low_contrast": (brightest - darkest) / quantum,
-        "inverted": sum(hand.inverted) / 2,
+        "inverted": hand.looks_inverted,
         "rotated": abs(hand.pose.rotation),
         "right_hand": 0.0 if hand.pose.is_left else 1.0,
         "framed": _straight_edges(image_HW.shape, hand, window),

@@ -25,7 +25,7 @@ class Gate:
     low_contrast: float = 6.0
     """Refused below: the hand's span (5 to 95 percentile) in grey levels of the file. 0 is off."""
     inverted: float = 0.5
-    """Repaired above: probability that bone is dark. 1 is off."""
+    """Repaired above: probability that bone is dark, in the picture and no longer in its negative. 1 is off."""
     rotated: float = 30.0
     """Repaired above: degrees from upright. 180 is off."""
     right_hand: float = 0.5

@@ -47,6 +47,11 @@ class Hand:
     to_whole: np.ndarray
     """``(2, 3)`` affine matrix from pixels of the picture to those of `whole`."""
 
+    @property
+    def looks_inverted(self) -> float:
+        """Probability of dark bones, by both looks."""
+        return sum(self.inverted) / 2
+
     def mask(self, shape_HW: tuple[int, ...]) -> np.ndarray:
         """``(H, W)`` bool, hand and forearm, in the pixels of the picture that has this shape."""
         window = window_matrix(self.pose, SIDE)

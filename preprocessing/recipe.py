@@ -9,7 +9,7 @@ from typing import Any, Self
 from preprocessing.gate import Gate
 from preprocessing.storage import StorageError, canonical_hash, sha256_file
 
-VERSION = 3
+VERSION = 4
 VIEWS = ("full", "crop", "masked")
 """The pictures that can be made of one radiograph, in the order in which a cohort stores them."""
 SEGMENTER = "segmenter.safetensors"

@@ -153,12 +153,17 @@ class Reader:
         quantum = 1 if is_deep else QUANTUM
         hand, taken = find(image, self.segment) if self.segment else None, sample(image, quantum=quantum)
         scores = measure(image, hand, taken, quantum=quantum)
+        negative = None
         if self.segment is None:
             scores = {"blank": scores["blank"]}  # nobody looked for a hand
+        elif scores.get("inverted", 0.0) > self.recipe.gate.inverted:
+            # a faint hand may look inverted either way; dark bones are found well enough to be told, not to be cut out
+            negative = find(INVERTED - image, self.segment)
+            scores["inverted"] = min(scores["inverted"], 1 - negative.looks_inverted if negative else 0.0)
         findings = judge(scores, self.recipe)
-        if self.segment and any(finding.code == "inverted" and finding.action == "repaired" for finding in findings):
-            image, taken = INVERTED - image, sample(INVERTED - image, quantum=quantum)
-            hand = find(image, self.segment) or hand  # dark bones are found well enough to be told, not to be cut out
+        if negative and any(finding.code == "inverted" and finding.action == "repaired" for finding in findings):
+            image, hand = INVERTED - image, negative
+            taken = sample(image, quantum=quantum)
         return Look(image, is_deep, hand, scores, findings, decoded.header, taken)
 
     def pictures(self, look: Look) -> np.ndarray:

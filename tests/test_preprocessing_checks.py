@@ -1,13 +1,19 @@
 """The quality gate: what is refused, repaired and warned of, by code."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
+from preprocessing import standardize
 from preprocessing.checks import CHECKS
 from preprocessing.drawing.wrong import KINDS, draw_wrong_input
 from preprocessing.gate import Gate
+from preprocessing.hand import Hand, find
 from preprocessing.radiograph import RadiographError
+from preprocessing.segmenter import Segmenter
+from preprocessing.standardize import QUANTUM
 from tests.hands import hand, likeness, png, reader
 
 
@@ -71,6 +77,25 @@ def test_an_inverted_picture_is_repaired_to_the_same_pixels(seed: int) -> None:
     assert codes(255 - image)["inverted"] == "repaired"
     upright, repaired = (reader().read(png(i)).pixels for i in (image, 255 - image))
     assert likeness(upright, repaired) > 0.97
+
+
+@pytest.mark.parametrize(("negative", "says"), [(0.05, "repaired"), (0.84, None)])
+def test_a_picture_that_looks_inverted_either_way_is_left_as_it_is(
+    negative: float, says: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a radiograph with faint bones: 0.65 as it is, 0.84 turned over."""
+
+    def found(image_HW: np.ndarray, segment: Segmenter) -> Hand | None:
+        score = 0.65 if image_HW[0, 0] == corner else negative
+        there = find(image_HW, segment)
+        return there and replace(there, inverted=(score, score))
+
+    image = hand(1).image
+    corner = int(image[0, 0]) * QUANTUM
+    monkeypatch.setattr(standardize, "find", found)
+    assert codes(image).get("inverted") == says
+    plain, seen = (make.read(png(image)).pixels for make in (reader(repair_inversion=False), reader()))
+    assert np.array_equal(plain, seen) == (says is None)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from preprocessing.__main__ import main
 from preprocessing.cohort import Cohort
 from preprocessing.folds import assign
-from preprocessing.recipe import Recipe
+from preprocessing.recipe import VERSION, Recipe
 from preprocessing.sources import SourceError, read_rsna
 from preprocessing.standardize import Reader
 from preprocessing.storage import StorageError
@@ -131,7 +131,7 @@ def test_recipe_round_trip_keeps_its_hash() -> None:
 
 
 def test_a_recipe_of_another_release_is_refused_by_its_version() -> None:
-    with pytest.raises(ValueError, match=r"must be 3, got 1.*prepare the cohort again"):
+    with pytest.raises(ValueError, match=rf"must be {VERSION}, got 1.*prepare the cohort again"):
         Recipe.from_dict({"version": 1, "size": 96, "clip_percentiles": [1.0, 99.0]})
 
 
