@@ -38,6 +38,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     options = parser.parse_args()
+    if options.images < 8 * MAX_BATCH:
+        parser.error(f"--images must be {8 * MAX_BATCH} or more: too few parts tell no rate, got {options.images}")
     prepare_environment(own_ray=True)
     bundle = named_bundle(options.registry)
     found = read_inputs(options.pictures, sex="female")
