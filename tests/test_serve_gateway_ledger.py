@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from serve import arms, versions
 from serve.books import Books
 from serve.database import Database, LedgerDownError
+from serve.experiment import Experiment
 from serve.experiment_report import report
 from serve.gateway import Gateway
 from serve.keys import Keys
@@ -85,10 +86,17 @@ class Site:
         self.books.refresh()
         time.sleep(3 * arms.LOOK_S)
 
+    def experiment(self) -> Experiment:
+        """The one that the gateway follows."""
+        assert self.books.state.experiment is not None
+        return self.books.state.experiment
+
+    def challenged(self) -> str:
+        """A subject whom the challenger scores: of requests without one, the champion draws its share."""
+        return next(name for name in map(str, range(99)) if self.experiment().arm_of(name) == "challenger")
+
     def found(self) -> dict[str, Any]:
-        experiment = self.books.state.experiment
-        assert experiment is not None
-        return report(self.database, experiment)
+        return report(self.database, self.experiment())
 
 
 @pytest.fixture(autouse=True)
@@ -307,10 +315,11 @@ def test_a_challenger_that_hangs_keeps_nobody_waiting(site: Site, monkeypatch: p
     monkeypatch.setattr(versions, "READY_TIMEOUT_S", 0.1)
     site.start("split", shares=(0.99,))
     site.versions[B].pause_s, site.versions[B].hangs = 5.0, True
+    subject = site.challenged()
     begin = time.monotonic()
-    assert site.score().json()["version"] == A
+    assert site.score(subject=subject).json()["version"] == A
     assert time.monotonic() - begin < 4.0  # neither the pause nor the time-out of a challenger
-    assert [site.score().json()["version"] for _ in range(3)] == [A] * 3
+    assert [site.score(subject=subject).json()["version"] for _ in range(3)] == [A] * 3
     assert site.found()["arms"]["challenger"]["failed"] == 1
     site.versions[B].pause_s, site.versions[B].hangs = 0.0, False
     wait_for(lambda: site.score().json()["version"] == B)
@@ -346,7 +355,8 @@ def test_a_split_gives_each_subject_one_version(site: Site) -> None:
 def test_a_challenger_that_fails_is_replaced_and_recovers(site: Site) -> None:
     site.start("split", shares=(0.99,))
     site.versions[B].failure = Problem("unavailable", "It is gone.")
-    assert [site.score().json()["version"] for _ in range(5)] == [A] * 5
+    subject = site.challenged()
+    assert [site.score(subject=subject).json()["version"] for _ in range(5)] == [A] * 5
     found = site.found()
     assert found["predictions"] == 0  # what the champion answered in its place counts for nobody
     assert 1 <= found["arms"]["challenger"]["failed"] <= 5

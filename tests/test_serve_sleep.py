@@ -63,9 +63,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asleep]:
 
 def timed(site: Asleep) -> tuple[dict[str, Any], float]:
     """An answer to a subject of the challenger's, and how long it took."""
-    experiment = site.books.state.experiment
-    assert experiment is not None
-    subject = next(name for name in map(str, range(99)) if experiment.arm_of(name) == "challenger")
+    subject = site.challenged()
     begin = time.monotonic()
     answer = site.score(subject=subject).json()
     return answer, time.monotonic() - begin
