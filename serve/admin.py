@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
         if is_local(registry) and not registry.is_dir():
             raise LedgerError(f"{registry} does not exist. Name a registry that python -m ensemble build published to.")
         database = Database(ledger_url(registry, options.ledger))
-        options.run(options, database, registry)
+        options.run(database, registry, _actor(), options)
     except (ValueError, OSError, LedgerDownError, RoutingConflictError) as error:  # all of ours are ValueErrors
         print(f"serve: {error}", file=sys.stderr)
         return 2
@@ -61,18 +61,13 @@ def _actor() -> str:
     return f"local:{getpass.getuser()}"[:64]
 
 
-def _as_actor(run: Callable[..., None]) -> Callable[[argparse.Namespace, Database, AnyPath], None]:
-    """A command of another module, which is told who acts."""
-    return lambda options, database, registry: run(database, registry, _actor(), options)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m serve", description=__doc__)
     areas = parser.add_subparsers(required=True, metavar="|".join(COMMANDS))
-    add_key_commands(areas, _command, _as_actor)
-    add_experiment_commands(areas, _command, _as_actor)
-    add_release_commands(areas, _command, _as_actor)
-    add_image_commands(areas, _command, _as_actor)
+    add_key_commands(areas, _command)
+    add_experiment_commands(areas, _command)
+    add_release_commands(areas, _command)
+    add_image_commands(areas, _command)
     return parser
 
 

@@ -127,11 +127,11 @@ def summary(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def add_experiment_commands(areas: Any, command: Callable[..., Any], act_as: Callable[..., Any]) -> None:
+def add_experiment_commands(areas: Any, command: Callable[..., Any]) -> None:
     """Add the commands to the parser of `serve.admin`."""
     area = areas.add_parser("experiment", help="two versions against each other on live traffic")
     commands = area.add_subparsers(required=True, metavar="COMMAND")
-    start = command(commands, "start", act_as(_start), "put a challenger beside the champion")
+    start = command(commands, "start", _start, "put a challenger beside the champion")
     start.add_argument("name")
     start.add_argument("challenger", help="alias or version")
     start.add_argument(
@@ -139,10 +139,10 @@ def add_experiment_commands(areas: Any, command: Callable[..., Any], act_as: Cal
     )
     start.add_argument("--share", type=float, nargs="+", default=[], help="of the subjects; a canary's steps")
     start.add_argument("--policy", nargs="+", default=[], metavar="NAME=VALUE", help="such as promote=auto alpha=0.01")
-    status = command(commands, "status", act_as(_status), "the report of the running experiment, or of one by name")
+    status = command(commands, "status", _status, "the report of the running experiment, or of one by name")
     status.add_argument("name", nargs="?")
     status.add_argument("--json", action="store_true", help="all of it")
-    share = command(commands, "share", act_as(_share), "give a split another share")
+    share = command(commands, "share", _share, "give a split another share")
     share.add_argument("name")
     share.add_argument("share", type=float)
     for act, what in (
@@ -150,6 +150,6 @@ def add_experiment_commands(areas: Any, command: Callable[..., Any], act_as: Cal
         ("promote", "end it; the challenger is champion"),
         ("rollback", "take the challenger out, also after its promotion"),
     ):
-        command(commands, act, act_as(_ending(act)), what).add_argument("name")
-    history = command(commands, "history", act_as(_history), "every act with its data")
+        command(commands, act, _ending(act), what).add_argument("name")
+    history = command(commands, "history", _history, "every act with its data")
     history.add_argument("--json", action="store_true", help="one object a line")

@@ -47,13 +47,13 @@ def print_key(database: Database, registry: AnyPath, actor: str, options: argpar
     print(new_key())
 
 
-def add_image_commands(areas: Any, command: Callable[..., Any], act: Callable[..., Any]) -> None:
+def add_image_commands(areas: Any, command: Callable[..., Any]) -> None:
     """Add the commands to the parser of `serve.admin`."""
     images = areas.add_parser("images", help="radiographs that are kept, where the service was told to")
     commands = images.add_subparsers(required=True, metavar="COMMAND")
-    command(commands, "key", act(print_key), "print a new key, for $CARPAL_IMAGE_KEY of the service")
-    export = command(commands, "export", act(export_image), "one prediction's image, as it was sent; recorded")
+    command(commands, "key", print_key, "print a new key, for $CARPAL_IMAGE_KEY of the service")
+    export = command(commands, "export", export_image, "one prediction's image, as it was sent; recorded")
     export.add_argument("id", help="of the prediction")
     export.add_argument("out", help="new file")
-    expire = command(commands, "expire", act(expire_images), "remove old images of a service that runs no longer")
+    expire = command(commands, "expire", expire_images, "remove old images of a service that runs no longer")
     expire.add_argument("--days", type=float, required=True, help="that are still kept")

@@ -32,15 +32,15 @@ def _rotate_key(database: Database, registry: AnyPath, actor: str, options: argp
     print(f"The key before opens for {options.overlap_hours:g} hours still.", file=sys.stderr)
 
 
-def add_key_commands(areas: Any, command: Callable[..., Any], act_as: Callable[..., Any]) -> None:
+def add_key_commands(areas: Any, command: Callable[..., Any]) -> None:
     """Add the commands to the parser of `serve.admin`."""
     keys = areas.add_parser("keys", help="who may call the service").add_subparsers(required=True, metavar="COMMAND")
-    add = command(keys, "add", act_as(_add_key), "make a key and print it, once")
+    add = command(keys, "add", _add_key, "make a key and print it, once")
     add.add_argument("name", help="which system will have it")
     add.add_argument("--role", action="append", choices=ROLES, required=True, help="may be given several times")
     add.add_argument("--per-minute", type=int, help="images that it may send to each gateway (default: any number)")
-    command(keys, "list", act_as(_list_keys), "every key, without its secret")
-    command(keys, "end", act_as(_end_key), "let a key open no longer").add_argument("id")
-    rotate = command(keys, "rotate", act_as(_rotate_key), "make a second key in place of one")
+    command(keys, "list", _list_keys, "every key, without its secret")
+    command(keys, "end", _end_key, "let a key open no longer").add_argument("id")
+    rotate = command(keys, "rotate", _rotate_key, "make a second key in place of one")
     rotate.add_argument("id")
     rotate.add_argument("--overlap-hours", type=float, default=24.0, help="that the first still opens (default 24)")

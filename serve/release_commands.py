@@ -54,13 +54,13 @@ def retire_version(database: Database, registry: AnyPath, actor: str, options: a
     print(f"{options.version} is taken down as soon as its last request is answered.")
 
 
-def add_release_commands(areas: Any, command: Callable[..., Any], act: Callable[..., Any]) -> None:
+def add_release_commands(areas: Any, command: Callable[..., Any]) -> None:
     """Add the commands to the parser of `serve.admin`."""
-    add = command(areas, "add", act(add_version), "load a version beside the others, without downtime, and wait for it")
+    add = command(areas, "add", add_version, "load a version beside the others, without downtime, and wait for it")
     add.add_argument("version", help="alias or version")
     add.add_argument("--champion", action="store_true", help="let it answer as soon as it is ready")
     add.add_argument("--wait", type=float, default=600.0, metavar="SECONDS", help="for it to load (default 600)")
-    command(areas, "retire", act(retire_version), "take a version down that answers nobody").add_argument("version")
+    command(areas, "retire", retire_version, "take a version down that answers nobody").add_argument("version")
 
 
 def version_named(registry: AnyPath, name: str) -> str:
