@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.locked_test import locked_error
+from benchmarks.locked_test import LockedTest
 from preprocessing.cohort import Cohort
 from search.metrics import bootstrap_ci95
 from search.trial import all_outcomes, finished_trials
@@ -46,7 +46,8 @@ def over_tuning(study: Path, cohort: Cohort) -> dict[str, Any]:
     """Best by cross-validation against the first complete trial, on the locked test."""
     trials = finished_trials(study)
     first, best = trials[0], min(trials, key=lambda trial: trial.mae_months)
-    errors = np.stack([locked_error(study, {trial.number: 1.0}, cohort) for trial in (first, best)])
+    locked = LockedTest(cohort)
+    errors = np.stack([locked.error(study, {trial.number: 1.0}) for trial in (first, best)])
     ci = bootstrap_ci95(np.vstack([errors, errors[1] - errors[0]]))
     names = ("first", "best_by_cv")
     found = {

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.locked_test import locked_error
+from benchmarks.locked_test import LockedTest
 from benchmarks.replay import POOL, Spent, draw, full, race, record, redrawn, stock
 from ensemble.combine import SHRINK
 from ensemble.select import Rules, select
@@ -108,7 +108,7 @@ def stock_ensemble(study: Path, finished: dict[int, list[int]]) -> dict[int, flo
     return dict.fromkeys(best, 1 / len(best))
 
 
-def equal_passes(studies: Sequence[Path], pairs: Sequence[tuple[Spent, Spent]], cohort: Cohort) -> dict[str, Any]:
+def equal_passes(studies: Sequence[Path], pairs: Sequence[tuple[Spent, Spent]], locked: LockedTest) -> dict[str, Any]:
     """The race and the stock rule, each cut off when the thriftier of the two had ended, by the locked test."""
     errors: list[list[np.ndarray]] = []
     for seed, (study, (raced, asha)) in enumerate(zip(studies, pairs, strict=True)):
@@ -117,17 +117,17 @@ def equal_passes(studies: Sequence[Path], pairs: Sequence[tuple[Spent, Spent]], 
         if not pool or not finished:
             words = f"{len(pool)} complete trials and {len(finished)} with a finished fold"
             return {"not_compared": f"seed {seed}: after {passes:,} passes race and rule have {words}"}
-        ours = locked_error(study, built(study, pool), cohort)
-        errors.append([ours, locked_error(study, stock_ensemble(study, finished), cohort, finished)])
+        ours = locked.error(study, built(study, pool))
+        errors.append([ours, locked.error(study, stock_ensemble(study, finished), finished)])
     ours_SL, rule_SL = np.array(errors).transpose(1, 0, 2)
     return {"locked_test": compared(ours_SL, rule_SL)}
 
 
 def judged(
-    studies: Sequence[Path], seeds: Sequence[int], space: str, cohort: Cohort
+    studies: Sequence[Path], seeds: Sequence[int], space: str, locked: LockedTest
 ) -> tuple[dict[str, Any], list[tuple[Spent, Spent, Spent]]]:
     """The race on recorded studies against full cross-validation and the stock rule, and what each spent."""
-    view, num_folds = cohort.recipe.views[0], cohort.num_folds
+    view, num_folds = locked.cohort.recipe.views[0], locked.cohort.num_folds
     show = Progress("searches replayed", len(studies))
     ways = []
     for seed, study in zip(seeds, studies, strict=True):
@@ -145,7 +145,7 @@ def judged(
         "worse_by": against_full["ours_months"] / against_full["other_months"] - 1,
         "worst_seed_worse_by": float((mae_2S[0] / mae_2S[1] - 1).max()),
         "against_full": against_full,
-        "against_stock_rule": equal_passes(studies, [(raced, asha) for _, raced, asha in ways], cohort),
+        "against_stock_rule": equal_passes(studies, [(raced, asha) for _, raced, asha in ways], locked),
         "passes": [[way.passes for way in row] for row in ways],
         "complete": [[len(way.complete) for way in row] for row in ways],
     }
@@ -204,7 +204,8 @@ def main() -> None:
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
         for done, _ in enumerate(pool.map(record, tasks), start=1):
             progress(done)
-    found, ways = judged(studies, range(options.seeds), options.space, cohort)
+    locked = LockedTest(cohort)
+    found, ways = judged(studies, range(options.seeds), options.space, locked)
     for seed, (whole, raced, asha) in enumerate(ways):
         words = (f"{name} {way.passes:,} passes, {len(way.complete)} complete" for name, way in
                  (("full CV", whole), ("race", raced), ("stock rule", asha)))  # fmt: skip
@@ -217,7 +218,7 @@ def main() -> None:
             drawn = [Path(name) / f"draw_{index}" for index in range(options.draws)]
             for index, study in enumerate(drawn):
                 redrawn(recorded, study, options.space, index, options.trials, view)
-            more, _ = judged(drawn, range(options.draws), options.space, cohort)
+            more, _ = judged(drawn, range(options.draws), options.space, locked)
         print(f"\n{options.draws} draws of {options.trials} of all configurations in {out.name}, in random order")
         said(more)
         summary["draws"] = more
