@@ -8,8 +8,9 @@ from serve.logs import SERVE_LOGGING
 
 BATCH_SIZE = 16
 """Most images in one forward pass."""
-MAX_QUEUED = 256
-"""Requests that may wait for a tier; one more is refused with 503."""
+MAX_ONGOING = 1024
+"""Requests that a replica takes on: more than gateways let in (`serve.limits`). Where a replica is full, Serve's router
+looks again with growing pauses, and under an onslaught that was four answers a second on an idle machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,23 +46,23 @@ class Capacity:
         cpus, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
         each = float(bool(gpus)) if gpus_per_replica is None else gpus_per_replica
         return cls(
-            preprocess_replicas=max(2, cpus // 2),
-            ensemble_replicas=max(1, int(gpus / each)) if each else max(2, cpus // 4),
+            preprocess_replicas=max(1, cpus // 2),
+            ensemble_replicas=max(1, int(gpus / each)) if each else max(1, cpus // 4),
             ensemble_gpus=each,
             ensemble_threads=max(1, cpus // (8 if cpus >= 8 else 2)) if not each else 2,
         )
 
     def preprocess_options(self) -> dict[str, Any]:
         """Options of the preprocessing deployment."""
-        # a request stays here while the ensemble works on it, so a whole batch and the next one must fit
-        return self._options(4 * BATCH_SIZE, self.preprocess_replicas, {"num_cpus": 0.1})
+        # a request stays here while the ensemble works on it: a batch there, and the next one here
+        return self._options(2 * BATCH_SIZE, self.preprocess_replicas, {"num_cpus": 0.1})
 
     def ensemble_options(self) -> dict[str, Any]:
-        """Options of the ensemble deployment; two batches fit a replica: one computing, one gathering."""
+        """Options of the ensemble deployment; of two batches one computes and one gathers."""
         resources = {"num_cpus": 0.2, "num_gpus": self.ensemble_gpus}
-        return self._options(2 * BATCH_SIZE, self.ensemble_replicas, resources)
+        return self._options(BATCH_SIZE, self.ensemble_replicas, resources)
 
-    def _options(self, max_ongoing: int, max_replicas: int, resources: dict[str, Any]) -> dict[str, Any]:
+    def _options(self, target_ongoing: int, max_replicas: int, resources: dict[str, Any]) -> dict[str, Any]:
         if self.market:
             resources["label_selector"] = {"market": self.market}
         most = max(max_replicas, self.least_replicas)
@@ -69,12 +70,12 @@ class Capacity:
         return {
             "ray_actor_options": resources,
             "max_replicas_per_node": None if self.least_replicas == 1 else min(100, -(-most // self.least_replicas)),
-            "max_ongoing_requests": max_ongoing,
-            "max_queued_requests": MAX_QUEUED,
+            "max_ongoing_requests": MAX_ONGOING,
+            "max_queued_requests": MAX_ONGOING,
             "autoscaling_config": {
                 "min_replicas": self.least_replicas,
                 "max_replicas": most,
-                "target_ongoing_requests": max_ongoing / 2,
+                "target_ongoing_requests": target_ongoing,
                 "look_back_period_s": 15.0,
                 "upscale_delay_s": 10.0,
                 "downscale_delay_s": 120.0,
@@ -90,8 +91,8 @@ def gateway_options(num_replicas: int = 1) -> dict[str, Any]:
     return {
         "num_replicas": num_replicas,
         "ray_actor_options": {"num_cpus": 0},
-        "max_ongoing_requests": 4 * MAX_QUEUED,
-        "max_queued_requests": 4 * MAX_QUEUED,
+        "max_ongoing_requests": MAX_ONGOING,
+        "max_queued_requests": MAX_ONGOING,
         **_LIFE,
     }
 

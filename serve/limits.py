@@ -28,6 +28,8 @@ WINDOW_S = 3.0
 """Over which the answers are counted."""
 MAX_BATCHES = 4
 """Of these, that may be batches: each holds many images in memory."""
+FULL_HEADER = "x-carpal-full"
+"""Of a refusal for want of a place: HAProxy, if there is one, refuses by itself for a moment (`serve.transport`)."""
 
 
 class Limits:
@@ -55,7 +57,8 @@ class Limits:
             Problem: There is no place, or the key's images of this minute are used up.
         """
         if self._requests >= (places := self._places()):
-            raise Problem("overloaded", f"All {places} places are taken. Send it again in a second.")
+            sentence = f"All {places} places are taken. Send it again in a second."
+            raise Problem("overloaded", sentence, {FULL_HEADER: "1"})
         if is_batch and self._batches >= MAX_BATCHES:
             sentence = f"{MAX_BATCHES} batches are under way. Send it again in some seconds."
             raise Problem("overloaded", sentence, {"retry-after": "5"})

@@ -18,7 +18,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from serve import haproxy
-from serve.limits import MAX_IN_FLIGHT
+from serve.limits import FULL_HEADER, MAX_IN_FLIGHT
 from serve.problems import STATUS
 
 LOOPBACK = "127.0.0.1"
@@ -32,6 +32,8 @@ QUEUE_TIMEOUT_S = 10
 MAX_CONNECTIONS = 16_384
 MAX_PENDING = MAX_IN_FLIGHT + 32
 """Requests at the gateway; some more than it takes, since reading is not scoring."""
+FULL_MS = 100
+"""For so long nothing new is brought to a lone gateway that had no place: few are free before."""
 DRAIN_S = 2.0
 """A gateway that is replaced still answers so long, until HAProxy has heard of it; Serve's own is 30 s."""
 
@@ -164,11 +166,20 @@ def defaults() -> str:
 def frontend() -> str:
     """Lines of the section that takes requests: of an onslaught, most is refused before Python hears of it.
 
-    The gateway counts for itself and refuses first; what comes beyond that would cost the time of those it took.
+    The gateway counts for itself and refuses first. What comes in the moment after that is refused here, and so is what
+    comes while too many are at the gateways: it would cost the time of those that were taken. One full gateway of
+    several says nothing of the others.
     """
     sentence = "More requests wait than can be answered in time. Send it again after a pause."
     refusal = f"http-request return {_problem(503, 'overloaded', sentence)}"
-    return f"    {refusal} if {{ path_beg /v1/score }} {{ be_conn(http-gateway) gt {MAX_PENDING} }}"
+    lines = [
+        f"{refusal} if {{ path_beg /v1/score }} {{ be_conn(http-gateway) gt {MAX_PENDING} }}",
+        f"{refusal} if {{ path_beg /v1/score }} {{ date(0,ms),neg,add(proc.full_until) gt 0 }}",
+        f"http-response set-var(proc.full_until) date(0,ms),add({FULL_MS}) "
+        f"if {{ res.hdr({FULL_HEADER}) -m found }} {{ nbsrv(http-gateway) eq 1 }}",
+        f"http-response del-header {FULL_HEADER}",
+    ]
+    return "\n".join(f"    {line}" for line in lines)
 
 
 _ERRORS = (

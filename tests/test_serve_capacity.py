@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from serve.capacity import BATCH_SIZE, MAX_QUEUED, Capacity, gateway_options
+from serve.capacity import Capacity, gateway_options
+from serve.limits import MAX_IN_FLIGHT
 
 
 @pytest.mark.parametrize("resources", [{"CPU": 1.0}, {"CPU": 2.0}, {"CPU": 64.0}, {"CPU": 16.0, "GPU": 2.0}])
@@ -27,12 +28,17 @@ def test_a_gpu_each_when_there_are_gpus() -> None:
     assert capacity.ensemble_options()["ray_actor_options"]["num_gpus"] == 1.0
 
 
-def test_queues_are_finite_and_hold_a_batch() -> None:
+def test_a_replica_takes_what_four_gateways_let_in_and_queues_are_finite() -> None:
     capacity = Capacity.of({"CPU": 2.0})
     for tier in (capacity.preprocess_options(), capacity.ensemble_options(), gateway_options()):
-        assert tier["max_ongoing_requests"] >= BATCH_SIZE
-        assert MAX_QUEUED <= tier["max_queued_requests"] < 10_000
+        assert tier["max_ongoing_requests"] >= 4 * MAX_IN_FLIGHT  # one that is full is asked again after long pauses
+        assert tier["max_queued_requests"] < 10_000
         assert tier["max_surge_percent"] == 100
+
+
+def test_no_more_replicas_than_cores() -> None:
+    capacity = Capacity.of({"CPU": 2.0})
+    assert (capacity.preprocess_replicas, capacity.ensemble_replicas) == (1, 1)
 
 
 def test_no_machine_holds_all_replicas_where_there_are_to_be_two() -> None:

@@ -21,26 +21,42 @@ from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig,
 from ray.serve.config import HTTPOptions
 
 from serve import haproxy, transport
+from serve.limits import FULL_HEADER
 
 BINARY = transport.find_binary()
 pytestmark = pytest.mark.skipif(BINARY is None, reason="there is no HAProxy on this machine")
 
 
+RELEASED = threading.Event()
+
+
 class Backend(BaseHTTPRequestHandler):
-    """Answers what it was asked; /hang never answers."""
+    """Answers what it was asked; /hang never answers, and /full says that no place is left."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         if self.path == "/hang":
-            time.sleep(5)
-        self.send_response(200)
+            RELEASED.wait(5)
+        self.send_response(503 if self.path == "/full" else 200)
+        if self.path == "/full":
+            self.send_header(FULL_HEADER, "1")
         self.send_header("content-length", "2")
         self.end_headers()
         self.wfile.write(b"ok")
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass
+
+
+class Gateway(ThreadingHTTPServer):
+    """What HAProxy stands before."""
+
+    request_queue_size = 64
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # HAProxy gives up on /hang: it is meant to
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 @dataclass
@@ -53,8 +69,8 @@ class Proxy:
     command: list[str]
 
 
-def written_by_serve(folder: Path, port: int, backend: int) -> Path:
-    """The configuration that Ray Serve writes for a service with one gateway."""
+def written_by_serve(folder: Path, port: int, backend: int, num_gateways: int = 1) -> Path:
+    """The configuration that Ray Serve writes for a service with so many gateways."""
     path = folder / "h.cfg"
     config = HAProxyConfig(
         http_options=HTTPOptions(host="127.0.0.1", port=port),
@@ -66,28 +82,33 @@ def written_by_serve(folder: Path, port: int, backend: int) -> Path:
         timeout_client_s=2,
     )
     api = HAProxyApi(config, config_file_path=str(path))
-    server = ServerConfig("gateway", "127.0.0.1", backend)
-    api.set_backend_configs({"http-gateway": BackendConfig("http-gateway", "/", servers=[server], app_name="gateway")})
+    servers = [ServerConfig(f"gateway{number}", "127.0.0.1", backend) for number in range(num_gateways)]
+    api.set_backend_configs({"http-gateway": BackendConfig("http-gateway", "/", servers=servers, app_name="gateway")})
     api._generate_config_file_internal()
     return path
 
 
 @pytest.fixture(scope="module")
 def backend() -> Iterator[int]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Backend)
+    server = Gateway(("127.0.0.1", 0), Backend)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server.server_port
+    RELEASED.set()
     server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture
-def proxy(tmp_path: Path, backend: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+def proxy(
+    tmp_path: Path, backend: int, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Proxy]:
     monkeypatch.setattr(transport, "HEAD_TIMEOUT_S", 1)
+    monkeypatch.setattr(transport, "FULL_MS", 3000)
     monkeypatch.setattr(transport, "MAX_PENDING", 16)
     monkeypatch.setattr("tempfile.mkdtemp", lambda **_: str(tmp_path))
     port = transport.free_port("127.0.0.1")
     chosen = transport.choose("127.0.0.1", port, 60, plain=False, is_joined=False)
-    path = written_by_serve(tmp_path, port, backend)
+    path = written_by_serve(tmp_path, port, backend, getattr(request, "param", 1))
     command = [chosen.settings["RAY_SERVE_HAPROXY_BINARY_PATH"], "-db", "-f", str(path), "-dR"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     wait_for(lambda: answers(port))
@@ -100,7 +121,7 @@ def proxy(tmp_path: Path, backend: int, monkeypatch: pytest.MonkeyPatch) -> Iter
 def answers(port: int) -> bool:
     try:
         return get(port, "/")[0] == 200
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
 
 
@@ -212,10 +233,30 @@ def test_of_an_onslaught_the_gateway_hears_little(proxy: Proxy) -> None:
     hanging = [socket.create_connection(("127.0.0.1", proxy.port)) for _ in range(transport.MAX_PENDING + 8)]
     for connection in hanging:
         connection.sendall(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
-    wait_for(lambda: get(proxy.port, "/v1/score")[0] == 503)
-    check_problem(get(proxy.port, "/v1/score"), 503, "overloaded")
+    heard: list[tuple[int, dict[str, str], bytes]] = []
+
+    def is_refused() -> bool:
+        heard.append(get(proxy.port, "/v1/score"))
+        return heard[-1][0] == 503
+
+    wait_for(is_refused)
+    check_problem(heard[-1], 503, "overloaded")
     for connection in hanging:
         connection.close()
+
+
+def test_a_gateway_without_a_place_is_left_alone_for_a_moment(proxy: Proxy) -> None:
+    status, headers, _ = get(proxy.port, "/full")
+    assert (status, FULL_HEADER in headers) == (503, False)
+    check_problem(get(proxy.port, "/v1/score"), 503, "overloaded")
+    assert get(proxy.port, "/healthz")[0] == 200
+    wait_for(lambda: get(proxy.port, "/v1/score")[0] == 200)
+
+
+@pytest.mark.parametrize("proxy", [2], indirect=True)
+def test_one_gateway_without_a_place_says_nothing_of_another(proxy: Proxy) -> None:
+    assert get(proxy.port, "/full")[0] == 503
+    assert [get(proxy.port, "/v1/score")[0] for _ in range(3)] == [200] * 3
 
 
 def test_a_lost_starter_is_no_gap_the_next_one_takes_over(proxy: Proxy) -> None:
