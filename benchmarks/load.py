@@ -83,9 +83,16 @@ class Client:
         return int(received[9:12])
 
 
-def post(path: str, body: bytes) -> bytes:
-    """A request, ready to be sent."""
-    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+def post(path: str, body: bytes, head: str = "") -> bytes:
+    """A request, ready to be sent; further lines of its head end with CRLF."""
+    lines = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{head}Content-Length: {len(body)}\r\n\r\n"
+    return lines.encode() + body
+
+
+def post_form(path: str, image: bytes) -> bytes:
+    """A request that carries an image as the field ``file`` of a form."""
+    field = b'--part\r\nContent-Disposition: form-data; name="file"; filename="hand"\r\n\r\n'
+    return post(path, field + image + b"\r\n--part--\r\n", "Content-Type: multipart/form-data; boundary=part\r\n")
 
 
 def closed_loop(port: int, request: bytes, num_clients: int, seconds: float) -> Turn:

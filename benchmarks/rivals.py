@@ -4,6 +4,9 @@ Each as its own documentation has it: here Starlette on uvicorn with the work in
 dependency, in `benchmarks.rival_litserve`, for an interpreter that has it.
 """
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -25,7 +28,9 @@ def running_rival(name: str, registry: str, port: int, interpreter: str = sys.ex
     """
     module = "benchmarks.rivals" if name == "starlette" else "benchmarks.rival_litserve"
     command = [interpreter, "-m", module, name, registry, str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     try:
         end = time.monotonic() + 120
         while not _is_up(port):
@@ -35,10 +40,10 @@ def running_rival(name: str, registry: str, port: int, interpreter: str = sys.ex
         yield port
     finally:
         process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        with contextlib.suppress(ProcessLookupError):  # its workers too: LitServe leaves one behind
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _is_up(port: int) -> bool:

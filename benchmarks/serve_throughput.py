@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.load import Turn, closed_loop, post
+from benchmarks.load import Client, Turn, closed_loop, post, post_form
 from benchmarks.rivals import running_rival
 from benchmarks.sample import publish_sample
 from benchmarks.service import running_service
@@ -79,18 +79,25 @@ def _all(stack: contextlib.ExitStack, registry: str, image: bytes, litserve: str
         if name == "starlette" or interpreter:
             rival = running_rival(name, registry, free_port("127.0.0.1"), *([interpreter] if interpreter else []))
             ports[name] = stack.enter_context(rival)
-    return runs | _clients(ports, post("/v1/score?sex=male", image))
+    requests = dict.fromkeys(ports, post("/v1/score?sex=male", image))
+    if litserve:
+        requests["litserve"] = post_form("/v1/score?sex=male", image)  # it takes no bare file
+    return runs | _clients(ports, requests)
 
 
 def _tiny(stack: contextlib.ExitStack, registry: str, request: bytes) -> dict[str, Run]:
     print("starting both services", flush=True)
     ports = {"fast": stack.enter_context(running_service(registry)).port}
-    return _clients(ports | {"plain": stack.enter_context(running_service(registry, "--plain")).port}, request)
+    ports["plain"] = stack.enter_context(running_service(registry, "--plain")).port
+    return _clients(ports, dict.fromkeys(ports, request))
 
 
-def _clients(ports: dict[str, int], request: bytes) -> dict[str, Run]:
+def _clients(ports: dict[str, int], requests: dict[str, bytes]) -> dict[str, Run]:
     runs: dict[str, Run] = {}
     for name, port in ports.items():
+        request = requests[name]
+        if (status := Client(port, request).ask()) != 200:
+            raise RuntimeError(f"{name} answers the image with status {status}: there is nothing to measure.")
         closed_loop(port, request, CLIENTS, 2.0)  # warm
         runs[f"{name}, 1 client"] = _bind(closed_loop, port, request, 1)
         runs[f"{name}, {CLIENTS} clients"] = _bind(closed_loop, port, request, CLIENTS)
