@@ -18,8 +18,11 @@ from serve.problems import Problem
 
 MAX_IN_FLIGHT = 128
 """Requests that are read or scored at the same time; the next one gets 503 at once."""
-FEW = 16
-"""A batch of the ensemble: so many are always let in, however slowly they are answered."""
+FEW = 32
+"""Two batches of the ensemble, one computed and one decoded: so many are always let in, however slowly they are
+answered, since with fewer one of the two would idle."""
+MANY = FEW // 2
+"""From so many on many wait; less than `FEW`, so that those who are always let in do not end it by turns."""
 AT_FIRST = 64
 """So many are let in before it is known how fast they are answered: four batches."""
 WAIT_S = 3.0
@@ -43,7 +46,7 @@ class Limits:
         self._clock = clock
         self._requests = self._batches = 0
         self._many_since = math.inf
-        """Since when there have been `FEW` requests or more."""
+        """Since when there have been `MANY` requests or more."""
         self._answered: deque[float] = deque()
         """When, within the window."""
         self._buckets: dict[str, tuple[float, float]] = {}
@@ -65,7 +68,7 @@ class Limits:
         self._pay(caller)
         self._requests += 1
         self._batches += is_batch
-        if self._requests == FEW:
+        if self._requests == MANY:
             self._many_since = self._clock()
         try:
             yield
@@ -73,7 +76,7 @@ class Limits:
             self._requests -= 1
             self._batches -= is_batch
             self._answered.append(self._clock())
-            if self._requests < FEW:
+            if self._requests < MANY:
                 self._many_since = math.inf
 
     def _places(self) -> int:
