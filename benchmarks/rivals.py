@@ -14,14 +14,33 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.service import ROOT
 
 
+@dataclass(frozen=True)
+class Rival:
+    """A server that stands still but for its turns: LitServe's worker asks for work without a pause."""
+
+    port: int
+    group: int
+    """Its process group."""
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """It runs until the block ends."""
+        os.killpg(self.group, signal.SIGCONT)
+        try:
+            yield
+        finally:
+            os.killpg(self.group, signal.SIGSTOP)
+
+
 @contextmanager
-def running_rival(name: str, registry: str, port: int, interpreter: str = sys.executable) -> Iterator[int]:
-    """One of them, until the block ends.
+def running_rival(name: str, registry: str, port: int, interpreter: str = sys.executable) -> Iterator[Rival]:
+    """One of them, which has its first turn to come, until the block ends.
 
     Raises:
         RuntimeError: It did not start.
@@ -37,13 +56,12 @@ def running_rival(name: str, registry: str, port: int, interpreter: str = sys.ex
             if process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(f"{name} does not start: {' '.join(command)}")
             time.sleep(0.2)
-        yield port
+        os.killpg(process.pid, signal.SIGSTOP)
+        yield Rival(port, process.pid)
     finally:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-        with contextlib.suppress(ProcessLookupError):  # its workers too: LitServe leaves one behind
-            os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its workers too
+        process.wait()
 
 
 def _is_up(port: int) -> bool:

@@ -2,8 +2,9 @@
 
 The same decode + preprocess + predict runs as a plain loop in one process, behind the real service on this machine,
 and behind plain Starlette on uvicorn (and behind LitServe, given an interpreter that has it). All take turns, so that a
-busy machine slows all; figures are medians of the turns. With ``--tiny`` a bundle that computes next to nothing runs
-behind the fast way and behind Ray Serve's own proxy: what is left is the way itself.
+busy machine slows all, and the rivals stand still between theirs, which the service cannot: its idle processes take a
+tenth of two cores from all others. Figures are medians of the turns. With ``--tiny`` a bundle that computes next to
+nothing runs behind the fast way and behind Ray Serve's own proxy: what is left is the way itself.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,7 +24,7 @@ import numpy as np
 import torch
 
 from benchmarks.load import Client, Turn, closed_loop, post, post_form
-from benchmarks.rivals import running_rival
+from benchmarks.rivals import Rival, running_rival
 from benchmarks.sample import publish_sample
 from benchmarks.service import running_service
 from ensemble.predictor import Predictor
@@ -74,34 +76,42 @@ def _all(stack: contextlib.ExitStack, registry: str, image: bytes, litserve: str
         for threads in sorted({1, os.cpu_count() or 1})
     }
     print("starting the service", flush=True)
-    ports = {"service": stack.enter_context(running_service(registry)).port}
-    for name, interpreter in (("starlette", None), ("litserve", litserve)):
-        if name == "starlette" or interpreter:
-            rival = running_rival(name, registry, free_port("127.0.0.1"), *([interpreter] if interpreter else []))
-            ports[name] = stack.enter_context(rival)
-    requests = dict.fromkeys(ports, post("/v1/score?sex=male", image))
+    request = post("/v1/score?sex=male", image)
+    runs |= _clients("service", stack.enter_context(running_service(registry)).port, request)
+    rivals = [("starlette", sys.executable, request)]
     if litserve:
-        requests["litserve"] = post_form("/v1/score?sex=male", image)  # it takes no bare file
-    return runs | _clients(ports, requests)
+        rivals.append(("litserve", litserve, post_form("/v1/score?sex=male", image)))  # it takes no bare file
+    for name, interpreter, words in rivals:
+        rival = stack.enter_context(running_rival(name, registry, free_port("127.0.0.1"), interpreter))
+        with rival.turn():
+            of_rival = _clients(name, rival.port, words)
+        runs |= {turn: _in_turn(rival, run) for turn, run in of_rival.items()}
+    return runs
 
 
 def _tiny(stack: contextlib.ExitStack, registry: str, request: bytes) -> dict[str, Run]:
     print("starting both services", flush=True)
-    ports = {"fast": stack.enter_context(running_service(registry)).port}
-    ports["plain"] = stack.enter_context(running_service(registry, "--plain")).port
-    return _clients(ports, dict.fromkeys(ports, request))
+    fast = stack.enter_context(running_service(registry)).port
+    plain = stack.enter_context(running_service(registry, "--plain")).port
+    return _clients("fast", fast, request) | _clients("plain", plain, request)
 
 
-def _clients(ports: dict[str, int], requests: dict[str, bytes]) -> dict[str, Run]:
-    runs: dict[str, Run] = {}
-    for name, port in ports.items():
-        request = requests[name]
-        if (status := Client(port, request).ask()) != 200:
-            raise RuntimeError(f"{name} answers the image with status {status}: there is nothing to measure.")
-        closed_loop(port, request, CLIENTS, 2.0)  # warm
-        runs[f"{name}, 1 client"] = _bind(closed_loop, port, request, 1)
-        runs[f"{name}, {CLIENTS} clients"] = _bind(closed_loop, port, request, CLIENTS)
-    return runs
+def _clients(name: str, port: int, request: bytes) -> dict[str, Run]:
+    if (status := Client(port, request).ask()) != 200:
+        raise RuntimeError(f"{name} answers the image with status {status}: there is nothing to measure.")
+    closed_loop(port, request, CLIENTS, 2.0)  # warm
+    return {
+        f"{name}, 1 client": _bind(closed_loop, port, request, 1),
+        f"{name}, {CLIENTS} clients": _bind(closed_loop, port, request, CLIENTS),
+    }
+
+
+def _in_turn(rival: Rival, run: Run) -> Run:
+    def turn(seconds: float) -> Turn:
+        with rival.turn():
+            return run(seconds)
+
+    return turn
 
 
 def _bind(function: Callable[..., Turn], *arguments: object) -> Run:
