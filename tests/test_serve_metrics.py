@@ -1,7 +1,6 @@
 """What a gateway counts, and the page that Prometheus reads. No Ray."""
 
 import asyncio
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from serve.protocol import Outcome, Query
 from serve.routing import Routing
 from serve.scrape import Snapshot, page, snapshot
 from tests.hostile_uploads import PNG, SCORE
+from tests.test_serve_gateway_ledger import seen_by, wait_for
 
 A, B = "ens-aaaaaaaaaaaa", "ens-bbbbbbbbbbbb"
 TIMINGS = {"decode": 0.010, "preprocess": 0.020, "batch": 0.005, "model": 0.015}
@@ -122,12 +122,9 @@ def test_a_failure_that_nobody_foresaw_is_counted_as_internal(site: Site) -> Non
 def test_the_shadow_and_the_running_experiment_are_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     Lifecycle(site.database, "me").start("e", B)
     site.books.refresh()
-    time.sleep(3 * arms.LOOK_S)
+    wait_for(lambda: B in seen_by(site.gateway).ready)
     site.client.post(SCORE, content=PNG)
-    end = time.monotonic() + 20
-    while not site.counted("carpal_images_total", version=B, arm="shadow", outcome="answered"):
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    wait_for(lambda: site.counted("carpal_images_total", version=B, arm="shadow", outcome="answered") == 1)
     assert site.counted("carpal_images_total", version=A, arm="champion") == 1
     assert site.counted("carpal_experiment_share", experiment="e", mode="shadow") == 1
     assert site.counted("carpal_version_info", role="challenger", version=B) == 1
