@@ -122,11 +122,11 @@ def test_a_kill_between_the_last_picture_and_the_tables_costs_nothing(
 @pytest.mark.slow
 def test_kill_9_leaves_what_was_finished(labelled: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     program = (
-        "import sys, time\n"
+        "import itertools, sys, time\n"
         "from preprocessing import prepare\n"
         "from preprocessing.__main__ import main\n"
-        "read = prepare.read_chunk\n"
-        "prepare.read_chunk = lambda files, **rest: time.sleep(0.3) or read(files, **rest)\n"
+        "read, calls = prepare.read_chunk, itertools.count()\n"
+        "prepare.read_chunk = lambda files, **rest: (next(calls) >= 2 and time.sleep(60)) or read(files, **rest)\n"
         "main(sys.argv[1:])\n"
     )
     out = tmp_path / "cohort"
