@@ -11,7 +11,7 @@ from benchmarks.service import running_service
 from serve.ask import main as ask
 from tests.conftest import ROOT
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]  # many steps, each with a limit of its own
 
 
 def run(*arguments: object) -> str:
