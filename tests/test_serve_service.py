@@ -1,5 +1,6 @@
 """The whole service for real: Ray, Serve, a genuine bundle, `python -m serve` in a process of its own."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -110,7 +111,9 @@ def test_many_at_once_get_the_same_reading_as_one_alone(client: httpx2.Client) -
     readings: list[float] = []
 
     def ask_once() -> None:
-        readings.append(client.post(SCORE, content=PNG).json()["bone_age_months"])
+        while (answer := client.post(SCORE, content=PNG)).status_code == 503:
+            time.sleep(0.2)  # a slow machine has no place for so many, and says to ask again
+        readings.append(answer.json()["bone_age_months"])
 
     threads = [threading.Thread(target=ask_once) for _ in range(40)]
     for thread in threads:
@@ -205,8 +208,11 @@ def test_a_request_is_in_the_log_of_every_process_by_its_id_and_nothing_about_a_
         client.post("/v1/score", params=params, files={"file": (f"{NAME}.dcm", body)}, headers={"x-patient": PATIENT})
         client.post(f"/v1/{NAME}", content=body, headers={"x-request-id": NAME})
     family = psutil.Process(service.process.pid).children(recursive=True)
-    told = "\n".join(" ".join(process.cmdline()) for process in family)
-    (session,) = set(re.findall(r"/tmp/ray/session_[\w-]+", told))
+    told: list[str] = []
+    for process in family:
+        with contextlib.suppress(psutil.Error):  # some only help for a moment
+            told += process.cmdline()
+    (session,) = set(re.findall(r"/tmp/ray/session_[\w-]+", "\n".join(told)))
     with_id: set[str] = set()
     end = time.monotonic() + 20
     while with_id != {"gateway", "preprocess", "ensemble"} and time.monotonic() < end:
@@ -226,7 +232,8 @@ def test_sigterm_ends_it_with_0_and_leaves_no_process(
     assert len(family) > 5
     service.process.send_signal(signal.SIGTERM)
     assert service.process.wait(60) == 0
-    assert [process for process in family if process.is_running()] == []
+    _, alive = psutil.wait_procs(family, 10)
+    assert alive == []
 
 
 def _serve(*arguments: str) -> "subprocess.CompletedProcess[str]":
