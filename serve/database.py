@@ -6,6 +6,7 @@ fails at once when another one wrote in between.
 """
 
 import contextlib
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -191,10 +192,24 @@ def _engine(url: str) -> tuple[str, sa.Engine]:
     return shown, engine
 
 
-def _prepare_sqlite(connection: Any, _: Any) -> None:
+def _prepare_sqlite(connection: sqlite3.Connection, _: Any) -> None:
     connection.isolation_level = None  # the driver would begin transactions by itself, and late
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    _switch_to_wal(connection)
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Switch, as soon as no other connection writes to a file that is not switched yet: SQLite does not wait there."""
+    end = time.monotonic() + STATEMENT_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+        time.sleep(0.01)
 
 
 def _begin(connection: sa.Connection) -> None:

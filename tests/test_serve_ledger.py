@@ -1,6 +1,7 @@
 """The ledger on both databases: what is written is there, once, and whoever comes later finds it."""
 
 import json
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -102,6 +103,15 @@ def test_two_that_open_it_together_migrate_once(ledger_url: str) -> None:
     for thread in threads:
         thread.join()
     assert failed == []
+
+
+def test_one_that_opens_a_new_file_while_another_process_writes_its_first_tables_waits(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    ending = threading.Timer(0.2, other.close)
+    ending.start()
+    Database(f"sqlite:///{tmp_path}/ledger.db").close()
+    ending.join()
 
 
 def test_a_pseudonym_is_the_ledgers_own(tmp_path: Path) -> None:
