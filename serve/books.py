@@ -80,7 +80,7 @@ class Books:
         self._recorder = Recorder(self.ledger, Spool(spool))
         if outage:
             self._recorder.doubt(outage)
-        self._closing = threading.Event()
+        self._closing, self._refreshing = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._follow, name="follow", daemon=True)
         self._thread.start()
 
@@ -183,7 +183,8 @@ class Books:
 
     def refresh(self) -> None:
         """Read routing and keys now, after a change of one's own."""
-        self._snapshot = self._read()
+        with self._refreshing:  # or what was read before a change might take the place of what was read after it
+            self._snapshot = self._read()
 
     def close(self) -> None:
         """Record what was accepted, and stop."""
@@ -226,7 +227,7 @@ class Books:
         while not self._closing.wait(FOLLOW_S):
             try:
                 self._expire_images()
-                self._snapshot = self._read()
+                self.refresh()
             except LedgerDownError as error:
                 self._recorder.doubt(error)  # which says so, and finds out when it is back
             except Exception as error:  # the thread must live: else the gateway answers by an old state for ever

@@ -388,6 +388,28 @@ def test_a_change_reaches_the_gateway_by_itself_within_two_seconds(site: Site) -
     wait_for(lambda: site.books.state.experiment is not None)
 
 
+def test_what_was_read_before_a_change_does_not_undo_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, has_read, may_go_on = site.books._read, threading.Event(), threading.Event()
+
+    def slowly() -> books.Snapshot:
+        found = read()
+        has_read.set()
+        assert may_go_on.wait(20)
+        return found
+
+    with monkeypatch.context() as slow:
+        slow.setattr(site.books, "_read", slowly)
+        assert has_read.wait(20)  # by the thread that follows
+    site.lifecycle.start("e", B)
+    refreshing = threading.Thread(target=site.books.refresh)
+    refreshing.start()
+    refreshing.join(0.2)
+    may_go_on.set()
+    refreshing.join()
+    time.sleep(0.1)
+    assert site.books.state.experiment is not None
+
+
 def test_an_experiment_over_http_from_its_start_to_its_rollback(site: Site) -> None:
     started = site.client.post("/v1/experiments", json={"name": "e", "challenger": B, "policy": {"alpha": 0.01}})
     assert (started.status_code, started.json()["experiment"]["mode"]) == (201, "shadow")
