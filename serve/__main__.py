@@ -51,7 +51,10 @@ def _serve(
     claim_signals: Callable[[], None],
     say: Callable[[str], None],
 ) -> int:
-    port = options.port or free_port(options.host)
+    try:
+        port = options.port or free_port(options.host)
+    except OSError as error:
+        return _refuse(str(error))
     if not options.address and not port_is_free(options.host, port):
         return _refuse(f"Nothing can listen at {options.host}:{port}: it is taken, or no address of this machine.")
     transport = choose(options.host, port, ANSWER_TIMEOUT_S, plain=options.plain, is_joined=bool(options.address))

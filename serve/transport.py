@@ -7,6 +7,7 @@ Ray's calls and 1.5 ms by gRPC within one event loop.
 
 import json
 import os
+import random
 import resource
 import shlex
 import shutil
@@ -22,6 +23,9 @@ from serve.limits import FULL_HEADER, MAX_IN_FLIGHT
 from serve.problems import STATUS
 
 LOOPBACK = "127.0.0.1"
+PORTS = range(24_000, 30_000)
+"""Ours to choose from. Below them lie those of Ray's workers and clients, above them the gateways' and what the kernel
+gives to whoever takes any: Ray's own listeners do, and start before ours."""
 MAX_MESSAGE_BYTES = 128 * 1024 * 1024
 """Between replicas; gRPC's own limit of 4 MiB is less than a DICOM file has."""
 HEAD_TIMEOUT_S = 10
@@ -82,7 +86,7 @@ def choose(host: str, port: int, answer_timeout_s: float, *, plain: bool, is_joi
         return Transport("plain", "Serve's own proxy: there is no HAProxy on this machine")
     folder = Path(tempfile.mkdtemp(prefix="carpal-", dir="/tmp"))  # short: a socket's path has at most 107 letters
     # two services on one machine need two ports for Serve's own proxy, which stands by for a gateway that is away
-    own = {"RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port(LOOPBACK))}
+    own = {"RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port(LOOPBACK, port))}
     return Transport(
         "fast", "HAProxy and gRPC", closed_haproxy(folder, binary, host, port, answer_timeout_s) | own, folder
     )
@@ -229,8 +233,13 @@ def port_is_free(host: str, port: int) -> bool:
     return True
 
 
-def free_port(host: str) -> int:
-    """A port that nothing listens at."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+def free_port(host: str, *others: int) -> int:
+    """A port that nothing listens at, and none of the others; of `PORTS`, so that it is still free in a while.
+
+    Raises:
+        OSError: There is none, or the host is no address of this machine.
+    """
+    for port in random.SystemRandom().sample(PORTS, 20):
+        if port not in others and port_is_free(host, port):
+            return port
+    raise OSError(f"Nothing can listen at {host}: 20 ports are taken, or it is no address of this machine.")

@@ -73,7 +73,9 @@ class Cluster:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("declared")
     publish_sample(folder)
-    port, ray_port, dashboard = (free_port("127.0.0.1") for _ in range(3))
+    port = free_port("127.0.0.1")
+    ray_port = free_port("127.0.0.1", port)
+    dashboard = free_port("127.0.0.1", port, ray_port)
     environment = {**os.environ, **FOR_PROCESSES, **FOR_SERVICE, "PYTHONPATH": str(ROOT)}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     environment["RAY_raylet_start_wait_time_s"] = "300"  # a busy machine is no failure

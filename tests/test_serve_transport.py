@@ -292,6 +292,18 @@ def test_a_joined_cluster_goes_the_way_that_its_environment_says(monkeypatch: py
     assert transport.choose("127.0.0.1", 1, 60, plain=False, is_joined=True).name == "fast"
 
 
+def test_a_free_port_is_neither_taken_nor_one_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", transport.free_port("127.0.0.1")))
+        taken.listen()
+        first = taken.getsockname()[1]
+        monkeypatch.setattr(transport, "PORTS", range(first, first + 20))
+        ports = {transport.free_port("127.0.0.1", first + 1) for _ in range(100)}
+    assert not ports & {first, first + 1}
+    with pytest.raises(OSError, match=r"Nothing can listen at 192\.0\.2\.1"):
+        transport.free_port("192.0.2.1")
+
+
 def test_no_folder_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = transport.choose("127.0.0.1", 8000, 60, plain=False, is_joined=False)
     assert chosen.folder is not None
