@@ -191,7 +191,7 @@ def test_the_report_tells_how_much_the_first_partition_flatters(tmp_path: Path) 
 def test_a_search_killed_in_its_second_partition_resumes_there(cohort_folder: Path, tmp_path: Path) -> None:
     study = tmp_path / "study"
     arguments = ("run", cohort_folder, study, "--space", SPACE, "--trials", 2, "--pool", 1, "--partitions", 2)
-    driver = Search(*arguments, "--concurrent", 1, TINY_IMAGES="160")
+    driver = Search(*arguments, "--concurrent", 1, TINY_IMAGES="800")
     deadline = time.monotonic() + 240
     while not list(study.glob("trials/*/partition_1/fold_?.json")):
         assert driver.process.poll() is None, driver.wait(-1)
@@ -202,7 +202,7 @@ def test_a_search_killed_in_its_second_partition_resumes_there(cohort_folder: Pa
     driver.wait(-signal.SIGKILL)
     psutil.wait_procs(workers, timeout=60)
     before = {path: path.stat().st_mtime_ns for path in study.glob("trials/**/fold_?.json")}
-    Search("resume", study, "--concurrent", 1, TINY_IMAGES="160").wait()
+    Search("resume", study, "--concurrent", 1, TINY_IMAGES="800").wait()
     assert_accounted_for_once(study, 2)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     best, other = sorted(finished_trials(study), key=lambda trial: trial.mae_months)

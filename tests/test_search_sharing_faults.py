@@ -21,7 +21,7 @@ def machine(cpus: int, images: int) -> dict[str, str]:
 
 def wait_for(driver: Search, path: Path) -> None:
     """Wait until a file is there, while the search runs."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not path.exists():
         assert driver.process.poll() is None, driver.wait(-1)
         assert time.monotonic() < deadline
