@@ -137,6 +137,7 @@ def test_a_worker_that_dies_loses_no_trial_and_one_that_joins_late_gets_work(clu
         wait_for_folds(study, len(before) + 2, job)  # the other one goes on alone
         cluster.hosts.start(late)
         since = time.time()
+        wait_until(lambda: other in cluster.hosts.running_now(TRAINS), 60, job.said)
         with cluster.hosts.held(other, TRAINS):  # or there might be nothing left to do
             wait_until(lambda: reports(study, cluster.hosts.address(late), since) > 0, 240, job.said)
         job.wait()
@@ -228,7 +229,7 @@ def test_the_ensemble_is_deployed_on_every_worker_and_asked(cluster: Cluster) ->
     ask(cluster)
     tiers = [rf"ray::ServeReplica:ens-\w+:{tier}" for tier in ("Preprocess", "Ensemble")]
     # the first answer needs but one of each
-    wait_until(lambda: all(cluster.hosts.running_now(tier) == set(WORKERS) for tier in tiers), 60)
+    wait_until(lambda: all(cluster.hosts.running_now(tier) == set(WORKERS) for tier in tiers), 240)
 
 
 def test_a_serving_worker_that_dies_under_load_loses_no_prediction(cluster: Cluster) -> None:
@@ -243,7 +244,8 @@ def test_a_head_that_dies_is_replaced_and_the_study_goes_on(cluster: Cluster) ->
         wait_for_folds(study, 3, job)
         cluster.hosts.kill(HEAD)
         assert job.process.wait(120) != 0
-    time.sleep(30)  # the workers' Ray ends without its head
+    # the workers' Ray ends without its head
+    wait_until(lambda: not cluster.hosts.running_now(rf".*/raylet/raylet|{TRAINS}") & set(WORKERS), 180)
     before = fold_files(study)
     cluster.hosts.start(HEAD)
     cluster.up()
