@@ -34,6 +34,7 @@ from preprocessing.charts import ACCENT, GREY, empty, legend, plain
 from preprocessing.storage import as_path
 from search.board import Board
 from search.control import StudyControl
+from search.generations import generation_of
 from search.racing import Race, make_rules
 from search.sampler import Sampler
 from search.trial import read_study
@@ -69,7 +70,8 @@ def measure(setting: Setting, workers: int) -> dict[str, Any]:
             as_path(name), name="simulated", space=setting.space, seed=setting.seed, num_trials=setting.trials
         )
         board = Board(setting.trials, setting.folds, stream=nowhere)
-        control = StudyControl(sampler, Race(make_rules("matched", True, 5)), num_folds=setting.folds, say=board)
+        rules, size = Race(make_rules("matched", True, 5)), generation_of(setting.trials)
+        control = StudyControl(sampler, rules, num_folds=setting.folds, generation=size, say=board)
         tally = simulate(control, curves_of, workers, clock=CLOCKS[setting.clock])
         counts = sampler.counts()
     peak = memory_mb("VmHWM")

@@ -79,15 +79,15 @@ def recorded(study: str, seed: int) -> CurvesOf:
     """Curves of a real study; each simulated trial takes those of a recorded one, drawn with replacement.
 
     What a recorded trial was stopped before is filled in: an unfinished fold ends, and a missing fold passes, with the
-    last error that was measured. A trial that its short training stopped is left out. A fold without a recorded time
-    takes the mean of those that have one.
+    last error that was measured. A trial that its short training stopped is left out; one that had none takes the error
+    of its fold 0 for it. A fold without a recorded time takes the mean of those that have one.
 
     Raises:
         ValueError: The study has no finished fold.
     """
     folder, num_folds = as_path(study), read_study(study)["num_folds"]
     known: list[float] = []
-    found: list[tuple[float | None, list[tuple[tuple[float, ...], tuple[float, ...], float | None]]]] = []
+    found: list[tuple[float, list[tuple[tuple[float, ...], tuple[float, ...], float | None]]]] = []
     for outcome in all_outcomes(folder):
         of_trial, config = trial_folder(folder, outcome["number"]), TrialConfig.from_dict(outcome["config"])
         folds: list[tuple[tuple[float, ...], tuple[float, ...], float | None]] = []
@@ -106,7 +106,7 @@ def recorded(study: str, seed: int) -> CurvesOf:
         if folds:
             screen = read_screen(of_trial)
             folds += [(MEASURE_AT, (folds[-1][1][-1],) * len(MEASURE_AT), None)] * (num_folds - len(folds))
-            found.append((screen.mae_months if screen else None, folds))
+            found.append((screen.mae_months if screen else folds[0][1][-1], folds))
     if not known:
         raise ValueError(f"{study} has no finished fold whose time is recorded. Let a trial finish one first.")
     mean = sum(known) / len(known)

@@ -19,8 +19,9 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from preprocessing.cohort import Cohort
 from preprocessing.storage import as_path, read_json, write_json
 from search.control import StudyControl, result_of
+from search.generations import generation_of
 from search.journal import FILE
-from search.progress import read_measurements
+from search.progress import SCREEN, read_measurements
 from search.racing import Race, make_rules
 from search.sampler import Sampler
 from search.screen import read_screen
@@ -129,22 +130,29 @@ def race(study: Path, space: str, seed: int, view: str, num_folds: int) -> Spent
             trial_folder(replayed, number).mkdir(parents=True)
             shutil.copy(trial_folder(study, number) / "config.json", trial_folder(replayed, number))
         sampler = sampler_of(replayed, space, seed, len(numbers), view)
-        control = StudyControl(sampler, Race(make_rules("matched", True, POOL)), num_folds=num_folds)
-        order = []
+        rules = Race(make_rules("matched", True, POOL))
+        control = StudyControl(sampler, rules, num_folds=num_folds, generation=generation_of(len(numbers)))
+        done: list[tuple[int, bool]] = []
         while following := control.next():
-            order.append(number := following[0])
-            for report in reports(study, number, num_folds):
-                if control.on_result(number, result_of(report)):
+            number, is_screen = following.number, following.fold == SCREEN
+            fold = SCREEN if is_screen else None
+            done.append((number, is_screen))
+            told = [report for report in reports(study, number, num_folds) if report.is_screen == is_screen]
+            for report in told:
+                if control.on_result(number, result_of(report), fold=fold):
                     break
             else:
-                if (failed := trial_folder(study, number) / "failed.json").exists():
-                    control.on_result(number, {"failed": read_json(failed)["reason"]})
-            control.on_end(number, crashed=False)
+                failed = trial_folder(study, number) / "failed.json"
+                if failed.exists() and not (is_screen and told):
+                    control.on_result(number, {"failed": read_json(failed)["reason"]}, fold=fold)
+            control.on_end(number, crashed=False, fold=fold)
         outcomes = {outcome["number"]: outcome for outcome in all_outcomes(replayed)}
     spent, complete = 0, {}
-    for number in order:
-        spent += outcomes[number]["images_seen"]
-        if outcomes[number]["state"] == "complete":
+    for number, is_screen in done:
+        measured = read_screen(as_path(trial_folder(study, number)))
+        of_screen = measured.images_seen if measured else 0
+        spent += of_screen if is_screen else outcomes[number]["images_seen"] - of_screen
+        if not is_screen and outcomes[number]["state"] == "complete":
             complete[number] = spent
     return Spent(spent, complete)
 

@@ -25,8 +25,10 @@ from benchmarks.curves import drawn
 from benchmarks.simulation import simulate
 from preprocessing.storage import as_path
 from search.control import StudyControl
+from search.generations import generation_of
 from search.importance import importances
 from search.passes import account, learning_curves
+from search.progress import SCREEN
 from search.racing import Race, make_rules
 from search.sampler import Sampler
 from search.trial import all_outcomes
@@ -74,7 +76,7 @@ class Watched:
 
     def next(self) -> Any:
         answer = self._timed("next", self._control.next)
-        if answer is None or answer.fold is not None:  # a fold of another's trial, or nothing: no ask was made
+        if answer is None or answer.fold != SCREEN:  # no trial was begun
             self._seconds["next"].pop()
         elif len(self._seconds["next"]) in MARKS:
             self.mark()
@@ -113,7 +115,8 @@ class Watched:
 def opened(folder: Path, trials: int, folds: int) -> StudyControl:
     """The study's driver, begun or resumed."""
     sampler = Sampler(as_path(str(folder)), name="scale", space="cpu", seed=0, num_trials=trials)
-    return StudyControl(sampler, Race(make_rules("matched", True, 8)), num_folds=folds)
+    rules = Race(make_rules("matched", True, 8))
+    return StudyControl(sampler, rules, num_folds=folds, generation=generation_of(trials))
 
 
 def on_paper(mark: Mark, *, gpus: int, fold_minutes: float, measured: dict[str, Any]) -> dict[str, float]:

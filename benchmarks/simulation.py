@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks.curves import CurvesOf, TrialCurves
 from search.control import result_of
+from search.progress import SCREEN
 from search.screen import SHARE
 from search.space import TrialConfig
 from search.train import Measurement
@@ -60,11 +61,15 @@ def work(control: Any, curves_of: CurvesOf) -> Worker:
             continue
         number, config, assisted = task.number, TrialConfig.from_dict(task.settings), task.fold
         curves, maes = curves_of(number, config), ()
-        if assisted is None and curves.screen_months is not None:
+        if assisted == SCREEN:
             yield SHARE * curves.folds[0].seconds
-            if (yield partial(control.on_result, number, result_of_screen(config, curves.screen_months))):
-                yield partial(control.on_end, number, crashed=False, fold=None)
-                continue
+            yield partial(control.on_result, number, result_of_screen(config, curves.screen_months), fold=SCREEN)
+            yield partial(control.on_end, number, crashed=False, fold=SCREEN)
+            continue
+        was_screened = assisted is None and curves.screen_months is not None
+        if was_screened and (yield partial(control.on_result, number, {"begins": 0})):
+            yield partial(control.on_end, number, crashed=False, fold=None)  # it ended after its short training
+            continue
         for fold in range(len(curves.folds)) if assisted is None else [assisted]:
             if assisted is None and fold and (yield partial(control.on_result, number, {"begins": fold})):
                 break
@@ -80,8 +85,9 @@ def work(control: Any, curves_of: CurvesOf) -> Worker:
         yield partial(control.on_end, number, crashed=False, fold=assisted)
 
 
-def result_of_screen(config: TrialConfig, mae: float) -> dict[str, Any]:
+def result_of_screen(config: TrialConfig, mae: float | None) -> dict[str, Any]:
     """What a worker reports of the short training."""
+    assert mae is not None, "only curves with a short training are asked for one"
     point = Measurement(SHARE * config.epochs, round(SHARE * config.max_images_seen), 1.0, mae, True)
     return result_of(FoldReport(0, point, (), False, False, is_screen=True))
 
@@ -150,7 +156,7 @@ def simulate(
         tally.driver += taken
         tally.idle += driver_free - now
         tally.decisions += 1
-        tally.assisted += getattr(answer, "fold", None) is not None
+        tally.assisted += (getattr(answer, "fold", None) or SCREEN) != SCREEN
         heapq.heappush(events, (driver_free, next(order), worker, answer))
         if answer is not None or action != control.next:
             _wake(waiting, events, driver_free, order, tally)

@@ -1,7 +1,7 @@
 """Ray Tune's searcher and scheduler interfaces, answered by `StudyControl`.
 
 A trial is a trial to Tune too. An assistant, which trains one fold of another worker's trial, is one by name only:
-``assistant_0007_fold_4`` stands in Tune's own account, and nowhere else.
+``assistant_0007_fold_4`` stands in Tune's own account, and nowhere else. So does ``screen_0007``, a short training.
 
 Tune's own OptunaSearch tells Optuna COMPLETE with a partial error for stopped trials, leaves zombies after NaN and
 loses results on restore (measured on Ray 2.60), and Tune drops its scheduler's state in a snapshot. Here both sides

@@ -1,17 +1,23 @@
 """What happens next in a study: who gets which work, and what follows from a report. Ray's adapters only pass on.
 
-How workers share the folds of a trial is told in search/sharing.py, how folds are judged in search/judging.py.
+How workers share the folds of a trial is told in search/sharing.py, how folds are judged in search/judging.py, in which
+order trials are trained in search/generations.py.
+
+trials/0007/passed.json     that it goes on after its short training, which it had in a generation
 """
 
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from preprocessing.storage import write_json
 from search.board import Event
 from search.fold_files import finished_folds
+from search.generations import Generations
 from search.judging import Judgement
 from search.pace import Pace
 from search.partition import SecondPartition
+from search.progress import SCREEN
 from search.racing import Race
 from search.sampler import Sampler
 from search.sharing import Arrival, SharedFolds
@@ -19,6 +25,8 @@ from search.tasks import GIVEN_UP
 from search.tasks import Task as Task
 from search.tasks import result_of as result_of
 from search.trial import trial_folder
+
+PASSED = "passed.json"
 
 
 class StudyControl:
@@ -35,6 +43,7 @@ class StudyControl:
         *,
         num_folds: int,
         deadline: float | None = None,
+        generation: int = 0,
         num_second: int = 0,
         say: Callable[[Event], None] = lambda event: None,
     ) -> None:
@@ -46,6 +55,8 @@ class StudyControl:
             num_folds: Folds of a complete trial.
             deadline: `time.monotonic` by which the study shall end: no trial begins that would not be complete by
                 then, and none goes past the fold it is in.
+            generation: Trials whose short trainings come before any of them is trained further; 0: each trial has its
+                own, where the job says so, and is judged by what came before.
             num_second: How many of the best trials are trained on a second partition in the end.
             say: Called with what happens.
         """
@@ -56,10 +67,12 @@ class StudyControl:
         self._second = SecondPartition(sampler.folder, num_folds, num_second, lambda event: self.say(event))
         ended, begun = sampler.reconcile()
         self.num_ended = len(ended)
-        self._replays = frozenset(ended)
-        self._queue = deque(ended + begun)
-        for number in self._queue:
+        self._replays = set(ended)
+        for number in [*ended, *begun]:
             self._judgement.read(number, sampler.config(number), has_ended=number in self._replays)
+        self._generations = Generations(generation)
+        self._has_generations = generation > 0
+        self._queue = deque([*ended, *(number for number in begun if not self._awaits_generation(number))])
         self.halted = ""
         """Why the study cannot go on just now: a full disk, a cohort that cannot be read. No trial is to blame."""
         self.is_out_of_time = False
@@ -74,7 +87,7 @@ class StudyControl:
     @property
     def may_have_more(self) -> bool:
         """Whether `next`, which has nothing now, may have something when another worker has come further."""
-        at_work = self._folds.is_anyone_at_work or self._second.is_anyone_at_work
+        at_work = self._folds.is_anyone_at_work or self._second.is_anyone_at_work or self._generations.is_anyone_at_work
         return not self.halted and not self._pace.is_late and at_work
 
     @property
@@ -85,6 +98,9 @@ class StudyControl:
     def next(self) -> Task | None:
         """What a free worker shall do: a trial, or else a fold of another worker's; None when there is nothing now."""
         may_go_on = not self.halted and not self._pace.is_late
+        if not self.halted and self._pace.allows_another:
+            may_grow = self._pace.allows_screen and (self._may_ask or self._generations.has_due)
+            self._generations.judge(self._is_outranked, may_grow=may_grow)
         if self._queue and (may_go_on or self._queue[0] in self._replays):
             number = self._queue.popleft()
             if number not in self._replays:
@@ -92,17 +108,17 @@ class StudyControl:
         elif self._queue:
             self.is_out_of_time |= not self.halted
             return None
-        elif self._sampler.num_asked() >= self._sampler.num_trials:
+        elif self._has_generations:
+            return self._of_generation()
+        elif not self._may_ask:
             return self._assist()
         elif self.halted or not self._pace.allows_another:
             self.is_out_of_time |= not self.halted
             return self._assist()
         else:
-            number = self._sampler.ask()
-            self._judgement.begin(number, self._sampler.config(number))
+            number = self._ask()
             self._folds.open(number)
-        self._pace.begin((number, None))
-        return Task(number, self._judgement.configs[number].to_dict())
+        return self._own(number)
 
     def on_result(
         self, number: int, result: dict[str, Any], *, fold: int | None = None, is_second: bool = False
@@ -112,7 +128,7 @@ class StudyControl:
         Args:
             number: The trial.
             result: From `result_of`; or ``begins``: the fold that a trial's own worker comes to; or why it fails.
-            fold: The one that the worker assists with; None: it is the trial's own.
+            fold: The one that the worker assists with, `SCREEN` for the short training; None: it is the trial's own.
             is_second: Whether that is a fold of the second partition.
 
         Returns:
@@ -125,6 +141,8 @@ class StudyControl:
             return True
         if fold is not None and is_second:
             return self._on_second(number, fold, result)
+        if fold == SCREEN:
+            return number in self._judgement.closed or self._on_screen(number, result)
         if number in self._judgement.closed:
             return fold is not None  # a trial that has ended needs no assistant
         if reason := result.get("failed"):
@@ -136,7 +154,8 @@ class StudyControl:
         if result.get("cost_measured"):
             return self._judgement.weigh(number)
         if result["is_screen"]:
-            return self._judgement.screened(number, result)
+            self._judgement.screened(number, result)
+            return not (result["replayed"] or self._has_generations) and self._judgement.is_outranked(number)
         if self._judgement.measured(number, result, by_assistant=fold is not None):
             return True
         if not result["fold_finished"]:
@@ -157,7 +176,7 @@ class StudyControl:
         Args:
             number: The trial.
             crashed: Whether it died, again and again.
-            fold: The one that it assisted with; None: it is the trial's own worker.
+            fold: The one that it assisted with, or `SCREEN`; None: it is the trial's own worker.
             is_second: Whether that was a fold of the second partition.
         """
         if fold is not None and is_second:
@@ -165,7 +184,15 @@ class StudyControl:
                 self._second.fail(number, GIVEN_UP)
             self._second.leave(number, fold)
             return
+        if fold == SCREEN:
+            self._generations.leave(number)
         if number in self._judgement.closed:
+            return
+        if fold == SCREEN:
+            if crashed:
+                self._judgement.fail(number, GIVEN_UP)
+            if self._judgement.has_verdict(number):
+                self._end_early(number)
             return
         if crashed and fold is not None:
             self._arrive(number, fold, Arrival(float("nan"), failure=GIVEN_UP))
@@ -173,6 +200,77 @@ class StudyControl:
             self._judgement.fail(number, GIVEN_UP)
         self._folds.leave(number, fold)
         self._close_if_due(number)
+
+    @property
+    def _may_ask(self) -> bool:
+        return self._sampler.num_asked() < self._sampler.num_trials
+
+    def _ask(self) -> int:
+        number = self._sampler.ask()
+        self._judgement.begin(number, self._sampler.config(number))
+        return number
+
+    def _own(self, number: int) -> Task:
+        self._pace.begin((number, None))
+        return Task(number, self._judgement.configs[number].to_dict())
+
+    def _awaits_generation(self, number: int) -> bool:
+        """Whether a trial of a run before competes in a generation; if so, it is entered there."""
+        folder = trial_folder(self._sampler.folder, number)
+        if not self._has_generations or (folder / PASSED).exists() or self._judgement.has_folds(number):
+            return False
+        mae = self._judgement.screen_months(number)
+        if mae is None:
+            self._generations.add(number)
+        else:
+            self._generations.measured(number, mae)
+        return True
+
+    def _of_generation(self) -> Task | None:
+        """The best trial that goes on; else a short training; else a fold of another worker's."""
+        if self.halted:
+            return None
+        if (number := self._generations.following()) is not None and self._pace.allows_another:
+            self._generations.begun()
+            self._folds.open(number)
+            return self._own(number)
+        if self._generations.is_fresh:
+            self._pace.begin_generation()
+        if self._pace.allows_screen:
+            if self._may_ask and not self._generations.has_due:
+                self._generations.add(self._ask())
+            if (number := self._generations.take()) is not None:
+                self._pace.begin((number, SCREEN))
+                return Task(number, self._judgement.configs[number].to_dict(), SCREEN)
+        self.is_out_of_time |= (self._may_ask or self._generations.has_open) and not self._pace.allows_another
+        return self._assist()
+
+    def _on_screen(self, number: int, result: dict[str, Any]) -> bool:
+        if reason := result.get("failed"):
+            self._judgement.fail(number, reason)
+        elif result.get("cost_measured"):
+            return self._judgement.weigh(number)
+        else:
+            self._judgement.screened(number, result)
+            self._pace.end_screen((number, SCREEN), was_trained=not result["replayed"])
+            self._generations.measured(number, result["measured_mae_months"])
+        return False
+
+    def _is_outranked(self, number: int) -> bool:
+        """Judge a trial whose generation is complete; what does not go on is closed."""
+        if self._judgement.is_outranked(number):
+            self._end_early(number)
+            return True
+        write_json(trial_folder(self._sampler.folder, number) / PASSED, {"generation": "passed"})
+        return False
+
+    def _end_early(self, number: int) -> None:
+        """Close a trial that never had a worker of its own; one replays it, so that Tune's account holds it too."""
+        self._generations.drop(number)
+        self._judgement.close(number, 0)
+        self._replays.add(number)
+        self._queue.appendleft(number)
+        self._begin_second_if_due()
 
     def _reopen(self, number: int) -> None:
         """Go on with a trial that was begun before; its own worker reads its folds up to the first that is missing."""

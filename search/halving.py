@@ -18,7 +18,7 @@ error was -0.2, -0.1 and 0.05 after 20, 40 and 60 % of the training, and 0.66 af
 
 @dataclass(frozen=True)
 class Screen:
-    """Drops the worse two thirds after the short training that comes before fold 0.
+    """Drops the worse three quarters after the short training that comes before fold 0.
 
     A trial is stopped when more than a share `keep` of the trials that had theirs, and at least M of them, were better
     there, and when it is also no better than the worst of the M best complete trials was. Source: discarding after one
@@ -28,7 +28,7 @@ class Screen:
 
     pool_size: int
     """M: how many good trials the ensemble shall be able to choose from."""
-    keep: float = 1 / 3
+    keep: float = 0.25
     """Share of the trials that go on."""
     stage: str = "screen"
     needs_cases: bool = False

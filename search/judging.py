@@ -87,13 +87,25 @@ class Judgement:
             self._stops[number] = ("limits", reason)
         return number in self._stops
 
-    def screened(self, number: int, result: dict[str, Any]) -> bool:
-        """What the short training measured; returns whether the trial is stopped. A replayed one was judged before."""
+    def screened(self, number: int, result: dict[str, Any]) -> None:
+        """What the short training measured."""
         mae, images = result["measured_mae_months"], self._images[number]
         images[SCREEN] = result["images_seen"]
         self._race.record(replace(self._race.trials[number], screen_months=mae))
         self._say(Event("measured", number, (), f"short training: {mae:.1f} months", images_seen=sum(images.values())))
-        return not result["replayed"] and self._stop(number, "screen")
+
+    def is_outranked(self, number: int) -> bool:
+        """Whether the rules stop a trial after its short training."""
+        return self._stop(number, "screen")
+
+    def screen_months(self, number: int) -> float | None:
+        """What its short training ended with, or None where there was none yet."""
+        return self._race.trials[number].screen_months
+
+    def has_folds(self, number: int) -> bool:
+        """Whether a fold of it was measured."""
+        trial = self._race.trials[number]
+        return bool(trial.curve or trial.fold_mae_months)
 
     def measured(self, number: int, result: dict[str, Any], *, by_assistant: bool) -> bool:
         """A measurement, inside a fold or at its end; returns whether the rules stop the trial there."""

@@ -1,7 +1,13 @@
 """Whether there is time for another trial."""
 
+import math
 import time
 from collections.abc import Callable, Hashable
+
+from search.screen import SHARE
+
+SCREENING = 1 / 3
+"""Share of the time until the deadline in which the short trainings of a generation may begin."""
 
 
 class Pace:
@@ -21,6 +27,8 @@ class Pace:
         self._num_folds, self._deadline, self._clock = num_folds, deadline, clock
         self._since: dict[Hashable, float] = {}
         self._folds: list[float] = []
+        self._screens: list[float] = []
+        self._screens_until = math.inf
 
     def begin(self, worker: Hashable) -> None:
         """A worker begins a trial or a fold, or goes on with one."""
@@ -33,6 +41,21 @@ class Pace:
             self._folds.append(now - self._since[worker])
         self._since[worker] = now
 
+    def begin_generation(self) -> None:
+        """Short trainings begin, for a share of the time that is left."""
+        if self._deadline is not None:
+            self._screens_until = self._clock() + SCREENING * (self._deadline - self._clock())
+
+    def end_screen(self, worker: Hashable, *, was_trained: bool) -> None:
+        """A worker has finished a short training; before the first fold it says how long one will take."""
+        if was_trained:
+            self._screens.append(self._clock() - self._since[worker])
+
+    @property
+    def allows_screen(self) -> bool:
+        """Whether a short training may begin, and the rest of a trial after it."""
+        return self.allows_another and self._clock() <= self._screens_until
+
     @property
     def is_late(self) -> bool:
         """Whether the deadline has passed."""
@@ -40,7 +63,7 @@ class Pace:
 
     @property
     def allows_another(self) -> bool:
-        """Whether a whole trial fits before the deadline, by the mean of the folds so far; before the first, yes."""
+        """Whether a whole trial fits before the deadline, by the mean of what was trained so far; before that, yes."""
         return self._fits(self._num_folds)
 
     @property
@@ -49,6 +72,7 @@ class Pace:
         return self._fits(1)
 
     def _fits(self, count: int) -> bool:
-        if self._deadline is None or not self._folds:
+        folds = self._folds or [seconds / SHARE for seconds in self._screens]
+        if self._deadline is None or not folds:
             return not self.is_late
-        return self._clock() + count * sum(self._folds) / len(self._folds) <= self._deadline
+        return self._clock() + count * sum(folds) / len(folds) <= self._deadline

@@ -27,6 +27,7 @@ from preprocessing.storage import (
 )
 from search.board import Board, all_of
 from search.control import StudyControl
+from search.generations import generation_of
 from search.journal import url_without_password
 from search.limits import Limits
 from search.mlflow_log import mlflow_log
@@ -170,6 +171,7 @@ def run(study: str | AnyPath, compute: Compute, *, partitions: int | None = None
             sampler,
             Race(make_rules(record["race"], record["screen"], record["pool_size"])),
             num_folds=record["num_folds"],
+            generation=generation_of(record["num_trials"]) if record["screen"] else 0,
             num_second=record["pool_size"] if (partitions or record.get("partitions", 1)) == 2 else 0,
             deadline=None if compute.hours is None else time.monotonic() + 3600 * compute.hours,
         )

@@ -14,7 +14,7 @@ class Task(NamedTuple):
     """The trial."""
     settings: dict[str, Any]
     fold: int | None = None
-    """The one to train, as an assistant; None: the whole trial, as its own worker."""
+    """The one to train, as an assistant, or `SCREEN`: the short training; None: the whole trial, as its own worker."""
     is_second: bool = False
     """Whether it is a fold of the trial's second partition."""
 

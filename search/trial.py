@@ -119,10 +119,7 @@ def run_trial(
     outcome = read_json(folder / "outcome.json") if (folder / "outcome.json").exists() else None
     is_new = screen and outcome is None and read_fold(folder, 0) is None
     if is_new or read_screen(folder):
-        measured, is_known = run_screen(
-            folder, config, cohort, device=device, numerics=lambda: _numerics(folder, config, cohort, device)
-        )
-        report(FoldReport(0, measured, (), False, is_known, is_screen=True))
+        screen_trial(folder, config, cohort, device=device, report=report)
     for fold in range(cohort.num_folds if outcome is None else len(outcome["fold_mae_months"])):
         done = read_fold(folder, fold)
         if outcome and not done:
@@ -144,6 +141,16 @@ def run_trial(
         say(history[-1], True, bool(done))
     if outcome:
         clear_checkpoints(folder)
+
+
+def screen_trial(
+    folder: AnyPath, config: TrialConfig, cohort: Cohort, *, device: str = "cpu", report: Callable[[FoldReport], None]
+) -> None:
+    """Run the short training of a trial, and nothing else; arguments and errors as for `run_trial`."""
+    measured, is_known = run_screen(
+        folder, config, cohort, device=device, numerics=lambda: _numerics(folder, config, cohort, device)
+    )
+    report(FoldReport(0, measured, (), False, is_known, is_screen=True))
 
 
 def run_fold(

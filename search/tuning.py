@@ -27,12 +27,12 @@ from search.adapters import RaceScheduler, RayWatch, StudySearcher
 from search.control import StudyControl, result_of
 from search.limits import Limits, measure
 from search.partition import on_second_partition, repartition
-from search.progress import keep_measurement, maes_in_order, read_measurements
+from search.progress import SCREEN, keep_measurement, maes_in_order, read_measurements
 from search.space import TrialConfig
 from search.spaces import load_space
 from search.tensorboard import FoldCurves
 from search.train import TrainingError
-from search.trial import FoldReport, partition_folder, run_fold, run_trial, trial_folder
+from search.trial import FoldReport, partition_folder, run_fold, run_trial, screen_trial, trial_folder
 
 MAX_FAILURES = 3
 """How often a trial whose worker died is started again; each time it goes on after its last finished fold."""
@@ -77,7 +77,7 @@ class Job:
 
 
 def trainable(config: dict[str, Any], *, job: Job, num_threads: int) -> None:
-    """What Tune runs in a worker: one trial, or one fold of another worker's, reporting after each measurement."""
+    """What Tune runs in a worker: a trial, its short training, or another worker's fold; measurements are reported."""
     torch.set_num_threads(num_threads)
     load_space(job.space)  # with it, the models that a user's module registers
     trial = trial_folder(as_path(job.study), config["number"])
@@ -93,7 +93,7 @@ def trainable(config: dict[str, Any], *, job: Job, num_threads: int) -> None:
         settings = TrialConfig.from_dict(read_json(trial / "config.json")["config"])
         if config.get("is_second"):
             settings, opened = on_second_partition(settings), repartition(opened, job.seed)
-        if "fold" in config:
+        if config.get("fold", SCREEN) != SCREEN:
             run_fold(folder, settings, opened, config["fold"], device=device, report=report, numerics_of=trial)
             return
         if job.limits.any and not (folder / "outcome.json").exists():
@@ -103,6 +103,9 @@ def trainable(config: dict[str, Any], *, job: Job, num_threads: int) -> None:
             tune.report({"cost_measured": True})
             if job.limits.verdict(read_json(folder / "cost.json")):
                 return
+        if "fold" in config:
+            screen_trial(folder, settings, opened, device=device, report=report)
+            return
         run_trial(folder, settings, opened, device=device, begin=_ask, report=report, screen=job.screen)
         _replay_stopped_fold(folder, opened.num_folds, report)
     except (StorageError, OSError) as error:  # a full disk, a cohort out of reach: no fault of this trial
@@ -202,6 +205,8 @@ def _trial_name(trial: Any) -> str:
     name = f"{trial.config['number']:04d}"
     if "fold" not in trial.config:
         return f"trial_{name}"
+    if trial.config["fold"] == SCREEN:
+        return f"screen_{name}"
     return f"{'second' if trial.config['is_second'] else 'assistant'}_{name}_fold_{trial.config['fold']}"
 
 

@@ -105,7 +105,7 @@ def test_a_trial_stopped_inside_its_first_fold_is_pruned_and_keeps_what_it_had_s
 
 def test_a_trial_that_the_screen_stops_has_spent_its_short_training_and_no_fold(tmp_path: Path) -> None:
     referee = control(tmp_path, num_trials=9)
-    for mae in (20.0, 20.0, 20.0, 50.0):
+    for mae in (20.0, 20.0, 20.0, 20.0, 50.0):
         number = begin(referee)
         report = FoldReport(0, Measurement(16 / 5, 16, 1.0, mae, True), (), False, False, is_screen=True)
         is_stopped = referee.on_result(number, result_of(report))

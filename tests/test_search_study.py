@@ -58,8 +58,8 @@ def test_what_a_killed_run_left_is_gone_on_resume(
     def killed(job: Job, compute: Compute, control: StudyControl) -> None:
         task = control.next()
         assert task is not None
-        control.on_result(task.number, {"failed": "The loss became nan."})
-        control.on_end(task.number, crashed=False)
+        control.on_result(task.number, {"failed": "The loss became nan."}, fold=task.fold)
+        control.on_end(task.number, crashed=False, fold=task.fold)
         leave(folder / "trials" / "0000")
         raise KeyboardInterrupt
 
