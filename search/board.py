@@ -80,7 +80,7 @@ class Board:
         self._note(event)
         if self._is_terminal:
             self._draw([*self.table(), f"  last      trial {event.number} {event.text}"])
-        elif event.kind != "measured" or time.monotonic() - self._last >= QUIET_SECONDS:
+        elif event.kind not in ("measured", "screened") or time.monotonic() - self._last >= QUIET_SECONDS:
             best = f"{self.best:.2f}" if self.best < float("inf") else "-"
             self._print(
                 f"  {self.num_ended}/{self.num_trials} trials, best {best}, {sum(self._stops.values())} stopped, "
@@ -128,6 +128,9 @@ class Board:
         self._images[event.number] = max(event.images_seen, self._images.get(event.number, 0))
         if event.kind in ("fold", "complete") and event.images_seen:
             self._fold_images.append(event.images_seen / finished)
+        if event.kind == "screened":  # it waits for its generation
+            self._running.pop(event.number, None)
+            return
         if event.kind in ("measured", "noted", "fold"):
             self._running[event.number] = event.text
             return

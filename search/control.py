@@ -72,7 +72,8 @@ class StudyControl:
             self._judgement.read(number, sampler.config(number), has_ended=number in self._replays)
         self._generations = Generations(generation)
         self._has_generations = generation > 0
-        self._queue = deque([*ended, *(number for number in begun if not self._awaits_generation(number))])
+        waits = {number for number in begun if self._awaits_generation(number)}
+        self._queue = deque([*ended, *sorted(set(begun) - waits, key=self._judgement.order)])
         self.halted = ""
         """Why the study cannot go on just now: a full disk, a cohort that cannot be read. No trial is to blame."""
         self.is_out_of_time = False
@@ -98,9 +99,7 @@ class StudyControl:
     def next(self) -> Task | None:
         """What a free worker shall do: a trial, or else a fold of another worker's; None when there is nothing now."""
         may_go_on = not self.halted and not self._pace.is_late
-        if not self.halted and self._pace.allows_another:
-            may_grow = self._pace.allows_screen and (self._may_ask or self._generations.has_due)
-            self._generations.judge(self._is_outranked, may_grow=may_grow)
+        may_screen = not self.halted and self._pace.allows_another and self._judge_generation()
         if self._queue and (may_go_on or self._queue[0] in self._replays):
             number = self._queue.popleft()
             if number not in self._replays:
@@ -109,7 +108,7 @@ class StudyControl:
             self.is_out_of_time |= not self.halted
             return None
         elif self._has_generations:
-            return self._of_generation()
+            return self._of_generation(may_screen)
         elif not self._may_ask:
             return self._assist()
         elif self.halted or not self._pace.allows_another:
@@ -189,7 +188,7 @@ class StudyControl:
         if number in self._judgement.closed:
             return
         if fold == SCREEN:
-            if crashed:
+            if crashed and self._judgement.screen_months(number) is None:
                 self._judgement.fail(number, GIVEN_UP)
             if self._judgement.has_verdict(number):
                 self._end_early(number)
@@ -226,7 +225,20 @@ class StudyControl:
             self._generations.measured(number, mae)
         return True
 
-    def _of_generation(self) -> Task | None:
+    def _judge_generation(self) -> bool:
+        """Judge a generation that is complete; returns whether a short training may begin.
+
+        The clock is asked once for both: a generation that waits for more short trainings must get one.
+        """
+        may_screen = self._pace.allows_screen
+        may_grow = may_screen and (self._may_ask or self._generations.has_due)
+        self._generations.judge(self._is_outranked, may_grow=may_grow)
+        if self._generations.is_fresh:
+            self._pace.begin_generation()
+            may_screen = self._pace.allows_screen
+        return may_screen
+
+    def _of_generation(self, may_screen: bool) -> Task | None:
         """The best trial that goes on; else a short training; else a fold of another worker's."""
         if self.halted:
             return None
@@ -234,13 +246,10 @@ class StudyControl:
             self._generations.begun()
             self._folds.open(number)
             return self._own(number)
-        if self._generations.is_fresh:
-            self._pace.begin_generation()
-        if self._pace.allows_screen:
+        if may_screen:
             if self._may_ask and not self._generations.has_due:
                 self._generations.add(self._ask())
             if (number := self._generations.take()) is not None:
-                self._pace.begin((number, SCREEN))
                 return Task(number, self._judgement.configs[number].to_dict(), SCREEN)
         self.is_out_of_time |= (self._may_ask or self._generations.has_open) and not self._pace.allows_another
         return self._assist()
@@ -252,7 +261,6 @@ class StudyControl:
             return self._judgement.weigh(number)
         else:
             self._judgement.screened(number, result)
-            self._pace.end_screen((number, SCREEN), was_trained=not result["replayed"])
             self._generations.measured(number, result["measured_mae_months"])
         return False
 

@@ -92,7 +92,7 @@ class Judgement:
         mae, images = result["measured_mae_months"], self._images[number]
         images[SCREEN] = result["images_seen"]
         self._race.record(replace(self._race.trials[number], screen_months=mae))
-        self._say(Event("measured", number, (), f"short training: {mae:.1f} months", images_seen=sum(images.values())))
+        self._say(Event("screened", number, (), f"short training: {mae:.1f} months", images_seen=sum(images.values())))
 
     def is_outranked(self, number: int) -> bool:
         """Whether the rules stop a trial after its short training."""
@@ -101,6 +101,11 @@ class Judgement:
     def screen_months(self, number: int) -> float | None:
         """What its short training ended with, or None where there was none yet."""
         return self._race.trials[number].screen_months
+
+    def order(self, number: int) -> tuple[bool, float, int]:
+        """In which order trials of a run before go on: with folds as they were begun, the others the best first."""
+        screen = None if self.has_folds(number) else self.screen_months(number)
+        return screen is not None, screen or 0.0, number
 
     def has_folds(self, number: int) -> bool:
         """Whether a fold of it was measured."""

@@ -4,8 +4,6 @@ import math
 import time
 from collections.abc import Callable, Hashable
 
-from search.screen import SHARE
-
 SCREENING = 1 / 3
 """Share of the time until the deadline in which the short trainings of a generation may begin."""
 
@@ -27,8 +25,8 @@ class Pace:
         self._num_folds, self._deadline, self._clock = num_folds, deadline, clock
         self._since: dict[Hashable, float] = {}
         self._folds: list[float] = []
-        self._screens: list[float] = []
         self._screens_until = math.inf
+        self.begin_generation()
 
     def begin(self, worker: Hashable) -> None:
         """A worker begins a trial or a fold, or goes on with one."""
@@ -46,11 +44,6 @@ class Pace:
         if self._deadline is not None:
             self._screens_until = self._clock() + SCREENING * (self._deadline - self._clock())
 
-    def end_screen(self, worker: Hashable, *, was_trained: bool) -> None:
-        """A worker has finished a short training; before the first fold it says how long one will take."""
-        if was_trained:
-            self._screens.append(self._clock() - self._since[worker])
-
     @property
     def allows_screen(self) -> bool:
         """Whether a short training may begin, and the rest of a trial after it."""
@@ -63,7 +56,7 @@ class Pace:
 
     @property
     def allows_another(self) -> bool:
-        """Whether a whole trial fits before the deadline, by the mean of what was trained so far; before that, yes."""
+        """Whether a whole trial fits before the deadline, by the mean of the folds so far; before the first, yes."""
         return self._fits(self._num_folds)
 
     @property
@@ -72,7 +65,6 @@ class Pace:
         return self._fits(1)
 
     def _fits(self, count: int) -> bool:
-        folds = self._folds or [seconds / SHARE for seconds in self._screens]
-        if self._deadline is None or not folds:
+        if self._deadline is None or not self._folds:
             return not self.is_late
-        return self._clock() + count * sum(folds) / len(folds) <= self._deadline
+        return self._clock() + count * sum(self._folds) / len(self._folds) <= self._deadline

@@ -175,7 +175,7 @@ def run(study: str | AnyPath, compute: Compute, *, partitions: int | None = None
             num_second=record["pool_size"] if (partitions or record.get("partitions", 1)) == 2 else 0,
             deadline=None if compute.hours is None else time.monotonic() + 3600 * compute.hours,
         )
-        if control.is_complete and record["num_trials"] == len(list((folder / "tune").glob("trial_*"))):
+        if control.is_complete and record["num_trials"] == len(list((folder / "tune").glob("trial_*/params.json"))):
             return "complete"
         board = Board(
             record["num_trials"], record["num_folds"], control.num_ended, control.best_mae_months, str(folder)

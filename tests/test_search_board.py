@@ -40,6 +40,13 @@ def test_a_log_is_not_filled_with_measurements() -> None:
     assert len(log.getvalue().splitlines()) == 1
 
 
+def test_a_trial_that_waits_for_its_generation_is_not_listed_as_running() -> None:
+    show = board(Terminal())
+    show(Event("measured", 0, (), "fold 1", images_seen=10))
+    show(Event("screened", 1, (), "short training: 20.0 months", images_seen=10))
+    assert [line.split()[:3] for line in show.table() if "running" in line] == [["running", "trial", "0"]]
+
+
 def test_a_terminal_shows_the_table_in_place() -> None:
     terminal = Terminal()
     show = board(terminal)

@@ -1,5 +1,6 @@
 """Short trainings come first: who waits, who goes on, and what a kill or a deadline changes. No Ray here."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,8 @@ PASSING = [5, 3, 1, 7]
 
 def opened(folder: Path, num_trials: int = len(MAES)) -> StudyControl:
     sampler = Sampler(folder, name="study", space=SPACE, seed=3, num_trials=num_trials)
-    return StudyControl(sampler, Race(make_rules("matched", True, 2)), num_folds=3, generation=num_trials)
+    rules = Race(make_rules("matched", True, 2))
+    return StudyControl(sampler, rules, num_folds=3, generation=num_trials)
 
 
 def screened(referee: StudyControl, folder: Path) -> int:
@@ -134,13 +136,34 @@ def test_short_trainings_have_a_share_of_the_time_that_is_left() -> None:
     assert pace.allows_screen
 
 
-def test_a_short_training_tells_how_long_a_trial_will_take() -> None:
-    """A quarter of a fold took 5 s, so a trial of three folds takes 60 s."""
+def test_a_resumed_generation_has_its_share_of_the_time_too(tmp_path: Path) -> None:
+    screened(opened(tmp_path), tmp_path)
     now = [0.0]
-    pace = Pace(3, 64.0, clock=lambda: now[0])
-    pace.begin((0, SCREEN))
-    now[0] = 5.0
-    pace.end_screen((0, SCREEN), was_trained=True)
-    assert not pace.allows_another
-    now[0] = 4.0
-    assert pace.allows_another
+    again = opened(tmp_path)
+    again._pace = Pace(3, 90.0, clock=lambda: now[0])
+    now[0] = SCREENING * 90.0 + 1.0
+    task = again.next()
+    assert task is not None
+    assert (task.number, task.fold) == (0, None)  # alone in its generation
+
+
+@pytest.mark.parametrize("ticks", range(1, 12))
+def test_a_clock_that_runs_on_while_a_worker_asks_ends_no_search(ticks: int, tmp_path: Path) -> None:
+    """The share of the time for short trainings ends between two looks at the clock, whichever they are."""
+    looks = itertools.count()
+    referee = opened(tmp_path)
+    screened(referee, tmp_path)
+    referee._pace = Pace(3, 900.0, clock=lambda: 300.0 - ticks + next(looks))
+    referee._pace._screens_until = 300.0
+    assert referee.next() is not None
+
+
+def test_a_worker_that_dies_after_its_last_word_loses_no_short_training(tmp_path: Path) -> None:
+    referee = opened(tmp_path, 1)
+    task = referee.next()
+    assert task is not None
+    point = Measurement(3.2, 16, 1.0, 20.0, True)
+    referee.on_result(0, result_of(FoldReport(0, point, (), False, False, is_screen=True)), fold=SCREEN)
+    referee.on_end(0, crashed=True, fold=SCREEN)
+    assert own(referee) == [0]
+    assert not (trial_folder(tmp_path, 0) / "outcome.json").exists()
