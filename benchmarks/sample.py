@@ -12,7 +12,7 @@ from ensemble.registry import CHAMPION, Registry
 from preprocessing.cohort import Cohort
 from preprocessing.phantom import write_phantoms
 from preprocessing.prepare import prepare
-from preprocessing.recipe import Recipe
+from preprocessing.recipe import SEGMENTER, Recipe
 from preprocessing.sources import read_rsna
 from preprocessing.storage import read_json, write_json
 from search.space import TrialConfig
@@ -94,6 +94,8 @@ def _search(
         "seed": 0,
     }
     write_json(study / "study.json", record)
+    if cohort.recipe.segmenter:
+        (study / SEGMENTER).write_bytes((cohort_path / SEGMENTER).read_bytes())
     for number in range(num_trials):
         config = TrialConfig(
             backbone=backbone, epochs=epochs, max_images_seen=32 * epochs, batch_size=8, seed=first_seed + number
