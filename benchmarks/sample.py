@@ -98,7 +98,12 @@ def _search(
         (study / SEGMENTER).write_bytes((cohort_path / SEGMENTER).read_bytes())
     for number in range(num_trials):
         config = TrialConfig(
-            backbone=backbone, epochs=epochs, max_images_seen=32 * epochs, batch_size=8, seed=first_seed + number
+            backbone=backbone,
+            view=cohort.recipe.views[0],
+            epochs=epochs,
+            max_images_seen=32 * epochs,
+            batch_size=8,
+            seed=first_seed + number,
         )
         target = trial_folder(study, number)
         write_json(target / "config.json", {"number": number, "config": config.to_dict()})
