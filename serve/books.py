@@ -32,6 +32,8 @@ from serve.spool import Spool, SpoolFullError
 FOLLOW_S = 0.5
 PATIENCE_S = 15.0
 """What only the ledger knows is waited for so long; a restart of PostgreSQL takes 1 to 10 s."""
+STORE_TIMEOUT_S = 20.0
+"""For an entry to be safe: the recorder gives the database less before it turns to the spool."""
 CHAMPION = "champion"
 
 EXPIRE_S = 3600.0
@@ -71,13 +73,15 @@ class Books:
     def __init__(
         self, url: str, spool: Path, *, is_open: bool, wait_s: float = 0.0, images: KeptImages | None = None
     ) -> None:
+        spool.mkdir(parents=True, exist_ok=True, mode=0o700)  # what is remembered holds a secret too
         self.is_open, self._images = is_open, images
         self._expire_at = 0.0
         database = Database(url, must_answer=False)
         self._remembered = Remembered(spool, database.shown)
         # a declared service starts its gateway and its keeper at the same time: it may be the first ever
         self.ledger, self._snapshot, outage = self._first(database, wait_s)
-        self._recorder = Recorder(self.ledger, Spool(spool))
+        self._spool = Spool(spool)
+        self._recorder = Recorder(self.ledger, self._spool)
         if outage:
             self._recorder.doubt(outage)
         self._closing, self._refreshing = threading.Event(), threading.Lock()
@@ -140,8 +144,9 @@ class Books:
             Problem: It is not, and cannot be at the moment.
         """
         try:
-            await asyncio.wrap_future(self._recorder.record(entry))
-        except SpoolFullError:
+            async with asyncio.timeout(STORE_TIMEOUT_S):
+                await asyncio.wrap_future(self._recorder.record(entry))
+        except (SpoolFullError, TimeoutError):
             sentence = "The answer cannot be recorded at the moment, so it is not given. Send the request again later."
             raise Problem("not_recorded", sentence) from None
 
@@ -168,18 +173,28 @@ class Books:
         """
         end = time.monotonic() + PATIENCE_S
         while True:
+            while not self._recorder.is_up:  # it finds out; many who ask, or hang, would take all threads
+                if time.monotonic() >= end:
+                    raise LedgerDownError(f"The ledger {self.ledger.database.shown} stays away.")
+                await asyncio.sleep(FOLLOW_S / 5)
             try:
                 return await asyncio.to_thread(read, *arguments)
             except LedgerDownError:
-                await asyncio.sleep(FOLLOW_S)
-                while not self._recorder.status().is_up and time.monotonic() < end:
-                    await asyncio.sleep(FOLLOW_S / 5)  # the recorder finds out; many who ask would take all threads
                 if time.monotonic() >= end:
                     raise
+            await asyncio.sleep(FOLLOW_S)
 
     def status(self) -> RecorderStatus:
         """Whether the database is there, and what waits for it."""
         return self._recorder.status()
+
+    def is_up(self) -> bool:
+        """Whether the database answered when it was last asked; entries may still wait for it."""
+        return self._recorder.is_up
+
+    def is_catching_up(self) -> bool:
+        """Whether entries of this gateway, or of another one on this machine, wait for the database."""
+        return self._spool.is_anything_here()
 
     def refresh(self) -> None:
         """Read routing and keys now, after a change of one's own."""
@@ -217,16 +232,20 @@ class Books:
         self._remembered.write({**read, "pepper": self.ledger.pepper})
         return Snapshot.of(read)
 
-    def _expire_images(self) -> None:
-        if self._images and time.monotonic() > self._expire_at:
-            self._expire_at = time.monotonic() + EXPIRE_S
-            if gone := self._images.expire():
+    def _expire_images(self, images: KeptImages) -> None:
+        try:
+            if gone := images.expire():
                 logs.event("images_expired", days=gone)
+        except Exception as error:  # looked for again in an hour
+            logs.failure(error, doing="removing images whose time is over")
 
     def _follow(self) -> None:
         while not self._closing.wait(FOLLOW_S):
+            if self._images and time.monotonic() > self._expire_at:
+                self._expire_at = time.monotonic() + EXPIRE_S
+                # beside: a store that takes its time must not keep a key open that has ended
+                threading.Thread(target=self._expire_images, args=(self._images,), daemon=True).start()
             try:
-                self._expire_images()
                 self.refresh()
             except LedgerDownError as error:
                 self._recorder.doubt(error)  # which says so, and finds out when it is back

@@ -24,6 +24,13 @@ from serve import tables
 CONNECT_TIMEOUT_S = 2
 """A database that is away is known to be within this time."""
 STATEMENT_TIMEOUT_S = 5
+_TCP_LIMITS = {
+    "tcp_user_timeout": 1000 * STATEMENT_TIMEOUT_S,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
+"""Of a host that is gone without a word the kernel would hear after hours."""
 _MIGRATION_LOCK = 0x43617270  # any number, the same for every process: PostgreSQL's advisory locks are numbered
 
 
@@ -165,14 +172,20 @@ def _engine(url: str) -> tuple[str, sa.Engine]:
         if not parsed.database or parsed.database == ":memory:":
             raise LedgerError("A SQLite ledger must be a file, as in sqlite:////data/ledger.db: memory forgets.")
         file = as_path(parsed.database)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # answers, and the secret behind pseudonyms
+        file.touch(0o600)  # SQLite gives the files beside it the same rights
         engine = sa.create_engine(
             parsed.set(database=str(file)), connect_args={"timeout": STATEMENT_TIMEOUT_S}, hide_parameters=True
         )
         event.listen(engine, "connect", _prepare_sqlite)
     elif backend == "postgresql":
         options = f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c lock_timeout={STATEMENT_TIMEOUT_S}s"
-        arguments = {"connect_timeout": CONNECT_TIMEOUT_S, "options": options, "application_name": "carpal"}
+        arguments = {
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "options": options,
+            "application_name": "carpal",
+            **_TCP_LIMITS,
+        }
         try:
             engine = sa.create_engine(
                 parsed,

@@ -123,7 +123,14 @@ class Gateway:
     async def readyz(self, request: Request) -> Response:
         version = await self._arms.version()
         status = self._books.status()
-        ledger = {"status": "up" if status.is_up else "spooling", "spooled_bytes": status.spooled_bytes}
+        if status.is_full:
+            sentence = "The ledger is away and the spool is full: no answer can be recorded, so none is given."
+            raise Problem("not_recorded", sentence)
+        ledger = {
+            "status": "up" if status.is_up else "spooling",
+            "spooled_bytes": status.spooled_bytes,
+            "refused": status.refused,
+        }
         return JSONResponse({"status": "ready", "version": version, "ledger": ledger})
 
     def _held(self) -> Sequence[Mapping[str, Any]]:

@@ -234,9 +234,11 @@ OPERATIONS = (
         path="/readyz",
         name="ready",
         summary="Whether an answer can be given now",
-        description="Asks the ensemble itself, and tells whether the ledger takes answers or they wait on disk.",
+        description="Asks the ensemble itself, and tells whether the ledger takes answers or they wait on disk; "
+        "where neither has room for one, none can be given.",
         tag="service",
         answers=ok("It can", "Ready"),
+        codes=("not_recorded",),
     ),
     Operation(
         method="GET",

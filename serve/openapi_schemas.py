@@ -219,7 +219,7 @@ SCHEMAS: dict[str, Any] = {
     "Ready": _object(
         status={"const": "ready"},
         version=_VERSION,
-        ledger=_object(status={"type": "string", "enum": ["up", "spooling"]}, spooled_bytes=_INTEGER),
+        ledger=_object(status={"type": "string", "enum": ["up", "spooling"]}, spooled_bytes=_INTEGER, refused=_INTEGER),
     ),
 }
 """By name, for ``components.schemas``."""

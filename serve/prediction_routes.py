@@ -40,7 +40,7 @@ def prediction_routes(books: Books) -> list[Route]:
         if not caller.may("read") and found["key_id"] != caller.key_id:
             raise Problem("role_missing", "The key lacks the role read, and asked for another prediction. Use another.")
         png = await books.ask(books.ledger.heatmap, found["id"])
-        if png is None and books.status().spooled_bytes:
+        if png is None and books.is_catching_up():
             raise _catching_up()
         if png is None:
             raise Problem("heatmap_unknown", "This prediction has no heat map. Score with explain=true to get one.")
@@ -62,7 +62,7 @@ def prediction_routes(books: Books) -> list[Route]:
         prediction_id = request.path_params["id"]
         is_id = ID_PATTERN.fullmatch(prediction_id) is not None
         found = await books.ask(books.ledger.prediction, prediction_id) if is_id else None
-        if found is None and is_id and books.status().spooled_bytes:
+        if found is None and is_id and books.is_catching_up():
             raise _catching_up()
         if found is None:
             raise Problem("prediction_unknown", "There is no prediction of this id. Check it.")

@@ -1,15 +1,17 @@
 """Puts entries into the ledger before they are answered, and into the spool while the database is away.
 
-One thread writes. What arrives while a transaction commits goes into the next one together, so that a disk's sync is
-paid once a batch and not once a prediction.
+One thread decides, and another one asks the database: it may hang instead of refusing, as behind a cable that is cut.
+What arrives while a transaction commits goes into the next one together, so that a disk's sync is paid once a batch and
+not once a prediction.
 """
 
 import logging
 import threading
+import time
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from serve import logs
 from serve.database import LedgerDownError
@@ -21,6 +23,12 @@ MAX_BATCH = 256
 """Entries of one transaction."""
 RETRY_S = 1.0
 """A database that is away is asked again after this time."""
+HANG_S = 8.0
+"""A database that has not answered for so long is away; its own limits are shorter."""
+FULL_S = 10.0
+"""A spool counts as full so long after it refused an entry."""
+ADOPT_S = 10.0
+"""What other processes left in the spool is looked for this often."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,8 @@ class RecorderStatus:
     spooled_bytes: int
     refused: int
     """Spooled entries that the database refused and that lie aside; 0 unless something is wrong with this program."""
+    is_full: bool = False
+    """Whether an entry found no room in the spool a moment ago: what is asked now will be refused."""
 
 
 class Recorder:
@@ -44,15 +54,17 @@ class Recorder:
 
     def __init__(self, ledger: Ledger, spool: Spool) -> None:
         self._ledger, self._spool = ledger, spool
-        self._waiting: deque[tuple[Entry, Future[None]]] = deque()
+        self._waiting: deque[_Given] = deque()
         self._wake = threading.Condition()
         self._is_up = True
         self._is_closing = False
+        self._full_until = 0.0
         self._doubt: LedgerDownError | None = None
-        self._refused = 0
+        self._adopt_at = time.monotonic() + ADOPT_S
         self._tell()
-        self._prober = ThreadPoolExecutor(1, "ledger-probe")  # a database that hangs must not hold up the spool
+        self._writer = ThreadPoolExecutor(1, "ledger-writer")
         self._probe: Future[None] | None = None
+        """What the writer does while the database is taken for away."""
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
@@ -63,6 +75,7 @@ class Recorder:
         about an entry that it refuses.
         """
         future: Future[None] = Future()
+        future.set_running_or_notify_cancel()  # a caller that goes away must not take it back: it will be set
         with self._wake:
             if self._is_closing:
                 future.set_exception(SpoolFullError("The recorder is closed."))
@@ -78,9 +91,14 @@ class Recorder:
                 self._doubt = error
                 self._wake.notify()
 
+    @property
+    def is_up(self) -> bool:
+        """Whether the database answered when it was last asked; entries may still wait for it."""
+        return self._is_up
+
     def status(self) -> RecorderStatus:
         """Whether the database is there, and what waits for it."""
-        return self._status
+        return replace(self._status, is_full=time.monotonic() < self._full_until)
 
     def close(self) -> None:
         """Record what was accepted, then stop; what is spooled stays for the next process."""
@@ -88,68 +106,100 @@ class Recorder:
             self._is_closing = True
             self._wake.notify()
         self._thread.join()
-        self._prober.shutdown(wait=False)
+        self._writer.shutdown(wait=False)
 
     def _run(self) -> None:
         while True:
-            with self._wake:
-                if not self._waiting and not self._is_closing and not self._doubt:
-                    # while something is spooled there is work without anybody's call
-                    self._wake.wait(None if self._is_up and not self._spool else (0.0 if self._is_up else RETRY_S))
-                doubt, self._doubt = self._doubt, None
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
-                if not batch and self._is_closing:
-                    return
-            if doubt:
-                self._away(doubt)
-            if batch:
-                self._store(batch)
-            if not self._is_up:
-                self._ask_again()
-            elif self._spool:
-                self._replay()
+            doubt, batch = self._next()
+            if not batch and self._is_closing:
+                return
+            try:
+                self._work(doubt, batch)
+            except Exception as error:  # the thread must live: every answer waits for it
+                logs.failure(error, doing="recording")
+                _failed(batch, error)
+                time.sleep(RETRY_S)
 
-    def _store(self, batch: list[tuple[Entry, "Future[None]"]]) -> None:
+    def _next(self) -> tuple[LedgerDownError | None, list["_Given"]]:
+        """Wait until there is something to do."""
+        with self._wake:
+            if not self._waiting and not self._is_closing and not self._doubt:
+                # while something is spooled there is work without anybody's call
+                self._wake.wait((0.0 if self._spool else ADOPT_S) if self._is_up else RETRY_S)
+            doubt, self._doubt = self._doubt, None
+            return doubt, [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
+
+    def _work(self, doubt: LedgerDownError | None, batch: list["_Given"]) -> None:
+        if doubt:
+            self._away(doubt)
+        if batch:
+            self._store(batch)
+        if time.monotonic() > self._adopt_at:
+            self._adopt_at = time.monotonic() + ADOPT_S
+            self._spool.adopt()
+            self._tell()
+        if not self._is_up:
+            self._ask_again()
+        elif self._spool:
+            self._replay()
+
+    def _store(self, batch: list["_Given"]) -> None:
         if self._is_up and not self._spool:
             try:
-                self._ledger.write([entry for entry, _ in batch])
+                self._write([entry for entry, _ in batch])
             except LedgerDownError as error:
                 self._away(error)
             except Exception:  # one entry of them is at fault: the others must not suffer
-                for entry, future in batch:
-                    self._store_alone(entry, future)
+                for given in batch:
+                    self._store_alone(given)
                 return
             else:
                 _done(batch)
                 return
+        self._put_by(batch)
+
+    def _store_alone(self, given: "_Given") -> None:
+        if not self._is_up:
+            self._put_by([given])
+            return
+        try:
+            self._write([given[0]])
+        except LedgerDownError as error:
+            self._away(error)
+            self._put_by([given])
+        except Exception as error:  # handed to whoever asked, who answers 500
+            _failed([given], error)
+        else:
+            _done([given])
+
+    def _put_by(self, batch: list["_Given"]) -> None:
+        """Into the spool."""
         try:
             self._spool.append([entry for entry, _ in batch])
         except SpoolFullError as error:
-            for _, future in batch:
-                future.set_exception(error)
+            self._full_until = time.monotonic() + FULL_S
+            _failed(batch, error)
         else:
-            self._tell()
             _done(batch)
+        self._tell()
 
-    def _store_alone(self, entry: Entry, future: "Future[None]") -> None:
+    def _write(self, entries: Sequence[Entry]) -> None:
+        """Write into the database; one that hangs is away, and says when it is back by what it was to write.
+
+        What it writes late was spooled meanwhile and comes again, which changes nothing.
+        """
+        writing = self._writer.submit(self._ledger.write, entries)
         try:
-            self._ledger.write([entry])
-        except LedgerDownError as error:
-            self._away(error)
-            try:
-                self._spool.append([entry])
-            except SpoolFullError as full:
-                future.set_exception(full)
-            else:
-                future.set_result(None)
-        except Exception as error:  # handed to whoever asked, who answers 500
-            future.set_exception(error)
-        else:
-            future.set_result(None)
+            writing.result(HANG_S)
+        except TimeoutError:
+            if writing.done():
+                raise  # the write's own
+            self._probe = writing
+            raise LedgerDownError(f"The ledger has not answered for {HANG_S:g} s.") from None
 
     def _ask_again(self) -> None:
         if self._probe is None:
-            self._probe = self._prober.submit(self._ledger.write, [])
+            self._probe = self._writer.submit(self._ledger.write, [])
         elif self._probe.done():
             self._is_up = self._probe.exception() is None
             self._probe = None
@@ -159,24 +209,30 @@ class Recorder:
         """Bring one batch from the spool into the database; what arrives meanwhile queues behind it."""
         entries = self._spool.peek(MAX_BATCH)
         try:
-            self._ledger.write(entries)
+            self._write(entries)
         except LedgerDownError as error:
             self._away(error)
             return
         except Exception:
-            for entry in entries:
-                try:
-                    self._ledger.write([entry])
-                except LedgerDownError as error:
-                    self._away(error)
-                    return
-                except Exception as error:
-                    self._refused += 1
-                    self._spool.set_aside(entry)
-                    logs.failure(error, doing="replaying the spool: the entry was set aside")
+            self._replay_alone(entries)
+            return
         self._spool.drop(len(entries))
         if not self._spool.peek(1):
             logs.event("ledger_complete", level=logging.WARNING)
+        self._tell()
+
+    def _replay_alone(self, entries: Sequence[Entry]) -> None:
+        """One of them is at fault, and lies aside afterwards."""
+        for entry in entries:
+            try:
+                self._write([entry])
+            except LedgerDownError as error:
+                self._away(error)
+                return
+            except Exception as error:
+                self._spool.set_aside(entry)
+                logs.failure(error, doing="replaying the spool: the entry was set aside")
+            self._spool.drop(1)
         self._tell()
 
     def _away(self, error: LedgerDownError) -> None:
@@ -185,9 +241,20 @@ class Recorder:
         logs.event("ledger_away", level=logging.WARNING, why=str(error))
 
     def _tell(self) -> None:
-        self._status = RecorderStatus(self._is_up and not self._spool, self._spool.num_bytes(), self._refused)
+        waits = self._spool.num_bytes()
+        self._status = RecorderStatus(self._is_up and not self._spool, waits, self._spool.num_set_aside)
 
 
-def _done(batch: list[tuple[Entry, Any]]) -> None:
+_Given = tuple[Entry, "Future[None]"]
+"""An entry, and who waits for it."""
+
+
+def _done(batch: list[_Given]) -> None:
     for _, future in batch:
         future.set_result(None)
+
+
+def _failed(batch: list[_Given], error: Exception) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(error)

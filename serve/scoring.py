@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,9 @@ from serve.keys import Caller
 from serve.ledger import fingerprint
 from serve.problems import Problem
 from serve.protocol import Query
+
+MAX_KEYED = 1000
+"""Answers under idempotency keys that a gateway remembers by itself; some 10 MB."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Scoring:
         self._arms, self._books = arms, books
         self._asking: dict[tuple[str, str], asyncio.Event] = {}
         """Idempotency keys whose first request is under way."""
+        self._keyed: OrderedDict[tuple[str, str], Mapping[str, Any]] = OrderedDict()
+        """Rows of answers that were given under an idempotency key."""
 
     async def give(self, query: Query, caller: Caller, request_id: str, idempotency_key: str | None) -> Given:
         """Answer a query, or repeat the answer that its idempotency key got first.
@@ -86,22 +92,35 @@ class Scoring:
         )
         await self._books.keep_image(prediction_id, query.data)
         await self._arms.record(stored, *beside)
+        self._remember(stored)
         logs.note(prediction_id=prediction_id)
         self._arms.shadow(query, scored, stored, unit)
         return Given(answer, stored.created_s)
 
     async def _repeated(self, caller: Caller, idempotency_key: str, asked: str) -> Given | None:
         """The first answer under this key, if there was one."""
-        try:
-            first = await asyncio.to_thread(self._books.ledger.repeated, caller.key_id, idempotency_key)
-        except LedgerDownError:
-            return None  # scoring goes on; should it be a repetition, both answers are kept, and the first one counts
+        first = self._keyed.get((caller.key_id, idempotency_key)) or await self._in_ledger(caller, idempotency_key)
         if first is None:
             return None
         if first["fingerprint"] != asked:
             sentence = "This Idempotency-Key was used for another image or other parameters. Take a new one."
             raise Problem("idempotency_conflict", sentence)
         return Given(first["answer"], first["created_s"], is_repeated=True)
+
+    async def _in_ledger(self, caller: Caller, idempotency_key: str) -> Mapping[str, Any] | None:
+        if not self._books.is_up():
+            return None  # scoring goes on; should it be a repetition, both answers are kept, and the first one counts
+        try:
+            return await asyncio.to_thread(self._books.ledger.repeated, caller.key_id, idempotency_key)
+        except LedgerDownError:
+            return None
+
+    def _remember(self, stored: Answered) -> None:
+        """The last ones are known without the ledger, which may be away or not have them yet."""
+        if stored.idempotency_key:
+            self._keyed[stored.key_id, stored.idempotency_key] = vars(stored)
+            if len(self._keyed) > MAX_KEYED:
+                self._keyed.popitem(last=False)
 
     @contextlib.asynccontextmanager
     async def _alone(self, key_id: str, idempotency_key: str) -> AsyncIterator[None]:

@@ -1,7 +1,7 @@
 """Where entries wait on this machine while the database is away: a file of lines, synced before an answer goes out.
 
-Each process appends to a file of its own and holds its lock; a file that nobody holds was left by a process that
-died, and whoever starts next takes it over. A line is whole or, torn by a kill, was never answered for.
+Each process appends to a file of its own and holds its lock. A file that nobody holds was left by a process that ended:
+whoever finds it takes it over. A line is whole or, torn by a kill, was never answered for.
 """
 
 import fcntl
@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from serve.entries import Entry, from_json, to_json
 
@@ -21,6 +21,13 @@ MAX_BYTES = 256 * 1024 * 1024
 
 class SpoolFullError(RuntimeError):
     """There is no room left, so nothing more may be accepted."""
+
+
+class _File(NamedTuple):
+    """Locked by this process as long as its handle is open."""
+
+    path: Path
+    handle: IO[bytes]
 
 
 class Spool:
@@ -34,56 +41,67 @@ class Spool:
     def __init__(self, folder: Path, max_bytes: int = MAX_BYTES) -> None:
         self._folder, self._max_bytes = folder, max_bytes
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._files: list[IO[bytes]] = []  # oldest first
-        for path in sorted(folder.glob("*.jsonl")):
-            if file := _lock(path):
-                self._files.append(file)
-        self._own: IO[bytes] | None = None
+        self._files: list[_File] = []  # oldest first
+        self._own: _File | None = None
+        self.num_set_aside = 0
+        """Entries that lie in the file ``refused`` since this process began."""
+        self.adopt()
 
     def __bool__(self) -> bool:
         """Whether anything waits."""
         return bool(self._files)
 
+    def is_anything_here(self) -> bool:
+        """Whether anything waits in the folder, of this process or of another one."""
+        return any(self._folder.glob("*.jsonl"))
+
     def num_bytes(self) -> int:
         """What waits, on disk."""
-        return sum(os.fstat(file.fileno()).st_size - file.tell() for file in self._files)
+        return sum(os.fstat(file.handle.fileno()).st_size - file.handle.tell() for file in self._files)
+
+    def adopt(self) -> None:
+        """Take over what other processes left: at an update the old one ends when the new one has begun."""
+        held = {file.path for file in self._files}
+        found = [path for path in self._folder.glob("*.jsonl") if path not in held]
+        left = [_File(path, handle) for path in found if (handle := _locked(path))]
+        self._files = sorted([*self._files, *left])
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Write entries and sync them; all of them or none.
 
         Raises:
-            SpoolFullError: They do not fit the bound, or the disk is full.
+            SpoolFullError: They do not fit the bound, or the disk is full or cannot be written.
         """
         data = b"".join(json.dumps(to_json(entry), allow_nan=False).encode() + b"\n" for entry in entries)
-        if self._own is None:
-            path = self._folder / f"{time.time_ns():020d}-{os.getpid()}.jsonl"
-            file = _lock(path, create=True)
-            assert file is not None, "nobody else makes a file of this name"
-            self._own = file
-            self._files.append(file)
-        end = os.fstat(self._own.fileno()).st_size
-        if end + len(data) > self._max_bytes:
-            raise SpoolFullError(f"The spool holds {end:,} bytes and may hold {self._max_bytes:,}.")
         try:
-            written = os.pwrite(self._own.fileno(), data, end)
-            if written < len(data):
-                raise OSError(f"{written} of {len(data)} bytes were written")
-            os.fsync(self._own.fileno())
+            if self._own is None:
+                self._own = self._new_file()
+                self._files.append(self._own)
+            self._append(self._own.handle.fileno(), data)
         except OSError as error:
-            os.ftruncate(self._own.fileno(), end)
             raise SpoolFullError(f"The spool cannot be written: {error}") from error
 
     def peek(self, num_entries: int) -> list[Entry]:
-        """The oldest entries, which stay until `drop`; a file of which none is left is removed."""
+        """The oldest entries, which stay until `drop`; a file of which none is left is removed.
+
+        A line that cannot be read is set aside.
+
+        Raises:
+            OSError: It cannot be; then it stays where it is.
+        """
         while self._files:
             file = self._files[0]
-            start = file.tell()
-            lines = [line for line in islice(file, num_entries) if line.endswith(b"\n")]
-            file.seek(start)
+            start = file.handle.tell()
+            lines = [line for line in islice(file.handle, num_entries) if line.endswith(b"\n")]
+            file.handle.seek(start)
+            if entries := _readable(lines):
+                return entries
             if lines:
-                return [from_json(json.loads(line)) for line in lines]
-            Path(file.name).unlink(missing_ok=True)
-            file.close()
+                self._keep_aside(lines[0])
+                file.handle.readline()
+                continue
+            file.path.unlink(missing_ok=True)
+            file.handle.close()
             del self._files[0]
             if file is self._own:
                 self._own = None
@@ -96,24 +114,76 @@ class Spool:
         one, which writes them again, and that changes nothing in the ledger.
         """
         for _ in range(num_entries):
-            self._files[0].readline()
+            self._files[0].handle.readline()
 
     def set_aside(self, entry: Entry) -> None:
-        """Keep an entry that the database refuses in the file ``refused``, for a person to look at."""
-        with (self._folder / "refused").open("ab") as file:  # the folder is its owner's alone
-            file.write(json.dumps(to_json(entry)).encode() + b"\n")
+        """Keep an entry that the database refuses in the file ``refused``, for a person to look at.
+
+        Raises:
+            OSError: It cannot be kept.
+        """
+        self._keep_aside(json.dumps(to_json(entry)).encode() + b"\n")
+
+    def _new_file(self) -> _File:
+        """Made under another name, so that nobody takes it over before it is locked."""
+        path = self._folder / f"{time.time_ns():020d}-{os.getpid()}.jsonl"
+        made = path.with_suffix(".new")
+        handle = open(made, "xb+", opener=_private)  # noqa: SIM115
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        made.rename(path)
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # else a power cut may take the name of what was synced
+        finally:
+            os.close(folder)
+        return _File(path, handle)
+
+    def _append(self, descriptor: int, data: bytes) -> None:
+        end = os.fstat(descriptor).st_size
+        if end + len(data) > self._max_bytes:
+            raise SpoolFullError(f"The spool holds {end:,} bytes and may hold {self._max_bytes:,}.")
+        try:
+            written = os.pwrite(descriptor, data, end)
+            if written < len(data):
+                raise OSError(f"{written} of {len(data)} bytes were written")
+            os.fsync(descriptor)
+        except OSError:
+            try:
+                os.ftruncate(descriptor, end)
+            except OSError:
+                self._own = None  # a torn line is the last one of its file: what follows goes into another
+            raise
+
+    def _keep_aside(self, line: bytes) -> None:
+        with open(self._folder / "refused", "ab", opener=_private) as file:
+            file.write(line)
+        self.num_set_aside += 1
 
 
-def _lock(path: Path, *, create: bool = False) -> IO[bytes] | None:
+def _readable(lines: Sequence[bytes]) -> list[Entry]:
+    """The entries before the first line that holds none."""
+    entries: list[Entry] = []
+    for line in lines:
+        try:
+            entries.append(from_json(json.loads(line)))
+        except ValueError:
+            break
+    return entries
+
+
+def _locked(path: Path) -> IO[bytes] | None:
     """Open a file for this process alone; None where another one holds it, or has just removed it."""
-    flags = os.O_RDWR | (os.O_CREAT | os.O_EXCL if create else 0)
     try:
-        file = open(path, "rb", opener=lambda name, _: os.open(name, flags, 0o600))  # noqa: SIM115
+        handle = path.open("rb+")
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # lasts as long as the file is open
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        file.close()
+        handle.close()
         return None
-    return file
+    return handle
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)

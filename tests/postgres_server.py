@@ -1,11 +1,15 @@
 """A private PostgreSQL server for tests marked `postgres`."""
 
+import contextlib
 import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 
 class PostgresServer:
@@ -32,6 +36,19 @@ class PostgresServer:
 
     def stop(self) -> None:
         self._run("pg_ctl", "-m", "immediate", "stop")
+
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """It answers nothing and refuses nothing, as a host does that hangs."""
+        leader = psutil.Process(int((self._folder / "data" / "postmaster.pid").read_text().split()[0]))
+        stopped = [leader, *leader.children(recursive=True)]
+        for process in stopped:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in stopped:
+                process.resume()
 
     def new_database(self, name: str) -> str:
         """URL of an empty database."""

@@ -169,7 +169,7 @@ def test_slow_scorer_is_given_up(client: TestClient, scorer: MeanScorer, monkeyp
 
 
 def test_alive_without_ensemble_but_not_ready(client: TestClient, scorer: MeanScorer) -> None:
-    ledger = {"status": "up", "spooled_bytes": 0}
+    ledger = {"status": "up", "spooled_bytes": 0, "refused": 0}
     assert client.get("/readyz").json() == {"status": "ready", "version": "ens-0", "ledger": ledger}
     scorer.failure = Problem("unavailable", "It is gone.")
     assert client.get("/healthz").status_code == 200

@@ -22,7 +22,9 @@ from serve.lifecycle import Lifecycle
 from serve.problems import Problem
 from serve.protocol import Outcome, Query
 from serve.routing import Routing
+from serve.spool import Spool
 from tests.hostile_uploads import PNG, SCORE
+from tests.ledger_fixtures import answered
 from tests.postgres_server import PostgresServer
 
 A, B = "ens-aaaaaaaaaaaa", "ens-bbbbbbbbbbbb"
@@ -458,6 +460,7 @@ def test_while_the_database_is_away_answers_go_on_and_all_arrive(site: Site, mon
             down.setattr(site.books.ledger, name, away)
         answers = [site.score(headers={"idempotency-key": str(i)}) for i in range(4)]
         assert [answer.status_code for answer in answers] == [200] * 4
+        assert site.score(headers={"idempotency-key": "0"}).json() == answers[0].json()
         assert site.client.get("/readyz").json()["ledger"]["status"] == "spooling"
         path = f"/v1/predictions/{answers[0].json()['prediction_id']}"
         assert site.client.get(path).json()["code"] == "unavailable"
@@ -510,6 +513,13 @@ def test_what_cannot_be_recorded_is_not_answered(tmp_path: Path, monkeypatch: py
         answer = site.score()
         assert (answer.status_code, answer.json()["code"]) == (503, "not_recorded")
         assert "retry-after" in answer.headers
+        assert site.client.get("/readyz").json()["code"] == "not_recorded"
+
+
+def test_what_another_gateway_here_has_spooled_is_not_said_to_be_unknown(site: Site, tmp_path: Path) -> None:
+    others, accepted = Spool(tmp_path / "spool"), answered()
+    others.append([accepted])
+    assert site.client.get(f"/v1/predictions/{accepted.id}").json()["code"] == "unavailable"
 
 
 def _away(*_: Any) -> None:

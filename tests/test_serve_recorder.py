@@ -1,7 +1,9 @@
 """While the database is away nothing accepted is lost, and when it is back all of it is there, in order."""
 
+import asyncio
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -32,9 +34,12 @@ class Away:
         self._ledger = ledger
         self.is_away = False
         self.poison: str | None = None
+        self.may_answer = threading.Event()
+        self.may_answer.set()
 
     def write(self, entries: Iterable[Entry]) -> None:
         entries = list(entries)
+        self.may_answer.wait(60)
         if self.is_away:
             raise LedgerDownError("away")
         if any(isinstance(entry, Answered) and entry.id == self.poison for entry in entries):
@@ -151,6 +156,114 @@ def test_an_entry_that_is_refused_harms_no_other(
     assert sorted(stored(sqlite_ledger)) == ["a", "b", "c"]
     assert running.status().refused == 1
     assert bad.id in (tmp_path / "spool" / "refused").read_text()
+
+
+def test_a_database_that_hangs_is_away_and_comes_back(
+    running: Recorder, away: Away, sqlite_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "HANG_S", 0.05)
+    away.may_answer.clear()
+    safe([running.record(answered(request_id=str(i))) for i in range(3)])
+    assert not running.is_up
+    away.may_answer.set()
+    wait_for(lambda: running.status().is_up)
+    assert stored(sqlite_ledger) == ["0", "1", "2"]
+
+
+def test_a_caller_who_goes_away_meanwhile_stops_nothing(running: Recorder, away: Away, sqlite_ledger: Ledger) -> None:
+    async def given_up() -> None:
+        away.may_answer.clear()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await asyncio.wrap_future(running.record(answered(request_id="gone")))
+        away.may_answer.set()
+
+    asyncio.run(given_up())
+    safe([running.record(answered(request_id="next"))])
+    assert stored(sqlite_ledger) == ["gone", "next"]
+
+
+def test_a_spool_that_cannot_be_made_refuses_until_it_can(
+    running: Recorder, away: Away, sqlite_ledger: Ledger, tmp_path: Path
+) -> None:
+    away.is_away = True
+    (tmp_path / "spool").rmdir()
+    with pytest.raises(SpoolFullError, match="cannot be written"):
+        running.record(answered(request_id="refused")).result(20)
+    assert running.status().is_full
+    (tmp_path / "spool").mkdir()
+    safe([running.record(answered(request_id="spooled"))])
+    away.is_away = False
+    wait_for(lambda: running.status().is_up)
+    assert stored(sqlite_ledger) == ["spooled"]
+
+
+def test_a_spooled_line_that_cannot_be_read_lies_aside(tmp_path: Path, away: Away, sqlite_ledger: Ledger) -> None:
+    folder = tmp_path / "spool"
+    left = Spool(folder)
+    left.append([answered(request_id="before")])
+    (path,) = folder.iterdir()
+    with path.open("ab") as file:
+        file.write(b'{"kind": "of another release"}\n\xff\n')
+    left.append([answered(request_id="after")])
+    del left
+    one = Recorder(away, Spool(folder))  # type: ignore[arg-type]
+    wait_for(lambda: one.status().is_up)
+    one.close()
+    assert stored(sqlite_ledger) == ["before", "after"]
+    assert one.status().refused == 2
+    assert (folder / "refused").read_bytes() == b'{"kind": "of another release"}\n\xff\n'
+
+
+def test_what_another_process_leaves_later_is_taken_over(
+    tmp_path: Path, away: Away, sqlite_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "ADOPT_S", 0.02)
+    old = Spool(tmp_path)
+    old.append([answered(request_id="left")])
+    new = Recorder(away, Spool(tmp_path))  # type: ignore[arg-type]
+    assert new.status().spooled_bytes == 0
+    del old
+    wait_for(lambda: stored(sqlite_ledger) == ["left"])
+    new.close()
+
+
+def test_a_fault_that_nobody_foresaw_does_not_end_the_thread(
+    running: Recorder, sqlite_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = running._work
+    monkeypatch.setattr(running, "_work", lambda doubt, batch: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        running.record(answered(request_id="failed")).result(20)
+    monkeypatch.setattr(running, "_work", work)
+    safe([running.record(answered(request_id="recorded"))])
+    assert stored(sqlite_ledger) == ["recorded"]
+
+
+def test_the_spool_is_its_owners_alone(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.append([answered()])
+    spool.set_aside(answered())
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "spool").iterdir()} == {0o600}
+    assert (tmp_path / "spool").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_a_postgres_that_stands_still_loses_nothing(
+    postgres_server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "HANG_S", 0.5)
+    ledger = Ledger(Database(postgres_server.new_database("stands_still")))
+    one = Recorder(ledger, Spool(tmp_path / "spool"))
+    safe([one.record(answered(request_id="0"))])
+    with postgres_server.standing_still():
+        safe([one.record(answered(request_id=str(i))) for i in range(1, 5)])
+        assert not one.status().is_up
+    wait_for(lambda: one.status().is_up)
+    one.close()
+    assert stored(ledger) == ["0", "1", "2", "3", "4"]
+    ledger.database.close()
 
 
 @pytest.mark.postgres
