@@ -7,8 +7,9 @@ The work runs in a thread of its own, so that the event loop takes requests in a
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
+
+from serve.worker import Worker
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,7 +26,7 @@ class Batcher(Generic[Item, Result]):
     def __init__(self, compute: Callable[[list[Item]], list[Result]], max_size: int) -> None:
         self._compute, self._max_size = compute, max_size
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
-        self._thread = ThreadPoolExecutor(1, "batch")
+        self._worker = Worker("batch")
         self._running: asyncio.Task[None] | None = None
 
     async def __call__(self, item: Item) -> Result:
@@ -36,6 +37,10 @@ class Batcher(Generic[Item, Result]):
             self._running = asyncio.create_task(self._run())
         return await future
 
+    def check(self) -> None:
+        """As `Worker.check`."""
+        self._worker.check()
+
     async def _run(self) -> None:
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(self._max_size, len(self._waiting)))]
@@ -44,9 +49,8 @@ class Batcher(Generic[Item, Result]):
     async def _settle(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         if not batch:
             return
-        work = asyncio.get_running_loop().run_in_executor(self._thread, self._compute, [item for item, _ in batch])
         try:
-            results = await work
+            results = await self._worker.do(self._compute, [item for item, _ in batch])
         except Exception as error:
             if len(batch) == 1:
                 _, future = batch[0]

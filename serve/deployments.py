@@ -44,7 +44,10 @@ class Application:
         return Outcome(outcome["answer"], outcome["timings"], outcome.get("heatmap"), outcome["appearance"])
 
     async def version(self) -> str:
-        version: str = await self._ask("version")
+        try:
+            version: str = await self._ask("version")
+        except RuntimeError:  # `serve.worker.Worker.check`
+            raise Problem("unavailable", "The ensemble hangs and is about to be replaced. Ask again later.") from None
         return version
 
     async def monitors(self) -> dict[str, Any]:

@@ -4,11 +4,9 @@ A version is an application of its own, so that a request meets exactly one vers
 months: Serve's handles are not pinned to a version during an update (ray-project/ray#63016).
 """
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -25,6 +23,7 @@ from serve import logs
 from serve.batching import Batcher
 from serve.capacity import BATCH_SIZE, Capacity
 from serve.protocol import Query, answer
+from serve.worker import Worker
 
 MAX_EXPLAINING = 8
 """Heat maps that one ensemble replica computes or keeps waiting."""
@@ -52,7 +51,7 @@ class Preprocess:
         self._reader = Reader(settings, weights)
         self._ensemble = ensemble
         # one decoder a replica: more cores mean more replicas, not threads that take turns
-        self._decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
+        self._decoder = Worker("decode")
         _, png = cv2.imencode(".png", np.tile(np.arange(256, dtype=np.uint8), (256, 1)))
         with contextlib.suppress(RadiographError):  # a ramp is no hand
             self._reader.read(png.tobytes())  # warm: the first call loads what imports left out
@@ -80,9 +79,7 @@ class Preprocess:
     async def _score(self, data: bytes, options: dict[str, Any], timings: dict[str, float]) -> dict[str, Any]:
         arrived = time.perf_counter()
         try:
-            reading = await asyncio.get_running_loop().run_in_executor(
-                self._decoder, self._read, data, arrived, timings
-            )
+            reading = await self._decoder.do(self._read, data, arrived, timings)
         except RadiographError as error:
             return {"refused": [error.code, str(error)], "timings": {}}
         except Exception as error:  # Serve would log its message, and that of a decoder may quote a patient's name
@@ -110,8 +107,13 @@ class Preprocess:
         finally:
             timings["preprocess"] = time.perf_counter() - done
 
+    def check_health(self) -> None:
+        """Serve starts another replica when this raises."""
+        self._decoder.check()
+
     async def version(self) -> str:
         """The version that the ensemble holds."""
+        self._decoder.check()
         version: str = await self._ensemble.version.remote()
         return version
 
@@ -137,7 +139,7 @@ class Ensemble:
         self._version, self._monitors = bundle.version, read_monitors(bundle)
         self._predictor = Predictor(bundle, device="cuda" if torch.cuda.is_available() else "cpu")
         self._explaining = 0
-        self._explainer = ThreadPoolExecutor(1, "explain", initializer=torch.set_num_threads, initargs=(1,))
+        self._explainer = Worker("explain", torch.set_num_threads, 1)
         blank = np.zeros((len(bundle.recipe.views), bundle.recipe.size, bundle.recipe.size), np.uint8)
         for num_images in (1, BATCH_SIZE):  # warm-up: no traffic arrives before this constructor returns
             options = [Query(b"", sex="unknown").options()] * num_images
@@ -174,9 +176,7 @@ class Ensemble:
         male = by_sex["male"]["probability"] if by_sex else float(options["sex"] == "male")
         self._explaining += 1
         try:
-            found = await asyncio.get_running_loop().run_in_executor(
-                self._explainer, self._explain, pixels, male, options["profile"]
-            )
+            found = await self._explainer.do(self._explain, pixels, male, options["profile"])
         finally:
             self._explaining -= 1
         outcome["answer"]["heatmap"], png = found
@@ -199,8 +199,14 @@ class Ensemble:
         logs.event("predicted", request_ids=ids, version=self._version, **logs.milliseconds({"model": model_s}))
         return [{"answer": answer, "timings": {"model": model_s}} for answer in answers]
 
+    def check_health(self) -> None:
+        """Serve starts another replica when this raises."""
+        self._batcher.check()
+        self._explainer.check()
+
     async def version(self) -> str:
         """The version held; answering shows that the replica still works off its queue."""
+        self.check_health()
         return str(self._version)
 
     async def monitors(self) -> dict[str, Any]:
