@@ -9,6 +9,7 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from serve.boundary import FOR_PROCESSES
 from tests.conftest import ROOT
 
 
@@ -73,3 +74,18 @@ def test_every_ray_start_asks_for_the_token(written: dict[str, Any]) -> None:
 def test_dashboard_stays_on_loopback_and_stopped_nodes_are_not_kept(written: dict[str, Any]) -> None:
     assert "--dashboard-host=127.0.0.1" in " ".join(written["head_start_ray_commands"])
     assert written["provider"]["cache_stopped_nodes"] is False
+
+
+@pytest.mark.parametrize("name", ["cluster.yaml", "deploy/cluster-gcp.yaml", "deploy/cluster-onprem.yaml"])
+def test_nodes_start_with_what_every_process_of_a_service_needs(name: str) -> None:
+    starts = [line for line in (ROOT / name).read_text().splitlines() if " ray start " in line]
+    assert len(starts) == 2
+    for line in starts:
+        assert dict(re.findall(r"(\w+)=(\S+)", line.partition(" ray start ")[0])).items() >= FOR_PROCESSES.items()
+
+
+def test_pods_of_the_service_have_what_every_process_of_it_needs() -> None:
+    cluster = yaml.safe_load((ROOT / "deploy/kuberay/rayservice.yaml").read_text())["spec"]["rayClusterConfig"]
+    for group in [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]:
+        (container,) = group["template"]["spec"]["containers"]
+        assert {each["name"]: each["value"] for each in container["env"]}.items() >= FOR_PROCESSES.items()
