@@ -27,9 +27,9 @@ _TABLES: dict[type, sa.Table] = {
 }
 
 
-def fingerprint(data: bytes, parameters: Mapping[str, Any]) -> str:
-    """SHA-256 of an image and of the parameters it was sent with, plain JSON values."""
-    digest = hashlib.sha256(hashlib.sha256(data).digest())
+def fingerprint(image_sha256: str, parameters: Mapping[str, Any]) -> str:
+    """SHA-256 of an image, by its own in hex digits, and of the parameters it was sent with, plain JSON values."""
+    digest = hashlib.sha256(bytes.fromhex(image_sha256))
     digest.update(json.dumps(parameters, sort_keys=True).encode())
     return digest.hexdigest()
 

@@ -73,7 +73,10 @@ SCHEMAS: dict[str, Any] = {
         recipe={"type": "string", "description": "Hash of the recipe that prepared the picture"},
         prediction_id=_PREDICTION_ID,
         request_id=_TEXT,
-        optional={"heatmap": _ref("HeatMap")},
+        optional={
+            "heatmap": _ref("HeatMap"),
+            "image_sha256": {"type": "string", "description": "Of the file as it was sent; answers of old lack it"},
+        },
     ),
     "HeatMap": _object(
         "Where an answer comes from",

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -54,21 +55,29 @@ class Scoring:
             RadiographError: The bytes hold no usable picture.
             Problem: Nobody can answer, the answer cannot be stored, or the idempotency key was another query's.
         """
-        asked = fingerprint(query.data, {**query.options(), "subject": query.subject})
+        image_sha256 = hashlib.sha256(query.data).hexdigest()
+        asked = fingerprint(image_sha256, {**query.options(), "subject": query.subject})
         if idempotency_key is None:
-            return await self._new(query, caller, request_id, None, asked)
+            return await self._new(query, caller, request_id, None, image_sha256, asked)
         async with self._alone(caller.key_id, idempotency_key):
             if repeated := await self._repeated(caller, idempotency_key, asked):
                 return repeated
-            return await self._new(query, caller, request_id, idempotency_key, asked)
+            return await self._new(query, caller, request_id, idempotency_key, image_sha256, asked)
 
     async def _new(
-        self, query: Query, caller: Caller, request_id: str, idempotency_key: str | None, asked: str
+        self,
+        query: Query,
+        caller: Caller,
+        request_id: str,
+        idempotency_key: str | None,
+        image_sha256: str,
+        asked: str,
     ) -> Given:
         prediction_id = new_id()
         unit = query.subject or prediction_id
         scored = await self._arms.score(query, unit, request_id)
-        answer = {**scored.outcome.answer, "prediction_id": prediction_id, "request_id": request_id}
+        ids = {"image_sha256": image_sha256, "prediction_id": prediction_id, "request_id": request_id}
+        answer = {**scored.outcome.answer, **ids}
         beside: list[Entry] = []
         if scored.outcome.heatmap is not None:
             answer["heatmap"] = {**answer["heatmap"], "href": f"/v1/predictions/{prediction_id}/heatmap.png"}

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -151,6 +152,10 @@ def test_an_answer_is_in_the_ledger_before_it_is_given(site: Site) -> None:
     assert found["answer"] == answer
     assert (found["sex"], found["references"], found["shadow"]) == ("male", [], None)
     assert b"Doe" not in Path(site.url.removeprefix("sqlite:///")).read_bytes()
+
+
+def test_an_answer_names_the_image_that_was_read(site: Site) -> None:
+    assert site.score().json()["image_sha256"] == hashlib.sha256(PNG).hexdigest()
 
 
 def test_a_heat_map_is_kept_beside_its_prediction(site: Site) -> None:

@@ -151,5 +151,12 @@ def test_every_entry_survives_the_way_through_json() -> None:
 
 
 def test_another_image_or_parameter_is_another_fingerprint() -> None:
-    prints = {fingerprint(b"a", {"sex": "m"}), fingerprint(b"b", {"sex": "m"}), fingerprint(b"a", {"sex": "f"})}
-    assert len(prints | {fingerprint(b"a", {"sex": "m", "subject": "x"})}) == 4
+    prints = {fingerprint("aa", {"sex": "m"}), fingerprint("bb", {"sex": "m"}), fingerprint("aa", {"sex": "f"})}
+    assert len(prints | {fingerprint("aa", {"sex": "m", "subject": "x"})}) == 4
+
+
+def test_a_ledger_in_a_file_is_its_owners_alone(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/ledger/ledger.db")
+    assert (tmp_path / "ledger").stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "ledger").iterdir()} == {0o600}
+    database.close()
