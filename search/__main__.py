@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--max-memory-mb", type=_positive(float), help="of one radiograph, weights included")
     run.add_argument("--warm-start", action="append", default=[], metavar="STUDY", help="earlier study; repeatable")
     run.add_argument("--seed", type=int, default=0, help="of configurations and training")
+    run.add_argument("--deterministic", action="store_true", help="the same weights to the bit; slower")
     _add_compute(run)
     run.set_defaults(run=_run)
 
@@ -129,6 +130,7 @@ def _run(options: argparse.Namespace) -> int:
         warm_start=options.warm_start,
         storage=options.storage or "",
         partitions=options.partitions,
+        deterministic=options.deterministic,
     )
     return _resume(options)
 

@@ -1,6 +1,9 @@
 """In which numbers a network computes while it trains. Predictions are always made in float32."""
 
+import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -46,6 +49,22 @@ def fixed(precision: str, device: str) -> Numerics:
     if precision == "fp16" and kind != "cuda":
         raise ValueError(f"precision 'fp16' needs a CUDA device, got {kind!r}. Choose 'bf16', 'fp32' or 'auto'.")
     return Numerics(precision)
+
+
+@contextmanager
+def reproducible(is_wanted: bool) -> Iterator[None]:
+    """Inside, no operation of torch gives now these bits and now others; not wanted, nothing changes.
+
+    An operation that has no such form raises torch's own RuntimeError, which names it.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    if is_wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def device_name(device: str) -> str:

@@ -2,8 +2,8 @@
 
 The choice depends on the clock, so two studies may choose differently on a machine that is busy with other work. What
 a trial has chosen lies in its folder, and all its folds and every restart use that; a training too short for it to
-matter is not measured, and a `TrialConfig.precision` other than ``auto`` never is. With either, a study run again gives
-the same weights to the bit on the CPU.
+matter is not measured, and one that is `TrialConfig.deterministic` or names its precision never is. With these, a study
+run again gives the same weights to the bit on the CPU.
 
 trials/0007/precision.json   per kind of device: the choice, and the seconds a step that it rests on
 """
@@ -61,7 +61,7 @@ def trial_numerics(
 def choose_numerics(
     config: TrialConfig, size: int, device: str, *, num_steps: int, num_folds: int
 ) -> tuple[Numerics, dict[str, float]]:
-    """Measure, unless the configuration names a precision or the training is too short.
+    """Measure, unless the configuration names a precision or is deterministic, or the training is too short.
 
     Args:
         config: Network and batch.
@@ -80,7 +80,7 @@ def choose_numerics(
     if config.precision != "auto":
         return fixed(config.precision, device), {}
     best = Numerics()
-    if total_steps < LEAST_STEPS:
+    if config.deterministic or total_steps < LEAST_STEPS:
         return best, {}
     seconds: dict[str, float] = {}
 

@@ -69,6 +69,7 @@ class Sampler:
         objective: str = "mae",
         limits: Limits | None = None,
         storage: str = "",
+        deterministic: bool = False,
     ) -> None:
         """Open Optuna's record, or create it with what earlier studies know and the space's starting points.
 
@@ -83,9 +84,11 @@ class Sampler:
             objective: One of `OBJECTIVES`: what Optuna is told of a complete trial.
             limits: What a model may cost; Optuna learns by how much a trial passes them.
             storage: URL of a database; empty: a journal in the folder.
+            deterministic: As `TrialConfig.deterministic`, for every trial.
         """
         self.folder, self.num_trials = study, num_trials
         self._space, self._seed, self._views = load_space(space), seed, list(views)
+        self._deterministic = deterministic
         self._limits, self._value = limits or Limits(), Diversity(study) if objective == "diversity" else None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._study = optuna.create_study(
@@ -208,7 +211,8 @@ class Sampler:
 
     def _draw(self, trial: optuna.Trial) -> int:
         number = trial.number - self._offset
-        config = TrialConfig(**{"seed": self._seed * 100_003 + number} | self._settings(trial))
+        ours = {"seed": self._seed * 100_003 + number, "deterministic": self._deterministic}
+        config = TrialConfig(**ours | self._settings(trial))
         write_json(
             trial_folder(self.folder, number) / "config.json",
             {"number": number, "config": config.to_dict(), "params": trial.params},

@@ -71,6 +71,9 @@ class TrialConfig:
     """Parts in which a batch passes through the network, where memory is short; their gradients are added up."""
     precision: str = "auto"
     """``fp32``, ``bf16`` or ``fp16`` while it trains; ``auto``: the fastest in a short measurement (precision.py)."""
+    deterministic: bool = False
+    """Whether the same training gives the same weights to the bit, on the same kind of device with as many threads:
+    float32 unless a precision is named, and no operation whose result may vary; one that has no other form fails."""
     warp_on: str = "auto"
     """Where they are turned, shifted and zoomed: ``host`` (one by one, OpenCV), ``device`` (a batch at once, torch), or
     ``auto``: the device unless it is the CPU."""

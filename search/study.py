@@ -54,6 +54,7 @@ def create(
     warm_start: Sequence[str] = (),
     storage: str = "",
     partitions: int = 1,
+    deterministic: bool = False,
 ) -> AnyPath:
     """Write ``study.json``.
 
@@ -71,6 +72,7 @@ def create(
         warm_start: Folders of earlier studies.
         storage: URL of a database for Optuna's record; empty: a journal in the folder. Its password is not written.
         partitions: 2: the `pool_size` best are trained again on a second partition in the end.
+        deterministic: Whether the same trial gives the same weights to the bit; see `TrialConfig.deterministic`.
 
     Raises:
         StudyError: There is a study already.
@@ -115,6 +117,7 @@ def create(
         "warm_start": [str(as_path(source)) for source in warm_start],
         "storage": url_without_password(storage)[0] if storage else "",
         "seed": seed,
+        "deterministic": deterministic,
     }
     write_json(folder / "study.json", record)
     return folder
@@ -166,6 +169,7 @@ def run(study: str | AnyPath, compute: Compute, *, partitions: int | None = None
             objective=record["objective"],
             limits=limits,
             storage=storage,
+            deterministic=record.get("deterministic", False),
         )
         control = StudyControl(
             sampler,

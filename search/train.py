@@ -23,7 +23,7 @@ from search.learner import Learner
 from search.memory import TrainingError as TrainingError
 from search.memory import is_out_of_memory, micro_batch, more_parts
 from search.model import BIN_MONTHS, BoneAgeNet, sex_codes
-from search.numerics import Numerics, device_name, fixed
+from search.numerics import Numerics, device_name, fixed, reproducible
 from search.predict import guess_male, predict
 from search.space import TrialConfig
 
@@ -148,7 +148,8 @@ def train_fold(
     if numerics is None:
         numerics = Numerics() if config.precision == "auto" else fixed(config.precision, device)
     try:
-        return _train(config, cohort, fold, device, report, replay, saved, numerics, parts, measure_at, teacher_NM)
+        with reproducible(config.deterministic):
+            return _train(config, cohort, fold, device, report, replay, saved, numerics, parts, measure_at, teacher_NM)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -2,16 +2,18 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from preprocessing.cohort import Cohort
 from preprocessing.storage import read_json, write_json
-from search import precision
+from search import precision, train
 from search.numerics import Numerics, available
 from search.precision import choose_numerics, trial_numerics
 from search.space import TrialConfig
+from search.train import steps_of
 from search.trial import read_fold, run_trial
 
 TINY = TrialConfig(backbone="test_resnet", sex_features=4, batch_size=8, max_images_seen=80)
@@ -69,6 +71,26 @@ def test_a_precision_that_is_fixed_is_not_measured(fixed: str, tmp_path: Path, m
     pretend(monkeypatch, {})
     assert trial_numerics(tmp_path, replace(TINY, precision=fixed), 64, "cpu", **LONG) == Numerics(fixed)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_deterministic_training_is_not_measured_and_allows_no_operation_that_varies(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "LEAST_STEPS", 1)
+    monkeypatch.setattr(precision, "_time_steps", lambda *arguments: pytest.fail("was measured"))
+    enabled: list[bool] = []
+
+    def noted(*arguments: Any) -> int:
+        enabled.append(torch.are_deterministic_algorithms_enabled())
+        return steps_of(*arguments)
+
+    monkeypatch.setattr(train, "steps_of", noted)
+    run_trial(tmp_path, replace(TINY, deterministic=True), cohort)
+    record = read_fold(tmp_path, 0)
+    assert record is not None
+    assert record["run"]["precision"] == "fp32"
+    assert all(enabled[-cohort.num_folds :])
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_a_short_training_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
