@@ -71,7 +71,7 @@ def gpu(trial: optuna.Trial) -> dict[str, Any]:
         "backbone": trial.suggest_categorical("backbone", _GPU_BACKBONES),
         "pretrained": pretrained,
         "head": head,
-        **_loss_weights(trial, head),
+        **_any_loss(trial, head),
         **_conditioning(trial),
         "learning_rate": trial.suggest_float("learning_rate", 3e-5, 2e-3, log=True),
         "weight_decay": trial.suggest_float("weight_decay", 1e-6, 5e-2, log=True),
@@ -80,8 +80,8 @@ def gpu(trial: optuna.Trial) -> dict[str, Any]:
         "ema": trial.suggest_categorical("ema", [0.0, 0.998, 0.9995]),
         "frozen_epochs": trial.suggest_categorical("frozen_epochs", [0.0, 1.0]) if pretrained else 0.0,
         "image_size": trial.suggest_categorical("image_size", [0, 256]),
-        "batch_size": 32,
-        "epochs": 30,
+        "batch_size": trial.suggest_categorical("batch_size", [16, 32, 64]),
+        "epochs": trial.suggest_categorical("epochs", [15, 30]),
         "max_images_seen": 400_000,
     }
 
@@ -168,6 +168,20 @@ def _loss_weights(trial: optuna.Trial, head: str) -> dict[str, Any]:
     return weights
 
 
+def _any_loss(trial: optuna.Trial, head: str) -> dict[str, Any]:
+    """As `_loss_weights`, and drawn too: the distance's unit, and Chen's L2CE in place of the label distribution.
+
+    For searches long enough to learn it; in ``cpu`` each further parameter would take trials from the others.
+    """
+    weights = _loss_weights(trial, head)
+    if trial.suggest_categorical("distance", ["years", "deviations"]) == "deviations":
+        weights |= {"weight_l1": 0.0, "weight_z": 1.0}
+    is_shaped = "weight_ce" in HEAD_TERMS[head]
+    if is_shaped and trial.suggest_categorical("shape", ["label_distribution", "l2ce"]) == "l2ce":
+        weights |= {"weight_ldl": 0.0, "weight_ce": weights["weight_ldl"]}
+    return weights
+
+
 SPACES: dict[str, Space] = {
     "quick": quick,
     "cpu": cpu,
@@ -191,6 +205,10 @@ _GPU_POINT = {
     "pretrained": "hub",
     "head": "bins",
     **_SHAPE,
+    "distance": "years",
+    "shape": "label_distribution",
+    "batch_size": 32,
+    "epochs": 30,
     "sex": "concat",
     "learning_rate": 3e-4,
     "weight_decay": 1e-3,
