@@ -68,7 +68,20 @@ def test_a_map_is_finite_and_the_same_twice(method):
     torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("backbone", ["test_vit", "test_convnext", "slim_attention_vgg16", "prs_r:test_resnet"])
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        "test_vit",
+        "test_convnext",
+        "slim_resnet10",
+        "slim_attention_vgg16",
+        "slim_residual_vgg16",
+        "memon_cuomo",
+        "chen_googlenet",
+        "chen_vgg16",
+        "prs_r:test_resnet",
+    ],
+)
 def test_every_kind_of_network_can_be_asked(backbone):
     net = network(backbone=backbone, image_size=160 if backbone == "test_vit" else 0)
     for method in ("relevance", "cam", "grad_cam"):

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from search.heads import HEADS
 from search.model import BoneAgeNet, expected_months, load_model
 from search.space import HEAD_TERMS, TERMS, TrialConfig
+from search.spaces import _GPU_BACKBONES
 
 pytestmark = pytest.mark.slow  # a second here and there: `make check` does without them
 
@@ -48,13 +49,7 @@ def test_every_network_with_every_head_learns_and_decodes_to_months(network: str
     config = config_of(head, backbone=network)
     model = BoneAgeNet(config).train()
     images, sex, months = pictures()
-    loss = model.training_loss(images, sex, months, config)
-    loss.backward()
-    assert torch.isfinite(loss)
-    for part in (model.trunk, model.head):
-        gradients = [p.grad for p in part.parameters() if p.grad is not None]
-        assert all(torch.isfinite(g).all() for g in gradients)
-        assert any(g.abs().max() > 0 for g in gradients)
+    learn_one_step(model, config, images, sex, months)
     with torch.inference_mode():
         logits = model.eval()(images, sex)
         again = model.from_maps(model.maps(images), sex)
@@ -63,6 +58,33 @@ def test_every_network_with_every_head_learns_and_decodes_to_months(network: str
     assert torch.equal(logits, again)
     assert logits.softmax(dim=1).sum(dim=1) == pytest.approx([1.0, 1.0], abs=1e-5)
     assert ((expected_months(logits) >= 0) & (expected_months(logits) <= 239)).all()
+
+
+def learn_one_step(
+    model: BoneAgeNet, config: TrialConfig, images: torch.Tensor, sex: torch.Tensor, months: torch.Tensor
+) -> None:
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.0)
+    loss = model.training_loss(images, sex, months, config)
+    loss.backward()
+    optimizer.step()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(value).all() for value in model.parameters())
+    for part in ("backbone.", "head."):
+        moved = [name for name, value in model.named_parameters() if not torch.equal(value, before[name])]
+        assert any(name.startswith(part) for name in moved)
+
+
+@pytest.mark.parametrize("network", sorted({*_GPU_BACKBONES} - {*OWN}))
+def test_every_network_of_the_gpu_space_learns_and_keeps_its_maps(network: str) -> None:
+    torch.manual_seed(0)
+    config = config_of("bins", backbone=network)
+    model = BoneAgeNet(config).train()
+    images, sex, months = pictures(96)
+    learn_one_step(model, config, images, sex, months)
+    with torch.inference_mode():
+        logits = model.eval()(images, sex)
+        assert torch.equal(logits, model.from_maps(model.maps(images), sex))
 
 
 @pytest.mark.parametrize("network", ["slim_attention_vgg16", "prs_r:test_resnet", "test_vit", "chen_googlenet"])
