@@ -23,7 +23,7 @@ from serve.lifecycle import Lifecycle
 from serve.protocol import describe
 from serve.releases import Releases
 from serve.replicas import version_application
-from serve.routing import Routing, RoutingConflictError, RoutingState
+from serve.routing import Routing, RoutingState
 
 JUDGE_S = 5.0
 """A running experiment is judged this often at most."""
@@ -52,27 +52,18 @@ class Keeper:
         self._surplus_since: dict[str, float] = {}
         self._away_since: dict[str, float] = {}
         self._judge_at = 0.0
-        self._is_away = False
         self._descriptions: dict[str, dict[str, Any]] = {}
 
     def follow(self) -> None:
-        """One round, to be called once a second."""
-        try:
-            self._judge()
-            state = Routing(self._database).current()
-            assert state is not None, "the routing has begun"
-            if self._registry.aliases().get(CHAMPION) != state.champion:
-                self._registry.set_alias(CHAMPION, state.champion)  # a service that starts later agrees
-            self._load(state)
-            self._watch(state)
-        except RoutingConflictError as error:
-            self._say(str(error))
-        except LedgerDownError as error:
-            if not self._is_away:  # once an outage, not once a second
-                self._say(str(error))
-            self._is_away = True
-        else:
-            self._is_away = False
+        """One round, to be called once a second by `serve.rounds.Rounds`: the next one may follow any error."""
+        self._judge()
+        state = Routing(self._database).current()
+        assert state is not None, "the routing has begun"
+        self._load(state)
+        self._watch(state)
+        # last: a registry that cannot be written to must not keep versions from being loaded
+        if self._registry.aliases().get(CHAMPION) != state.champion:
+            self._registry.set_alias(CHAMPION, state.champion)  # a service that starts later agrees
 
     def targets(self, versions: Iterable[str], champion: str) -> list[RunTarget]:
         """The applications of these versions, to be run; each is noted as loading.
@@ -101,9 +92,11 @@ class Keeper:
     def _judge(self) -> None:
         if (begin := time.monotonic()) <= self._judge_at:
             return
-        done = act(self._database)
-        took = time.monotonic() - begin
-        self._judge_at = begin + max(JUDGE_S, took / JUDGE_SHARE)
+        try:
+            done = act(self._database)
+        finally:  # after an error too: the rounds before the next try load and watch
+            took = time.monotonic() - begin
+            self._judge_at = begin + max(JUDGE_S, took / JUDGE_SHARE)
         if done and done[0].is_due and done[0].act != "go on":
             self._say(f"experiment {done[1]}: {done[0].act}. {done[0].why}")
 

@@ -14,6 +14,7 @@ from serve.capacity import Capacity, keeper_options
 from serve.database import wait_for_database
 from serve.keeper import Keeper
 from serve.releases import ReleaseError, Releases
+from serve.rounds import Rounds
 from serve.routing import Routing, RoutingConflictError
 
 FOLLOW_S = 1.0
@@ -43,16 +44,17 @@ class Keep:
         self._database = wait_for_database(ledger, START_TIMEOUT_S)
         self._releases = Releases(self._database, "service")
         Routing(self._database).begin(wanted)
-        self._keeper = Keeper(bundles, self._database, capacity, _say)
+        self._keeper, self._rounds = Keeper(bundles, self._database, capacity, _say), Rounds(_say)
         # of what is declared only a change counts: a promotion since then must survive this replica's next start
         self._wanted = wanted if self._releases.declare(wanted) else None
         end = time.monotonic() + START_TIMEOUT_S
-        while not self._round():
+        while not self._rounds.run(self._round):
             if time.monotonic() > end:
                 raise RuntimeError(
                     f"The champion was not ready after {START_TIMEOUT_S:.0f} s. See the log of its replicas."
                 )
             time.sleep(FOLLOW_S)
+        self._last_round = time.monotonic()
         threading.Thread(target=self._follow, name="keep", daemon=True).start()
 
     def check_health(self) -> None:
@@ -63,15 +65,12 @@ class Keep:
     def _follow(self) -> None:
         while True:
             time.sleep(FOLLOW_S)
-            try:
-                self._round()
-            except Exception as error:  # the next round may succeed; a keeper that dies each second helps nobody
-                logs.failure(error, doing="a round of the keeper")
+            self._rounds.run(self._round)
+            self._last_round = time.monotonic()  # one that failed has ended too
 
     def _round(self) -> bool:
         """Whether the champion can answer."""
         self._keeper.follow()
-        self._last_round = time.monotonic()
         if self._wanted and (row := self._releases.row(self._wanted)) and row["status"] != "loading":
             try:
                 self._releases.crown(self._wanted)

@@ -67,11 +67,15 @@ def failure(error: BaseException, **values: Any) -> None:
     causes: list[dict[str, Any]] = []
     cause: BaseException | None = error
     while cause is not None and len(causes) < _MAX_CAUSES:
-        frames = traceback.extract_tb(cause.__traceback__)
-        where = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
-        causes.append({"error": type(cause).__name__, "where": where})
+        causes.append({"error": type(cause).__name__, "where": places(cause)})
         cause = cause.__cause__ or cause.__context__
     LOGGER.error("failed", extra=_with_id({**values, "causes": causes}))
+
+
+def places(error: BaseException) -> list[str]:
+    """Where an error was raised: file, line and function of each call, the innermost last."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
 
 
 def milliseconds(seconds: Mapping[str, float]) -> dict[str, Any]:

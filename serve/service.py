@@ -22,13 +22,14 @@ from preprocessing.cluster import connection
 from serve.applications import last_line, reason, versions_present
 from serve.boundary import FOR_PROCESSES
 from serve.capacity import Capacity
-from serve.database import Database, LedgerDownError
+from serve.database import Database
 from serve.deployments import gateway_application
 from serve.image_commands import images_folder
 from serve.keeper import Keeper
 from serve.keeping import START_TIMEOUT_S
 from serve.logs import SERVE_LOGGING
 from serve.outset import Outset
+from serve.rounds import Rounds
 from serve.routing import Routing
 from serve.transport import LOOPBACK, Transport
 from serve.versions import ANSWER_TIMEOUT_S
@@ -96,7 +97,7 @@ class Service:
         self._untold = champion if outset.outage else ""
         """Champion of which the ledger does not know yet."""
         self._host, self._port, self._address = setting.host, setting.port, setting.address
-        self._stop, self._claim_signals, self._say = stop, claim_signals, say
+        self._stop, self._claim_signals, self._say, self._rounds = stop, claim_signals, say, Rounds(say)
         self._names: list[str] = []
         """Applications that must run before the service is ready."""
         self._is_ready = False
@@ -128,12 +129,7 @@ class Service:
 
     def follow(self) -> None:
         """Bring what runs into line with the routing, and let the running experiment's policy act; once a second."""
-        if self._untold:
-            with contextlib.suppress(LedgerDownError):
-                Routing(self._setting.database).start(self._untold)
-                self._say("the ledger is back")
-                self._untold = ""
-        self._keeper.follow()
+        self._rounds.run(self._round)
 
     def end(self) -> None:
         """Answer what is under way, then remove what was put up: our own Ray, or our part of a joined one."""
@@ -147,6 +143,13 @@ class Service:
             finally:
                 ray.shutdown()
                 self._ray_thread.shutdown()
+
+    def _round(self) -> None:
+        if self._untold:
+            Routing(self._setting.database).start(self._untold)
+            self._say("the ledger is back")
+            self._untold = ""
+        self._keeper.follow()
 
     def _start_ray(self) -> None:
         where = f"joining the Ray cluster at {self._address}" if self._address else "starting Ray on this machine"

@@ -1,5 +1,6 @@
 """The keeper brings what runs into line with the routing; Serve and the bundles are stood in for here."""
 
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +13,14 @@ from ray.serve.schema import ReplicaState
 from serve import applications, keeper
 from serve.capacity import Capacity
 from serve.database import Database, LedgerDownError
+from serve.experiment import ExperimentError
 from serve.keeper import Keeper
 from serve.lifecycle import Lifecycle, experiment_named
+from serve.outset import Outset
 from serve.releases import Releases
-from serve.routing import Routing, RoutingState
+from serve.rounds import Rounds
+from serve.routing import Routing, RoutingConflictError, RoutingState
+from serve.service import Service
 
 A, B, C = "ens-aaaaaaaaaaaa", "ens-bbbbbbbbbbbb", "ens-cccccccccccc"
 
@@ -71,6 +76,7 @@ class Site:
         Routing(self.database).begin(A)
         self.lifecycle, self.releases = Lifecycle(self.database, "me"), Releases(self.database, "me")
         self.said: list[str] = []
+        self.rounds = Rounds(self.said.append)
         capacity = Capacity.of({"CPU": 2})
         self.keeper = Keeper(self.bundles, self.database, capacity, self.said.append)  # type: ignore[arg-type]
 
@@ -191,5 +197,63 @@ def test_an_outage_is_told_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(Database, "read", away)
     for _ in range(3):
-        site.keeper.follow()
+        site.rounds.run(site.keeper.follow)
     assert site.said == ["away"]
+
+
+def test_an_error_that_nobody_foresaw_is_told_once_without_its_words_and_the_rounds_go_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError("no space for Doe^Jane")
+
+    site.releases.add(B)
+    site.rounds.run(site.keeper.follow)
+    site.releases.crown(B)
+    site.said.clear()
+    with monkeypatch.context() as disk:
+        disk.setattr(site.bundles, "set_alias", full)
+        for _ in range(3):
+            site.rounds.run(site.keeper.follow)
+    (line,) = site.said
+    assert line.startswith("OSError at test_serve_keeper.py:")
+    assert "Doe" not in line
+    site.rounds.run(site.keeper.follow)
+    assert site.bundles.alias == B
+
+
+def test_a_registry_that_cannot_be_written_to_keeps_no_version_from_being_loaded(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Bundles, "set_alias")
+    site.bundles.alias = C
+    site.releases.add(B)
+    site.rounds.run(site.keeper.follow)
+    assert site.status(B) == "ready"
+
+
+def test_a_policy_that_cannot_judge_keeps_no_version_from_being_loaded(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(_: Any) -> None:
+        raise ExperimentError("Experiment e does not run: it was stopped.")
+
+    monkeypatch.setattr(keeper, "act", ended)
+    site.lifecycle.start("e", B)
+    for _ in range(2):
+        site.rounds.run(site.keeper.follow)
+    assert (site.status(B), site.said[0]) == ("ready", "Experiment e does not run: it was stopped.")
+
+
+def test_a_service_survives_a_change_of_the_routing_while_it_tells_of_its_own(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def moved(*_: Any) -> None:
+        raise RoutingConflictError("moved on")
+
+    monkeypatch.setattr(Routing, "start", moved)
+    setting: Any = SimpleNamespace(database=site.database, host="127.0.0.1", port=1, address=None)
+    outset = Outset(site.state(), has_keys=True, outage="away")
+    service = Service(setting, outset, B, [], threading.Event(), lambda: None, site.said.append)
+    service.follow()
+    assert site.said == ["moved on"]
