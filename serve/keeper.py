@@ -30,7 +30,7 @@ JUDGE_S = 5.0
 JUDGE_SHARE = 0.05
 """Of the time may pass in judging: 20,000 predictions take a second."""
 SURPLUS_S = 30.0
-"""A version that is named no longer is kept for so long: requests under way end, a rollback finds it warm."""
+"""A version that is named no longer is kept for so long: requests under way end."""
 AWAY_S = 60.0
 """A version that has had no healthy replica for so long has failed; a challenger's experiment is rolled back."""
 

@@ -104,7 +104,7 @@ class Lifecycle:
         return self._end(name, "stopped", data, lambda state: replace(state, experiment=None))
 
     def promote(self, name: str, data: Mapping[str, Any]) -> RoutingState:
-        """End an experiment: its challenger is champion from now on."""
+        """End an experiment: its challenger is champion from now on; the champion before stays loaded."""
         return self._end(name, "promoted", data, _promoted)
 
     def rollback(self, name: str, data: Mapping[str, Any]) -> RoutingState:
@@ -129,7 +129,9 @@ class Lifecycle:
                         f"taken back while no other experiment runs. The champion is {seen.champion}."
                     )
                 _set_outcome(connection, name, "rolled back")
-                wanted = replace(seen, champion=definition["champion"], previous=None)
+                champion = definition["champion"]
+                loaded = tuple(each for each in seen.loaded if each != champion)
+                wanted = replace(seen, champion=champion, previous=None, loaded=loaded)
                 return self._write(connection, seen, wanted, "experiment.rollback", data)
         return self._end(name, "rolled back", data, lambda state: replace(state, experiment=None))
 
@@ -179,7 +181,11 @@ def experiment_named(database: Database, name: str) -> dict[str, Any]:
 
 def _promoted(state: RoutingState) -> RoutingState:
     assert state.experiment is not None
-    return replace(state, champion=state.experiment.challenger, previous=state.champion, experiment=None)
+    challenger = state.experiment.challenger
+    # the champion before stays warm, as after `Releases.crown`; the one before that makes room for it
+    kept = (each for each in state.loaded if each not in (challenger, state.champion, state.previous))
+    loaded = (*kept, state.champion)
+    return replace(state, champion=challenger, previous=state.champion, experiment=None, loaded=loaded)
 
 
 def _present(connection: sa.Connection) -> RoutingState:

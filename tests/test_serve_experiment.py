@@ -95,6 +95,15 @@ def test_the_way_of_an_experiment_is_recorded_step_by_step(ledger: Ledger) -> No
     assert experiment_named(ledger.database, "one")["definition"]["challenger"] == "ens-b"
 
 
+def test_promotions_keep_one_champion_before_the_present_one_loaded(sqlite_ledger: Ledger) -> None:
+    Routing(sqlite_ledger.database).begin("ens-0")
+    lifecycle = Lifecycle(sqlite_ledger.database, "me")
+    for number in range(1, 4):
+        lifecycle.start(f"e{number}", f"ens-{number}")
+        state = lifecycle.promote(f"e{number}", {})
+    assert state.bundles() == ("ens-3", "ens-2")
+
+
 def test_a_change_of_what_has_moved_on_is_refused(ledger: Ledger) -> None:
     routing = Routing(ledger.database)
     seen = routing.begin("ens-a")

@@ -114,6 +114,7 @@ def test_nothing_is_taken_down_before_what_replaces_it_runs(site: Site) -> None:
     site.serve.comes_up = "DEPLOYING"
     site.lifecycle.start("e", B)
     site.lifecycle.promote("e", {})
+    site.releases.retire(A)
     for _ in range(3):
         site.keeper.follow()
     assert (site.serve.status_of[A], site.status(B), site.bundles.alias) == ("RUNNING", "loading", B)
@@ -121,6 +122,20 @@ def test_nothing_is_taken_down_before_what_replaces_it_runs(site: Site) -> None:
     site.keeper.follow()
     site.keeper.follow()
     assert (A in site.serve.status_of, site.status(B)) == (False, "ready")
+
+
+def test_a_promotion_is_taken_back_without_loading_the_champion_before(site: Site) -> None:
+    site.lifecycle.start("e", B)
+    site.keeper.follow()
+    site.lifecycle.promote("e", {})
+    for _ in range(3):
+        site.keeper.follow()
+    assert (site.serve.status_of[A], site.status(A)) == ("RUNNING", "ready")
+    site.lifecycle.rollback("e", {})
+    for _ in range(3):
+        site.keeper.follow()
+    assert (site.state().bundles(), B in site.serve.status_of) == ((A,), False)
+    assert sum(line.startswith(f"loading {A}") for line in site.said) == 0
 
 
 @pytest.mark.parametrize(("challenger", "why"), [(B, "ens-bbbbbbbbbbbb says why"), (C, "a byte of it has changed")])
