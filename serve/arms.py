@@ -3,7 +3,8 @@
 The champion's answer never waits for a challenger. In a shadow the challenger is asked when the champion has answered
 and its answer is stored, a few images at a time and only while the champion is not busy. In a split a challenger that
 fails is replaced by the champion at once, and what it failed is written down; while requests wait for it, it is asked
-whether it still answers, and if it does not, nobody waits for it any longer. A version gets traffic when it has shown
+whether it still answers, and if it does not, nobody waits for it any longer. An image that it refuses goes to the
+champion too, and counts against it where the champion can read it. A version gets traffic when it has shown
 that it answers, not when the routing names it: until then the champion before it goes on.
 
 A challenger that sleeps is woken by the first request that it would have had. Nobody waits for it: a shadow is taken up
@@ -17,7 +18,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from preprocessing.radiograph import RadiographError
 from serve import logs
 from serve.books import Books
 from serve.entries import Answered, Entry, Failed, Shadowed
@@ -25,7 +25,7 @@ from serve.experiment import Experiment
 from serve.metrics import Metrics
 from serve.problems import Problem
 from serve.protocol import Outcome, Query
-from serve.versions import CHALLENGER_TIMEOUT_S, SCORE_TIMEOUT_S, Scorer, Versions
+from serve.versions import CHALLENGER_TIMEOUT_S, SCORE_TIMEOUT_S, Scorer, Versions, code_of, refuses
 
 LOOK_S = 0.5
 """Versions that are named but not there yet are looked for this often, as is one for which requests wait."""
@@ -92,7 +92,7 @@ class Arms:
             request_id: For the record of failures.
 
         Raises:
-            RadiographError: The bytes hold no usable picture.
+            RadiographError: The bytes hold no picture that the champion can use.
             Problem: The champion does not answer.
         """
         self._under_way += 1
@@ -103,24 +103,25 @@ class Arms:
 
     async def _answer(self, query: Query, unit: str, request_id: str) -> Scored:
         state = self._books.state
-        experiment = state.experiment
+        experiment, refusal = state.experiment, ""
         if experiment and experiment.champion == self._answering() and self._is_there(experiment, unit):
             arm = "champion" if experiment.mode == "shadow" else experiment.arm_of(unit)
             try:
                 return await self._ask(query, arm, experiment, state.version)
-            except RadiographError:
-                raise  # the image is at fault, with either version
             except Exception as error:
-                code = error.code if isinstance(error, Problem) else "internal"
-                if arm == "champion" and isinstance(error, Problem) and error.status < 500:
-                    raise  # the request is at fault: it asks for what the champion does not have
-                if arm == "champion" or experiment.challenger not in self._versions.asleep:  # it may, meanwhile
-                    await self._failed(experiment, arm, code, request_id)
+                code, is_refusal = code_of(error), refuses(error)
                 if arm == "champion":
+                    if not is_refusal:  # else the image is at fault, or asks for what the champion does not have
+                        await self._failed(experiment, arm, code, request_id)
                     raise
-                logs.event("challenger_failed", level=logging.WARNING, code=code, version=experiment.challenger)
+                if is_refusal:
+                    refusal = code  # of another recipe or segmenter, it may be: the champion tells who is at fault
+                else:
+                    await self._challenger_failed(experiment, code, request_id)
         version = self._answering()
         outcome, latency_ms = await self._versions.ask(query, version, "none", SCORE_TIMEOUT_S)
+        if experiment and refusal:
+            await self._challenger_failed(experiment, refusal, request_id)
         return Scored(outcome, version, latency_ms, state.version)
 
     async def record(self, stored: Answered, *beside: Entry) -> None:
@@ -179,8 +180,7 @@ class Arms:
         except Exception as error:  # nobody waits for it: whatever it is, it is written down
             if experiment.challenger in self._versions.asleep:
                 return False
-            code = error.code if isinstance(error, Problem | RadiographError) else "internal"
-            await self._failed(experiment, "challenger", code, stored.request_id)
+            await self._failed(experiment, "challenger", code_of(error), stored.request_id)
             return True
         entry = Shadowed(
             prediction_id=stored.id,
@@ -201,6 +201,11 @@ class Arms:
         return challenger in self._versions.ready or (
             experiment.mode == "shadow" and challenger in self._versions.asleep
         )
+
+    async def _challenger_failed(self, experiment: Experiment, code: str, request_id: str) -> None:
+        logs.event("challenger_failed", level=logging.WARNING, code=code, version=experiment.challenger)
+        if experiment.challenger not in self._versions.asleep:  # it may have fallen asleep meanwhile
+            await self._failed(experiment, "challenger", code, request_id)
 
     async def _failed(self, experiment: Experiment, arm: str, code: str, request_id: str) -> None:
         entry = Failed(

@@ -135,9 +135,8 @@ class Versions:
             asking = self._while_ready if arm in CHALLENGERS else self._twice
             outcome = await _within(asking(query, version), seconds)
         except Exception as error:
-            code = error.code if isinstance(error, Problem | RadiographError) else "internal"
-            is_refused = isinstance(error, RadiographError) or (isinstance(error, Problem) and error.status < 500)
-            (self._metrics.refused if is_refused else self._metrics.failed)(version, arm, code)
+            code = code_of(error)
+            (self._metrics.refused if refuses(error) else self._metrics.failed)(version, arm, code)
             if arm in CHALLENGERS and code in ("unavailable", "timeout"):
                 self.drop(version)
             raise
@@ -195,6 +194,16 @@ class Versions:
         if version not in self._scorers:
             self._scorers[version] = self._scorer_of(version)
         return self._scorers[version]
+
+
+def code_of(error: Exception) -> str:
+    """The code under which what a version raised is written down."""
+    return error.code if isinstance(error, Problem | RadiographError) else "internal"
+
+
+def refuses(error: Exception) -> bool:
+    """Whether a version did its work, and found the image or what was asked about it at fault."""
+    return isinstance(error, RadiographError) or (isinstance(error, Problem) and error.status < 500)
 
 
 async def _within(scoring: Awaitable[Outcome], seconds: float) -> Outcome:

@@ -12,14 +12,16 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from preprocessing.radiograph import RadiographError
 from serve import arms, books, versions
 from serve.books import Books
 from serve.database import Database, LedgerDownError
-from serve.experiment import Experiment
+from serve.experiment import Experiment, Policy
+from serve.experiment_policy import act
 from serve.experiment_report import report
 from serve.gateway import Gateway
 from serve.keys import Keys
-from serve.lifecycle import Lifecycle
+from serve.lifecycle import Lifecycle, experiment_named
 from serve.problems import Problem
 from serve.protocol import Outcome, Query
 from serve.routing import Routing
@@ -377,6 +379,32 @@ def test_a_challenger_that_fails_is_replaced_and_recovers(site: Site) -> None:
     assert 1 <= found["arms"]["challenger"]["failed"] <= 5
     site.versions[B].failure = None
     wait_for(lambda: site.score().json()["version"] == B)
+
+
+def test_an_image_that_only_the_challenger_refuses_is_answered_and_ends_its_experiment(site: Site) -> None:
+    site.start("split", shares=(0.99,), policy=Policy(window=3, min_window=3))
+    site.versions[B].failure = RadiographError("not_a_hand", "No hand is in the picture.")
+    subject = site.challenged()
+    assert [site.score(subject=subject).json()["version"] for _ in range(3)] == [A] * 3
+    assert site.found()["arms"]["challenger"]["failed"] == 3
+    act(site.database)
+    assert experiment_named(site.database, "e")["outcome"] == "rolled back"
+
+
+def test_an_image_that_both_versions_refuse_counts_against_neither(site: Site) -> None:
+    site.start("split", shares=(0.99,))
+    site.versions[A].failure = RadiographError("blank", "Nothing is in the picture.")
+    site.versions[B].failure = RadiographError("not_a_hand", "No hand is in the picture.")
+    answer = site.score(subject=site.challenged())
+    assert (answer.status_code, answer.json()["code"]) == (422, "blank")  # in the champion's words
+    assert [site.found()["arms"][arm]["failed"] for arm in ("champion", "challenger")] == [0, 0]
+
+
+def test_an_image_that_only_the_shadow_refuses_counts_against_it(site: Site) -> None:
+    site.start()
+    site.versions[B].failure = RadiographError("not_a_hand", "No hand is in the picture.")
+    assert site.score().status_code == 200
+    wait_for(lambda: site.found()["arms"]["challenger"]["failed"] == 1)
 
 
 def test_a_promotion_takes_effect_when_the_new_champion_answers(site: Site) -> None:
