@@ -59,7 +59,7 @@ def act(database: Database) -> tuple[Decision, str] | None:
         The decision and the experiment's name; None where none runs.
 
     Raises:
-        RoutingConflictError: Somebody else acted at the same moment.
+        RoutingConflictError: Somebody else acted since the report was begun; nothing was done.
         LedgerDownError: The database does not answer.
     """
     state = Routing(database).current()
@@ -69,7 +69,8 @@ def act(database: Database) -> tuple[Decision, str] | None:
     found = report(database, experiment)
     decision = decide(experiment, found)
     if decision.is_due and decision.act != "go on":
-        lifecycle = Lifecycle(database, "policy")
+        # a report takes seconds: after a person's act meanwhile, a rollback would take that back instead
+        lifecycle = Lifecycle(database, "policy", judged=state.version)
         data = {"why": decision.why, "report": found}
         {"step": lifecycle.step, "promote": lifecycle.promote, "rollback": lifecycle.rollback}[decision.act](
             experiment.name, data

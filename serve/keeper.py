@@ -23,7 +23,7 @@ from serve.lifecycle import Lifecycle
 from serve.protocol import describe
 from serve.releases import Releases
 from serve.replicas import version_application
-from serve.routing import Routing, RoutingState
+from serve.routing import Routing, RoutingConflictError, RoutingState
 
 JUDGE_S = 5.0
 """A running experiment is judged this often at most."""
@@ -92,11 +92,15 @@ class Keeper:
     def _judge(self) -> None:
         if (begin := time.monotonic()) <= self._judge_at:
             return
+        is_overtaken = False
         try:
             done = act(self._database)
-        finally:  # after an error too: the rounds before the next try load and watch
+        except RoutingConflictError:
+            is_overtaken = True  # somebody acted meanwhile: the next round judges what holds now
+            raise
+        finally:  # after any other error too: the rounds before the next try load and watch
             took = time.monotonic() - begin
-            self._judge_at = begin + max(JUDGE_S, took / JUDGE_SHARE)
+            self._judge_at = begin if is_overtaken else begin + max(JUDGE_S, took / JUDGE_SHARE)
         if done and done[0].is_due and done[0].act != "go on":
             self._say(f"experiment {done[1]}: {done[0].act}. {done[0].why}")
 
@@ -138,7 +142,7 @@ class Keeper:
             return  # there is none to put in its place; Serve goes on trying
         if role == "challenger":
             assert state.experiment is not None
-            Lifecycle(self._database, "policy").rollback(
+            Lifecycle(self._database, "policy", judged=state.version).rollback(
                 state.experiment.name, {"why": f"The challenger cannot be served. {why}"}
             )
         if version in state.loaded:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from serve import tables
 from serve.database import Database
 from serve.experiment import Experiment, ExperimentError, Policy
-from serve.routing import RoutingState, current_state, write_state
+from serve.routing import RoutingConflictError, RoutingState, current_state, write_state
 
 CANARY_SHARES = (0.05, 0.2, 0.5)
 
@@ -23,10 +23,12 @@ class Lifecycle:
     Args:
         database: Of the ledger.
         actor: Who acts, as the audit trail names it: a key's id, ``local`` or ``policy``.
+        judged: Version of the routing on which the act was decided. Every act raises `RoutingConflictError` where the
+            routing has moved on since; None acts on what holds, as a person means it.
     """
 
-    def __init__(self, database: Database, actor: str) -> None:
-        self._database, self._actor = database, actor
+    def __init__(self, database: Database, actor: str, *, judged: int | None = None) -> None:
+        self._database, self._actor, self._judged = database, actor, judged
 
     def start(
         self,
@@ -52,7 +54,7 @@ class Lifecycle:
             RoutingConflictError: Somebody else changed the routing at the same moment.
         """
         with self._database.write() as connection:
-            seen = _present(connection)
+            seen = self._present(connection)
             if seen.experiment:
                 raise ExperimentError(f"Experiment {seen.experiment.name} runs. Stop it first: one at a time.")
             usual: dict[str, tuple[float, ...]] = {"shadow": (1.0,), "split": (0.5,), "canary": CANARY_SHARES}
@@ -114,7 +116,7 @@ class Lifecycle:
             ExperimentError: It neither runs nor was the last one promoted.
         """
         with self._database.write() as connection:
-            seen = _present(connection)
+            seen = self._present(connection)
             runs = seen.experiment is not None and seen.experiment.name == name
             if not runs:
                 row = _experiment_row(connection, name)
@@ -140,7 +142,7 @@ class Lifecycle:
     ) -> RoutingState:
         act = {"stopped": "stop", "promoted": "promote", "rolled back": "rollback"}[outcome]
         with self._database.write() as connection:
-            seen = _running(connection, name)
+            seen = self._running(connection, name)
             _set_outcome(connection, name, outcome)
             return self._write(connection, seen, changed(seen), f"experiment.{act}", data)
 
@@ -152,9 +154,26 @@ class Lifecycle:
         changed: Callable[[RoutingState, Experiment], RoutingState],
     ) -> RoutingState:
         with self._database.write() as connection:
-            seen = _running(connection, name)
+            seen = self._running(connection, name)
             assert seen.experiment is not None
             return self._write(connection, seen, changed(seen, seen.experiment), act, data)
+
+    def _present(self, connection: sa.Connection) -> RoutingState:
+        if (state := current_state(connection)) is None:
+            raise ExperimentError("No service has run on this ledger yet. Start one: python -m serve REGISTRY")
+        if self._judged is not None and state.version != self._judged:
+            raise RoutingConflictError(
+                f"An act must meet the routing that it was decided on, version {self._judged}, and it is at "
+                f"{state.version}. Look at it again."
+            )
+        return state
+
+    def _running(self, connection: sa.Connection, name: str) -> RoutingState:
+        state = self._present(connection)
+        if state.experiment is None or state.experiment.name != name:
+            row = _experiment_row(connection, name)
+            raise ExperimentError(f"Experiment {name} does not run: it was {row.outcome}.")
+        return state
 
     def _write(
         self, connection: sa.Connection, seen: RoutingState, wanted: RoutingState, act: str, data: Mapping[str, Any]
@@ -186,20 +205,6 @@ def _promoted(state: RoutingState) -> RoutingState:
     kept = (each for each in state.loaded if each not in (challenger, state.champion, state.previous))
     loaded = (*kept, state.champion)
     return replace(state, champion=challenger, previous=state.champion, experiment=None, loaded=loaded)
-
-
-def _present(connection: sa.Connection) -> RoutingState:
-    if (state := current_state(connection)) is None:
-        raise ExperimentError("No service has run on this ledger yet. Start one: python -m serve REGISTRY")
-    return state
-
-
-def _running(connection: sa.Connection, name: str) -> RoutingState:
-    state = _present(connection)
-    if state.experiment is None or state.experiment.name != name:
-        row = _experiment_row(connection, name)
-        raise ExperimentError(f"Experiment {name} does not run: it was {row.outcome}.")
-    return state
 
 
 def _experiment_row(connection: sa.Connection, name: str) -> Any:

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from serve import tables
+from serve import experiment_policy, tables
 from serve.entries import Answered, Failed, Shadowed
 from serve.experiment import Experiment, Policy
 from serve.experiment_policy import act, decide
 from serve.experiment_report import report
 from serve.ledger import Ledger
 from serve.lifecycle import Lifecycle
-from serve.routing import Routing
+from serve.routing import Routing, RoutingConflictError
 from tests.ledger_fixtures import answered
 
 SHADOW = Experiment(name="e", mode="shadow", champion="ens-a", challenger="ens-b", shares=(1.0,), salt="s")
@@ -227,6 +227,25 @@ def test_a_round_of_the_policy_acts_and_records_its_data(ledger: Ledger) -> None
     row = Routing(ledger.database).history()[-1]
     assert (row["actor"], row["act"]) == ("policy", "experiment.promote")
     assert row["detail"]["data"]["report"]["difference"]["n"] == 120
+
+
+def test_a_rollback_that_was_decided_before_a_person_promoted_does_not_take_that_back(
+    sqlite_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Routing(sqlite_ledger.database).begin("ens-a")
+    lifecycle = Lifecycle(sqlite_ledger.database, "me")
+    lifecycle.start("e", "ens-b")
+
+    def slowly(*_: Any) -> dict[str, Any]:
+        lifecycle.promote("e", {})
+        return healthy(recent={"error_rate": 1.0})
+
+    monkeypatch.setattr(experiment_policy, "report", slowly)
+    with pytest.raises(RoutingConflictError, match="Look at it again"):
+        act(sqlite_ledger.database)
+    state = Routing(sqlite_ledger.database).current()
+    assert state is not None
+    assert state.champion == "ens-b"
 
 
 def _ids(ledger: Ledger) -> list[Any]:

@@ -260,6 +260,21 @@ def test_a_policy_that_cannot_judge_keeps_no_version_from_being_loaded(
     assert (site.status(B), site.said[0]) == ("ready", "Experiment e does not run: it was stopped.")
 
 
+def test_a_policy_that_was_overtaken_judges_again_in_the_next_round(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[int] = []
+
+    def overtaken(_: Any) -> None:
+        judged.append(1)
+        raise RoutingConflictError("moved on")
+
+    monkeypatch.setattr(keeper, "act", overtaken)
+    for _ in range(3):
+        site.rounds.run(site.keeper.follow)
+    assert (len(judged), site.said) == (3, ["moved on"])
+
+
 def test_a_service_survives_a_change_of_the_routing_while_it_tells_of_its_own(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
