@@ -156,7 +156,11 @@ class Lifecycle:
         with self._database.write() as connection:
             seen = self._running(connection, name)
             assert seen.experiment is not None
-            return self._write(connection, seen, changed(seen, seen.experiment), act, data)
+            wanted = changed(seen, seen.experiment)
+            assert wanted.experiment is not None
+            # reports of it by hand and after its end read the step and the share there
+            _set(connection, name, definition=wanted.experiment.to_dict())
+            return self._write(connection, seen, wanted, act, data)
 
     def _present(self, connection: sa.Connection) -> RoutingState:
         if (state := current_state(connection)) is None:
@@ -182,7 +186,7 @@ class Lifecycle:
 
 
 def experiments(database: Database) -> list[dict[str, Any]]:
-    """Every experiment there was, newest first: name, definition, when it started and ended, and its outcome."""
+    """Every experiment there was, newest first: name, definition as it holds or held last, start, end and outcome."""
     with database.read() as connection:
         rows = connection.execute(sa.select(tables.experiments).order_by(tables.experiments.c.started_s.desc()))
         return [row._asdict() for row in rows]
@@ -217,5 +221,9 @@ def _experiment_row(connection: sa.Connection, name: str) -> Any:
 
 
 def _set_outcome(connection: sa.Connection, name: str, outcome: str) -> None:
+    _set(connection, name, ended_s=time.time(), outcome=outcome)
+
+
+def _set(connection: sa.Connection, name: str, **values: Any) -> None:
     table = tables.experiments
-    connection.execute(sa.update(table).where(table.c.name == name).values(ended_s=time.time(), outcome=outcome))
+    connection.execute(sa.update(table).where(table.c.name == name).values(values))

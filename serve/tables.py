@@ -133,7 +133,7 @@ experiments = Table(
     Column("definition", JSON, nullable=False),
     CheckConstraint("(ended_s IS NULL) = (outcome IS NULL)", name="ended_with_outcome"),
 )
-"""Experiments; the definition is what `serve.experiment.Experiment` writes."""
+"""Experiments; the definition is what `serve.experiment.Experiment` writes, with the share that holds or held last."""
 
 routing = Table(
     "routing",

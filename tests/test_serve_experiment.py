@@ -143,6 +143,19 @@ def test_only_a_splits_share_is_set_by_hand(sqlite_ledger: Ledger) -> None:
         lifecycle.set_share("two", 0.3)
 
 
+def test_an_experiment_that_ended_is_defined_as_it_was_last(ledger: Ledger) -> None:
+    Routing(ledger.database).begin("ens-a")
+    lifecycle = Lifecycle(ledger.database, "me")
+    lifecycle.start("grown", "ens-b", mode="canary", shares=(0.1, 0.5))
+    lifecycle.step("grown", {})
+    lifecycle.stop("grown", {})
+    lifecycle.start("halved", "ens-b", mode="split")
+    lifecycle.set_share("halved", 0.25)
+    lifecycle.stop("halved", {})
+    kept = [Experiment.from_dict(row["definition"]) for row in experiments(ledger.database)]
+    assert [experiment.share for experiment in kept] == [0.25, 0.5]
+
+
 def test_nothing_starts_before_a_service_ran(sqlite_ledger: Ledger) -> None:
     with pytest.raises(ExperimentError, match="No service has run"):
         Lifecycle(sqlite_ledger.database, "me").start("one", "ens-b")

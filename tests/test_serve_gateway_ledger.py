@@ -458,6 +458,14 @@ def test_an_experiment_over_http_from_its_start_to_its_rollback(site: Site) -> N
     assert (listed["routing"]["champion"], listed["experiments"][0]["outcome"]) == (A, "rolled back")
 
 
+def test_the_report_that_an_act_by_hand_is_kept_with_has_the_share_that_holds(site: Site) -> None:
+    site.start("split", is_answering=False)
+    assert site.client.post("/v1/experiments/e/share", json={"share": 0.25}).status_code == 200
+    assert site.client.post("/v1/experiments/e/stop").status_code == 200
+    kept = Routing(site.database).history()[-1]["detail"]["data"]["report"]
+    assert kept["experiment"]["shares"] == [0.25]
+
+
 @pytest.mark.parametrize(
     ("path", "body", "code"),
     [
