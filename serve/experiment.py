@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 MODES = ("shadow", "split", "canary")
+LEAST = {"step_predictions": 1, "min_references": 1, "max_latency_ratio": 1, "disagreement_months": 0}
+"""Below these a policy would act on nothing: a canary grew to its last share in as many rounds as it has steps."""
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 
@@ -58,6 +60,10 @@ class Policy:
         for name in ("max_error_rate", "max_disagreement"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ExperimentError(f"{name} is a share within 0..1, got {getattr(self, name)}.")
+        for name, least in LEAST.items():
+            if (value := getattr(self, name)) < least:
+                usual = f"Leave it out for the usual {getattr(type(self), name):g}."
+                raise ExperimentError(f"{name} is {least} or more, got {value:g}. {usual}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Policy":

@@ -5,7 +5,7 @@ from typing import Any
 
 from ensemble.bundle import VERSION_PATTERN
 from serve.entries import ID_PATTERN
-from serve.experiment import MODES, NAME_PATTERN, Policy
+from serve.experiment import LEAST, MODES, NAME_PATTERN, Policy
 
 _NUMBER, _TEXT, _INTEGER = {"type": "number"}, {"type": "string"}, {"type": "integer"}
 _SHARE = {"type": "number", "minimum": 0, "maximum": 1}
@@ -148,7 +148,11 @@ SCHEMAS: dict[str, Any] = {
         "description": "When an experiment ends by itself",
         "additionalProperties": False,
         "properties": {
-            each.name: {"type": _KINDS[getattr(each.type, "__name__", str(each.type))], "default": each.default}
+            each.name: {
+                "type": _KINDS[getattr(each.type, "__name__", str(each.type))],
+                "default": each.default,
+                **({"minimum": LEAST[each.name]} if each.name in LEAST else {}),
+            }
             for each in fields(Policy)
         },
     },

@@ -49,10 +49,29 @@ def test_an_experiment_that_cannot_be_is_refused(changes: dict[str, object], mes
         replace(SPLIT, **changes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("values", [{"alhpa": 0.1}, {"alpha": "x"}, {"alpha": 0.7}, {"promote": "yes"}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"alhpa": 0.1},
+        {"alpha": "x"},
+        {"alpha": 0.7},
+        {"promote": "yes"},
+        {"step_predictions": 0},
+        {"min_references": 0},
+        {"max_latency_ratio": 0.9},
+        {"disagreement_months": -1},
+    ],
+)
 def test_a_policy_that_cannot_be_is_refused(values: dict[str, object]) -> None:
     with pytest.raises(ExperimentError):
         Policy.from_dict(values)
+
+
+def test_a_bound_that_is_too_low_is_refused_with_the_usual_one() -> None:
+    with pytest.raises(
+        ExperimentError, match=r"step_predictions is 1 or more, got 0\. Leave it out for the usual 200\."
+    ):
+        Policy.from_dict({"step_predictions": "0"})
 
 
 def test_states_survive_the_way_through_json() -> None:
