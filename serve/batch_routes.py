@@ -5,7 +5,6 @@ them, as fields in the files' order; an empty field says nothing about its file.
 """
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from preprocessing.radiograph import RadiographError
+from serve import logs
 from serve.books import Books
 from serve.boundary import request_id_of
 from serve.keys import Caller
@@ -26,8 +26,6 @@ from serve.uploads import MAX_FILES, read_batch
 
 AT_ONCE = 8
 """Images of one batch that are scored at a time: single requests find room between them."""
-
-_logger = logging.getLogger("carpal.serve")
 
 
 def batch_routes(books: Books, scoring: Scoring, limits: Limits) -> list[Route]:
@@ -97,8 +95,8 @@ async def _answered(
         problem = Problem(error.code, str(error))
     except Problem as error:
         problem = error
-    except Exception:  # one image must not take the others' answers away, whatever it is
-        _logger.exception("request %s: an image of a batch failed", request_id)
+    except Exception as error:  # one image must not take the others' answers away, whatever it is
+        logs.failure(error, request_id=request_id, doing="an image of a batch")
         problem = Problem("internal", "The service failed at this image; its log has the cause.")
     else:
         return {"status": 200, "answer": given.answer}

@@ -84,7 +84,8 @@ def test_a_failure_of_ours_is_one_image_s_and_tells_nothing(
     found = send(client, PNG, sex="male")
     assert found.status_code == 200
     assert found.json()["answers"][0]["problem"]["code"] == "internal"
-    assert "secret" not in found.text
+    assert "secret" not in found.text + caplog.text
+    assert [record.message for record in caplog.records if record.name == "carpal.serve"] == ["failed"]
 
 
 def test_a_batch_takes_few_places_at_a_time(
