@@ -1,7 +1,8 @@
 """Several images in one request: ``POST /v1/score/batch``, one answer each, failures included.
 
 A form with parts ``file``. A parameter is said once for all files (in the path or as one field), or once for each of
-them, as fields in the files' order; an empty field says nothing about its file.
+them, as fields in the files' order; an empty field says nothing about its file. What is not done in the time of one
+answer is given up, each image by itself.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from serve.problems import Problem
 from serve.protocol import PARAMETERS, parse_query
 from serve.scoring import Scoring
 from serve.uploads import MAX_FILES, read_batch
+from serve.versions import ANSWER_TIMEOUT_S
 
 AT_ONCE = 8
 """Images of one batch that are scored at a time: single requests find room between them."""
@@ -37,6 +39,8 @@ def batch_routes(books: Books, scoring: Scoring, limits: Limits) -> list[Route]:
         if idempotency_key and len(f"{idempotency_key}/{MAX_FILES}") > 128:
             raise Problem("idempotency_malformed", "A batch's Idempotency-Key has at most 125 letters. Shorten it.")
         request_id = request_id_of(request.scope)
+        # from the first byte on, as Serve and HAProxy count, which then give up all answers together
+        deadline = asyncio.get_running_loop().time() + ANSWER_TIMEOUT_S
         with limits.place(caller, is_batch=True):
             files, of_path, fields = await read_batch(request)
             said = deal(of_path, fields, len(files))
@@ -45,8 +49,14 @@ def batch_routes(books: Books, scoring: Scoring, limits: Limits) -> list[Route]:
 
             async def one(index: int) -> dict[str, Any]:
                 key = f"{idempotency_key}/{index}" if idempotency_key else None
-                async with turns:
-                    given = await _answered(scoring, files[index], said[index], caller, request_id, key)
+                try:
+                    async with asyncio.timeout_at(deadline), turns:
+                        given = await _answered(scoring, files[index], said[index], caller, request_id, key)
+                except TimeoutError:
+                    sentence = (
+                        f"A batch has {ANSWER_TIMEOUT_S:.0f} s, and this image was not done. Send fewer at a time."
+                    )
+                    given = _refused(Problem("timeout", sentence), request_id)
                 return {"index": index, **given}
 
             answers = await asyncio.gather(*[one(index) for index in range(len(files))])
@@ -100,4 +110,8 @@ async def _answered(
         problem = Problem("internal", "The service failed at this image; its log has the cause.")
     else:
         return {"status": 200, "answer": given.answer}
+    return _refused(problem, request_id)
+
+
+def _refused(problem: Problem, request_id: str) -> dict[str, Any]:
     return {"status": problem.status, "problem": problem.body(request_id)}

@@ -57,7 +57,7 @@ OPERATIONS = (
         name="score_batch",
         summary="Bone ages of several radiographs",
         description="One answer each, failures included: each stands beside the status that it would have had alone, "
-        "also where what is said about it is wrong.",
+        "also where what is said about it is wrong. What is not done in time stands there as a `timeout`.",
         role="score",
         parameters=[
             *[parameter(each["name"], {"type": "string"}, "As of one, for all files") for each in (SEX, *QUERY)],

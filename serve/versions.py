@@ -21,7 +21,7 @@ SCORE_TIMEOUT_S = 30.0
 CHALLENGER_TIMEOUT_S = 10.0
 """A challenger of a split that takes longer has failed, and the champion still has its own time."""
 ANSWER_TIMEOUT_S = BODY_TIMEOUT_S + CHALLENGER_TIMEOUT_S + SCORE_TIMEOUT_S
-"""Of all that an answer may wait for."""
+"""Of all that an answer may wait for; those of a batch share it."""
 WAKE_TIMEOUT_S = 120.0
 """A version that sleeps starts its replicas and loads its bundle within this time."""
 READY_TIMEOUT_S = 5.0

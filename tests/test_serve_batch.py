@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from serve import batch_routes
 from serve.problems import Problem
 from tests.hostile_uploads import DICOM, JPEG, PNG
 from tests.test_serve_gateway import MeanScorer, books, client, scorer
@@ -105,6 +106,22 @@ def test_a_batch_takes_few_places_at_a_time(
     monkeypatch.setattr(scorer, "score", counted)
     assert send(client, *[PNG] * 30, sex="male").json()["failed"] == 0
     assert 1 < most <= 8
+
+
+def test_what_is_not_done_in_time_costs_no_other_image_its_answer(
+    client: TestClient, scorer: MeanScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score = scorer.score
+
+    async def slowly(query: Any) -> Any:
+        await asyncio.sleep(60 * (query.data == JPEG))
+        return await score(query)
+
+    monkeypatch.setattr(scorer, "score", slowly)
+    monkeypatch.setattr(batch_routes, "ANSWER_TIMEOUT_S", 1.0)
+    found = send(client, PNG, JPEG, PNG, sex="male").json()
+    assert [answer["status"] for answer in found["answers"]] == [200, 504, 200]
+    assert found["answers"][1]["problem"]["code"] == "timeout"
 
 
 def test_an_overloaded_scorer_fails_images_not_the_batch(client: TestClient, scorer: MeanScorer) -> None:
