@@ -14,8 +14,8 @@ from serve.openapi_schemas import SCHEMAS
 from serve.problems import STATUS
 
 ROLE_WORDS = {"score": "score", "read": "read", "admin": "admin", "": "none: anybody may ask"}
-_ALWAYS = ("bad_request", "internal", "unavailable", "overloaded")
-"""Problems that any request may meet: the last three in whatever stands before the service, too."""
+_ALWAYS = ("bad_request", "internal", "unavailable", "overloaded", "timeout")
+"""Problems that any request may meet: the last four in whatever stands before the service, too."""
 _OF_KEYS = ("key_missing", "key_wrong", "role_missing")
 _WHERE_OPEN = ("foreign_host",)
 

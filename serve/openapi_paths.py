@@ -47,7 +47,7 @@ OPERATIONS = (
         body=FILE,
         answers=in_forms(ok("The reading", "Answer"), AS_FHIR, AS_DICOM),
         codes=(
-            *(*_OF_THE_IMAGE, *_OF_THE_PARAMETERS, "body_incomplete", "body_timeout", "not_recorded", "timeout"),
+            *(*_OF_THE_IMAGE, *_OF_THE_PARAMETERS, "body_incomplete", "body_timeout", "not_recorded"),
             *("not_acceptable", "report_impossible"),
         ),
     ),

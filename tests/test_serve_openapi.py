@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from starlette.datastructures import MutableHeaders
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from serve.boundary import _translate
 from serve.openapi import document
 from serve.openapi_paths import OPERATIONS
 from serve.problems import STATUS
@@ -48,8 +50,17 @@ def test_every_reference_of_the_document_leads_somewhere() -> None:
 
 def test_every_code_stands_under_the_operation_that_answers_it_or_is_of_the_path() -> None:
     told = {code for operation in OPERATIONS for code in operation.codes}
-    always = {"bad_request", "internal", "unavailable", "overloaded", "cross_origin", "foreign_host"}
+    always = {"bad_request", "internal", "unavailable", "overloaded", "timeout", "cross_origin", "foreign_host"}
     assert set(STATUS) - told - always == {"key_missing", "key_wrong", "role_missing", "method_not_allowed"}
+
+
+def test_what_proxies_answer_by_themselves_stands_under_every_operation() -> None:
+    codes = {_translate(status, MutableHeaders())[0] for status in (408, 429, 500, 502, 503, 504)}
+    assert codes == {"timeout", "overloaded", "unavailable"}
+    for path in document(is_open=False)["paths"].values():
+        for operation in path.values():
+            told = " ".join(answer["description"] for answer in operation["responses"].values())
+            assert all(f"`{code}`" in told for code in codes), operation["operationId"]
 
 
 @pytest.fixture(scope="module")
