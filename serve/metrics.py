@@ -94,7 +94,8 @@ class Metrics:
         """A version found no usable radiograph in the bytes, or was asked for what it does not have."""
         self._images.labels(version, arm, "refused").inc()
         self._refusals.labels(code).inc()
-        self.drift.see(version, outcome="refused")
+        if code != "profile_unavailable":  # whatever the image is like
+            self.drift.see(version, outcome="refused")
 
     def failed(self, version: str, arm: str, code: str) -> None:
         """A version did not answer for a fit image."""

@@ -99,6 +99,16 @@ def test_a_refused_image_and_a_failed_version_are_counted_apart(site: Site) -> N
     assert site.counted("carpal_answer_warnings_total", code="framed") == 1
 
 
+def test_a_profile_that_a_version_lacks_is_no_reject_of_its_images(site: Site) -> None:
+    outcome = {"words": ["answered", "refused"], "shares": [0.9, 0.1], "num_cases": 100}
+    site.gateway.metrics.drift.expect(A, {"outcome": outcome})
+    for failure in (Problem("profile_unavailable", "It has no student."), RadiographError("blank", "It is blank.")):
+        site.scorers[A].failure = failure
+        site.client.post(SCORE, content=PNG)
+    assert site.counted("carpal_images_total", version=A, outcome="refused") == 2
+    assert site.counted("carpal_drift_cases_total", version=A, monitor="outcome", bin="refused") == 1
+
+
 def test_a_path_or_a_method_that_a_caller_invents_makes_no_time_series(site: Site) -> None:
     for number in range(20):
         site.client.get(f"/v1/{number}/Doe^Jane")
