@@ -4,11 +4,13 @@
 """
 
 import argparse
+import contextlib
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from preprocessing import environment
 from preprocessing.storage import as_path
@@ -31,11 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     if admin.is_command(words):
         return admin.main(words)
     options = _parser().parse_args(words)
-    begin = time.monotonic()
+    say = partial(_say, time.monotonic())
     stop = threading.Event()
-
-    def say(line: str) -> None:
-        print(f"{time.monotonic() - begin:5.1f} s  {line}", flush=True)
 
     def claim_signals() -> None:
         for each in _SIGNALS:  # any number of them: a second one does not cut the draining short
@@ -132,6 +131,11 @@ def _run(
         service.end()
         say("stopped")
     return 0
+
+
+def _say(begin: float, line: str) -> None:
+    with contextlib.suppress(OSError):  # a full disk, or a reader that went away, must not end the service
+        print(f"{time.monotonic() - begin:5.1f} s  {line}", flush=True)
 
 
 def _refuse(sentence: str) -> int:

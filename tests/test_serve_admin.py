@@ -1,12 +1,14 @@
 """The commands of the ledger, as a person types them."""
 
+import contextlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from ensemble.registry import Registry
-from serve.__main__ import main
+from serve.__main__ import _say, main
 from serve.database import Database
 from serve.releases import Releases
 from serve.routing import Routing
@@ -75,6 +77,14 @@ def test_a_version_is_added_crowned_and_retired(registry: str, capsys: pytest.Ca
     state = Routing(database).current()
     assert state is not None
     assert state.bundles() == ("ens-bbbbbbbbbbbb",)
+
+
+def test_a_line_that_cannot_be_written_ends_no_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("w") as full:  # as a log on a full disk
+        monkeypatch.setattr(sys, "stdout", full)
+        _say(0.0, "ready")
+        with contextlib.suppress(OSError):  # what is left of the line
+            full.close()
 
 
 @pytest.mark.parametrize(
