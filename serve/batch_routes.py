@@ -23,7 +23,7 @@ from serve.parameters import parse_idempotency_key
 from serve.problems import Problem
 from serve.protocol import PARAMETERS, parse_query
 from serve.scoring import Scoring
-from serve.uploads import MAX_FILES, read_batch
+from serve.uploads import MAX_BATCH_BYTES, MAX_FILES, announced_bytes, read_batch
 from serve.versions import ANSWER_TIMEOUT_S
 
 AT_ONCE = 8
@@ -41,7 +41,7 @@ def batch_routes(books: Books, scoring: Scoring, limits: Limits) -> list[Route]:
         request_id = request_id_of(request.scope)
         # from the first byte on, as Serve and HAProxy count, which then give up all answers together
         deadline = asyncio.get_running_loop().time() + ANSWER_TIMEOUT_S
-        with limits.place(caller, is_batch=True):
+        with limits.place(caller, announced_bytes(request, MAX_BATCH_BYTES), is_batch=True):
             files, of_path, fields = await read_batch(request)
             said = deal(of_path, fields, len(files))
             limits.owe(caller, len(files) - 1)

@@ -32,6 +32,7 @@ from serve.problems import Problem
 from serve.protocol import read_query
 from serve.scoring import Scoring
 from serve.scrape import Others, metrics_routes
+from serve.uploads import announced_bytes
 from serve.version_routes import version_routes
 from serve.versions import Scorer
 
@@ -102,7 +103,7 @@ class Gateway:
         caller = self._books.caller(request, "score")
         idempotency_key = parse_idempotency_key(request.headers.getlist("idempotency-key"))
         form = formats.wanted(request)
-        with self._limits.place(caller):
+        with self._limits.place(caller, announced_bytes(request)):
             query = await read_query(request)
             formats.check_before_scoring(form, query.data)
             given = await self._scoring.give(query, caller, request_id_of(request.scope), idempotency_key)

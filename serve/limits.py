@@ -1,6 +1,7 @@
 """How much one gateway takes on: so many requests at a time, and of each key so many images a minute.
 
-A place is taken before the body is read, so that memory stays bounded; who finds none is refused at once. While many
+A place is taken before the body is read, so that memory stays bounded; who finds none is refused at once, and so is who
+announces more bytes than all requests together may hold. While many
 wait there are only as many places as were answered of late in the time that a caller may wait (Little's law): a queue
 that grows serves nobody, since its answers come when they are given up. A key's images come out of a bucket that fills
 evenly and holds a minute's worth: bursts pass, a steady excess does not. What a batch takes beyond the bucket is owed.
@@ -31,6 +32,8 @@ WINDOW_S = 3.0
 """Over which the answers are counted."""
 MAX_BATCHES = 4
 """Of these, that may be batches: each holds many images in memory."""
+MAX_HELD_BYTES = 1024 * 1024 * 1024
+"""Of the bodies of all requests under way, as they were announced."""
 FULL_HEADER = "x-carpal-full"
 """Of a refusal for want of a place: HAProxy, if there is one, refuses by itself for a moment (`serve.transport`)."""
 
@@ -44,7 +47,7 @@ class Limits:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._requests = self._batches = 0
+        self._requests = self._batches = self._bytes = 0
         self._many_since = math.inf
         """Since when there have been `MANY` requests or more."""
         self._answered: deque[float] = deque()
@@ -53,8 +56,13 @@ class Limits:
         """From a key's id to the images that it may send at once, and when that was so."""
 
     @contextlib.contextmanager
-    def place(self, caller: Caller, *, is_batch: bool = False) -> Iterator[None]:
+    def place(self, caller: Caller, num_bytes: int = 0, *, is_batch: bool = False) -> Iterator[None]:
         """A place for one request, until the block ends; the key pays for one image.
+
+        Args:
+            caller: Whose key pays.
+            num_bytes: Of its body, as announced.
+            is_batch: Whether it holds several images.
 
         Raises:
             Problem: There is no place, or the key's images of this minute are used up.
@@ -65,8 +73,14 @@ class Limits:
         if is_batch and self._batches >= MAX_BATCHES:
             sentence = f"{MAX_BATCHES} batches are under way. Send it again in some seconds."
             raise Problem("overloaded", sentence, {"retry-after": "5"})
+        if self._bytes + num_bytes > MAX_HELD_BYTES:
+            sentence = (
+                f"Requests under way hold {self._bytes:,} of {MAX_HELD_BYTES:,} bytes. Send it again in a second."
+            )
+            raise Problem("overloaded", sentence)
         self._pay(caller)
         self._requests += 1
+        self._bytes += num_bytes
         self._batches += is_batch
         if self._requests == MANY:
             self._many_since = self._clock()
@@ -74,6 +88,7 @@ class Limits:
             yield
         finally:
             self._requests -= 1
+            self._bytes -= num_bytes
             self._batches -= is_batch
             self._answered.append(self._clock())
             if self._requests < MANY:

@@ -34,6 +34,7 @@ from serve.page_reading import reading_of
 from serve.problems import Problem
 from serve.protocol import read_query
 from serve.scoring import Scoring
+from serve.uploads import announced_bytes
 
 _HERE = Path(__file__).parent
 STATIC = {path.name: path for path in sorted((_HERE / "static").iterdir())}
@@ -65,7 +66,7 @@ def page_routes(
 
     async def reading(request: Request) -> Response:
         caller = books.caller(request, "score")
-        with limits.place(caller):
+        with limits.place(caller, announced_bytes(request)):
             query = await read_query(request)
             given = await scoring.give(query, caller, request_id_of(request.scope), None)
         async with drawing:

@@ -22,6 +22,12 @@ BODY_TIMEOUT_S = 30.0
 """Time for the whole body to arrive."""
 
 
+def announced_bytes(request: Request, max_bytes: int = MAX_BODY_BYTES) -> int:
+    """How much of a request's body will be held at most: what it announces, or all that it may have."""
+    declared = request.headers.get("content-length", "")
+    return min(int(declared), max_bytes) if declared.isdecimal() else max_bytes
+
+
 async def read_upload(request: Request) -> tuple[bytes, list[tuple[str, str]]]:
     """The one file of a request, and its parameters: those of the path, then the form's text fields.
 

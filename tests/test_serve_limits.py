@@ -3,11 +3,13 @@
 import contextlib
 
 import pytest
+from starlette.requests import Request
 
 from serve import limits
 from serve.keys import ANYBODY, Caller
 from serve.limits import Limits
 from serve.problems import Problem
+from serve.uploads import announced_bytes
 
 KEY = Caller("a", frozenset({"score"}), per_minute=60)
 
@@ -26,8 +28,8 @@ def take(bounds: Limits, caller: Caller, times: int) -> None:
             pass
 
 
-def refusal(bounds: Limits, caller: Caller, *, is_batch: bool = False) -> Problem:
-    with pytest.raises(Problem) as caught, bounds.place(caller, is_batch=is_batch):
+def refusal(bounds: Limits, caller: Caller, *, num_bytes: int = 0, is_batch: bool = False) -> Problem:
+    with pytest.raises(Problem) as caught, bounds.place(caller, num_bytes, is_batch=is_batch):
         pass
     return caught.value
 
@@ -102,3 +104,18 @@ def test_while_many_wait_as_many_are_let_in_as_are_answered_in_time(answered_per
                     stack.enter_context(bounds.place(ANYBODY))
                     waiting.append(stack.pop_all())
     assert len(waiting) == pytest.approx(places, abs=1)
+
+
+def test_requests_hold_so_many_bytes_together() -> None:
+    bounds = Limits()
+    with bounds.place(ANYBODY, limits.MAX_HELD_BYTES - 10):
+        with bounds.place(ANYBODY, 10):
+            assert refusal(bounds, ANYBODY, num_bytes=1).code == "overloaded"
+        with bounds.place(ANYBODY, 10):
+            pass
+
+
+@pytest.mark.parametrize(("announced", "held"), [("70", 70), ("99999", 100), (None, 100), ("many", 100)])
+def test_a_body_counts_as_announced_and_as_the_largest_where_nothing_is(announced: str | None, held: int) -> None:
+    headers = [] if announced is None else [(b"content-length", announced.encode())]
+    assert announced_bytes(Request({"type": "http", "headers": headers}), 100) == held
