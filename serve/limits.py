@@ -1,11 +1,10 @@
 """How much one gateway takes on: so many requests at a time, and of each key so many images a minute.
 
 A place is taken before the body is read, so that memory stays bounded; who finds none is refused at once, and so is who
-announces more bytes than all requests together may hold. While many
-wait there are only as many places as were answered of late in the time that a caller may wait (Little's law): a queue
-that grows serves nobody, since its answers come when they are given up. A key's images come out of a bucket that fills
-evenly and holds a minute's worth: bursts pass, a steady excess does not. What a batch takes beyond the bucket is owed.
-Every gateway counts for itself.
+announces more bytes than all requests together may hold. While many wait there are only as many places as were answered
+of late in the time that a caller may wait (Little's law): a queue that grows serves nobody, since its answers come when
+they are given up. A key's images come out of a bucket that fills evenly and holds a minute's worth: bursts pass, a
+steady excess does not. What a batch takes beyond the bucket is owed. Every gateway counts for itself.
 """
 
 import contextlib
