@@ -32,7 +32,8 @@ JUDGE_SHARE = 0.05
 SURPLUS_S = 30.0
 """A version that is named no longer is kept for so long: requests under way end."""
 AWAY_S = 60.0
-"""A version that has had no healthy replica for so long has failed; a challenger's experiment is rolled back."""
+"""A version that has had no healthy replica, or whose bundle could not be read, for so long has failed; a challenger's
+experiment is rolled back."""
 
 
 class Keeper:
@@ -110,8 +111,10 @@ class Keeper:
             if version not in present or (version == state.champion and self._may_sleep(version)):
                 try:
                     serve.run_many(self.targets([version], state.champion), wait_for_applications_running=False)
-                except (ValueError, OSError) as error:
+                except ValueError as error:
                     self._fail(version, state, str(error))
+                except OSError as error:  # a store that blinks is no fault of the version
+                    self._miss(version, state, f"its bundle could not be read: {error}")
         for version in set(present) - set(state.bundles()):
             since = self._surplus_since.setdefault(version, time.monotonic())
             is_replaced = all(name in present and present[name].status == "RUNNING" for name in state.bundles())
@@ -130,9 +133,12 @@ class Keeper:
             elif status == "DEPLOY_FAILED":
                 self._fail(version, state, reason(present[version]))
             elif status == "UNHEALTHY":
-                since = self._away_since.setdefault(version, time.monotonic())
-                if time.monotonic() - since > AWAY_S:
-                    self._fail(version, state, f"It was lost for {AWAY_S:.0f} s: {reason(present[version])}")
+                self._miss(version, state, reason(present[version]))
+
+    def _miss(self, version: str, state: RoutingState, why: str) -> None:
+        """A version that is away now fails when it stays so."""
+        if time.monotonic() - self._away_since.setdefault(version, time.monotonic()) > AWAY_S:
+            self._fail(version, state, f"It was lost for {AWAY_S:.0f} s: {why}")
 
     def _fail(self, version: str, state: RoutingState, why: str) -> None:
         """A version that cannot be had: nothing waits for it any longer, except for a champion."""
@@ -150,6 +156,7 @@ class Keeper:
         if version in versions_present():
             serve.delete(version)
         self._told.pop(version, None)
+        self._away_since.pop(version, None)
 
     def _may_sleep(self, version: str) -> bool:
         """Whether it was put up as a version that sleeps when nobody asks it, by this keeper or by one before."""

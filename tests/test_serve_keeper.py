@@ -287,3 +287,30 @@ def test_a_service_survives_a_change_of_the_routing_while_it_tells_of_its_own(
     service = Service(setting, outset, B, [], threading.Event(), lambda: None, site.said.append)
     service.follow()
     assert site.said == ["moved on"]
+
+
+def test_a_store_that_blinks_while_a_challenger_loads_does_not_end_its_experiment(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: str) -> Any:
+        raise OSError("the store is away")
+
+    site.lifecycle.start("e", B)
+    with monkeypatch.context() as store:
+        store.setattr(site.bundles, "resolve", away)
+        site.keeper.follow()
+    assert site.state().experiment is not None
+    site.keeper.follow()
+    assert site.status(B) == "ready"
+
+
+def test_a_challenger_whose_bundle_stays_unreadable_is_taken_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(_: str) -> Any:
+        raise OSError("the store is away")
+
+    monkeypatch.setattr(keeper, "AWAY_S", 0.0)
+    monkeypatch.setattr(site.bundles, "resolve", away)
+    site.lifecycle.start("e", B)
+    for _ in range(2):
+        site.keeper.follow()
+    assert site.state().experiment is None
