@@ -1,9 +1,9 @@
 """What of the service may change or die under load: ``python -m benchmarks.serve_chaos``.
 
 A real service with two versions and a PostgreSQL ledger answers mixed traffic while, one after the other, a planned
-change is made, a process is killed by SIGKILL, or the database restarts. Each request is sent once, and when it fails,
-again with its own Idempotency-Key; it counts as failed if the first attempt failed, and as unanswered if all did. At
-the end every accepted prediction is looked for in the ledger.
+change is made, a process is killed by SIGKILL, or the database restarts or hangs. Each request is sent once, and when
+it fails, again with its own Idempotency-Key; it counts as failed if the first attempt failed, and as unanswered if all
+did. At the end every accepted prediction is looked for in the ledger.
 """
 
 import argparse
@@ -78,6 +78,7 @@ class Site:
             ("kill -9 of the proxy", False, lambda: self._kill("Proxy", "")),
             ("kill -9 of Serve's controller", False, lambda: self._kill("ServeController", "")),
             ("database away for 5 s", True, self._restart_database),
+            ("database stands still for 15 s", True, self._halt_database),
             ("kill -9 of a gateway replica while the database is away", False, self._lose_both),
         ]
 
@@ -152,6 +153,10 @@ class Site:
             time.sleep(20)  # the next one starts meanwhile, and answers
         finally:
             self._postgres.start()
+
+    def _halt_database(self) -> None:
+        with self._postgres.standing_still():
+            time.sleep(15)
 
     def _restart_database(self) -> None:
         self._postgres.stop()
