@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from timm.models import adapt_input_conv, load_state_dict
 from torch import Tensor, nn
 
+from preprocessing.storage import as_path
 from search.models import OWN, import_own  # makes timm know our own networks
 from search.space import TrialConfig
 
@@ -67,6 +68,17 @@ def make_backbone(config: TrialConfig, *, fetch: bool = True) -> Any:
     if fetch and config.pretrained not in ("", "hub"):
         load_weights(trunk_of(backbone), Path(config.pretrained))
     return backbone
+
+
+def located(pretrained: str) -> str:
+    """Where weights come from, a relative path made absolute: from the folder that this process was started in.
+
+    To be asked by the driver: Ray Tune changes the folder of a worker, which would look for the file elsewhere.
+
+    Raises:
+        StorageError: It is a URI whose driver is not installed.
+    """
+    return pretrained if pretrained in ("", "hub") else str(as_path(pretrained))
 
 
 def trunk_of(backbone: nn.Module) -> nn.Module:

@@ -19,6 +19,7 @@ from preprocessing.storage import AnyPath, read_json, write_json
 from search.diversity import Diversity
 from search.journal import open_storage
 from search.limits import Limits
+from search.pretrained import located
 from search.space import TrialConfig
 from search.spaces import Space, load_space, starting_points
 from search.trial import trial_folder, trial_numbers
@@ -240,7 +241,7 @@ class Sampler:
 
 
 def settings_of(space: Space, views: Sequence[str], trial: Any) -> dict[str, Any]:
-    """Settings that a space gives a trial, and a view of the cohort where the space names none.
+    """Settings that a space gives a trial, a file of weights as an absolute path, and a view where it names none.
 
     Raises:
         ValueError: The space names a view that the cohort lacks.
@@ -253,4 +254,6 @@ def settings_of(space: Space, views: Sequence[str], trial: Any) -> dict[str, Any
             f"The space draws the view {settings['view']!r}, the cohort has {', '.join(views)}. "
             "Prepare a cohort that has it, or take another space."
         )
+    if "pretrained" in settings:
+        settings["pretrained"] = located(settings["pretrained"])
     return settings

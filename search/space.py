@@ -34,7 +34,8 @@ class TrialConfig:
     """Name of a timm model, our own among them; made with one input channel and without its classifier.
     ``prs_r:NAME`` puts part relation and selection on the timm model NAME."""
     pretrained: str = ""
-    """Where its weights come from: empty for random ones, ``hub`` for timm's, else the path of a local file."""
+    """Where its weights come from: empty for random ones, ``hub`` for timm's, else the path of a local file; a space's
+    may be relative to the folder that the search is run from."""
     parts: str = "ranked"
     """Of ``prs_r`` alone: the best ``ranked`` parts, or ``random`` ones, the control that must be worse."""
     view: str = "full"

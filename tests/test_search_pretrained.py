@@ -1,5 +1,8 @@
 """Pretrained weights: timm's without network, local files, one grey channel for three colours."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,10 @@ from torchvision.models import googlenet, vgg16, vgg16_bn
 
 from search.model import BoneAgeNet
 from search.pretrained import make_backbone
+from search.sampler import settings_of
 from search.space import TrialConfig
+from search.trial import all_outcomes
+from tests.conftest import ROOT
 
 
 def stored(network: torch.nn.Module, file: Path) -> Path:
@@ -143,3 +149,31 @@ def test_a_model_of_a_users_own_module_is_found_by_whoever_loads_it(
         make_backbone(config)
     monkeypatch.setenv("CARPAL_MODELS", "ward_seven")
     assert make_backbone(config).num_features == 16
+
+
+@pytest.mark.parametrize(
+    ("named", "kept"), [("w/net.pth", "{here}/w/net.pth"), ("/w/net.pth", "/w/net.pth"), ("hub", "hub"), ("", "")]
+)
+def test_a_space_s_relative_file_is_drawn_as_an_absolute_path(
+    named: str, kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    drawn = settings_of(lambda trial: {"backbone": "test_resnet", "pretrained": named}, ["full"], None)
+    assert drawn["pretrained"] == kept.format(here=tmp_path)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_worker_finds_the_file_that_a_space_names_by_a_relative_path(cohort_folder: Path, tmp_path: Path) -> None:
+    stored(published("test_resnet"), tmp_path / "net.safetensors")
+    (tmp_path / "mine_of_tests.py").write_text(
+        "from tests.spaces_of_tests import tiny\n\n\n"
+        "def near(trial):\n"
+        "    return tiny(trial) | {'pretrained': 'net.safetensors'}\n"
+    )
+    words = ["run", str(cohort_folder), "study", "--space", "mine_of_tests:near", "--trials", "1", "--pool", "1"]
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    subprocess.run(
+        [sys.executable, "-m", "search", *words], cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, check=True
+    )
+    assert [outcome["state"] for outcome in all_outcomes(tmp_path / "study")] == ["complete"]
