@@ -10,7 +10,8 @@ cohort/cohort.json             recipe, counts and hashes; written last
 Shape letters: N cases, V views, S side of the model input.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -57,12 +58,14 @@ class Cohort:
         """Open a cohort, local or remote (then copied to this machine once).
 
         Raises:
-            StorageError: No complete cohort is there, or its files do not belong together.
+            StorageError: No complete cohort is there, a file is cut short, or the files do not belong together.
         """
         folder = fetch(as_path(path), MARKER)
         about = read_json(folder / MARKER)
-        cases = pd.read_parquet(folder / "cases.parquet")
-        pixels = np.load(folder / "pixels.npy", mmap_mode="r")
+        with _whole(folder / "cases.parquet") as file:
+            cases = pd.read_parquet(file)
+        with _whole(folder / "pixels.npy") as file:
+            pixels = np.load(file, mmap_mode="r")
         if len(cases) != len(pixels) or len(cases) != about["num_cases"]:
             raise StorageError(
                 f"{folder} holds {len(cases)} cases, {len(pixels)} pictures and promises {about['num_cases']}. "
@@ -74,7 +77,8 @@ class Cohort:
                 f"{folder}: pictures of {pixels.shape[1:]} are not what its recipe makes. Prepare it again."
             )
         segmenter = folder / SEGMENTER if recipe.segmenter else None
-        quality = pd.read_parquet(folder / "quality.parquet")
+        with _whole(folder / "quality.parquet") as file:
+            quality = pd.read_parquet(file)
         return cls(cases, pixels, recipe, about["hash"], about["num_folds"], about["source"], quality, segmenter)
 
     def verify(self) -> None:
@@ -126,6 +130,15 @@ class Cohort:
     def test_rows(self) -> np.ndarray:
         """Row numbers of the locked test split. Search and selection never call this."""
         return np.flatnonzero(self.cases["is_test"])
+
+
+@contextmanager
+def _whole(file: Path) -> Iterator[Path]:
+    """Read a file of the cohort in here: NumPy and Arrow each say in a way of their own that it is cut short."""
+    try:
+        yield file
+    except (ValueError, EOFError) as error:
+        raise StorageError(f"{file} must be whole, and is not ({error}). Restore it, or prepare it again.") from None
 
 
 def quality_table(findings: Iterable[tuple[str, Finding]]) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Reading a labelled folder, splitting it and writing the cohort."""
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -109,6 +110,17 @@ def test_an_unfinished_cohort_is_not_opened(cohort_folder: Path, tmp_path: Path)
     (tmp_path / "cases.parquet").write_bytes((cohort_folder / "cases.parquet").read_bytes())
     with pytest.raises(StorageError, match=r"cohort\.json"):
         Cohort.load(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "kept"), [("pixels.npy", -1), ("pixels.npy", 0), ("cases.parquet", -1)])
+def test_a_file_that_is_cut_short_is_a_fault_of_the_storage(
+    name: str, kept: int, cohort_folder: Path, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "cohort"
+    shutil.copytree(cohort_folder, damaged)
+    (damaged / name).write_bytes((damaged / name).read_bytes()[:kept])
+    with pytest.raises(StorageError, match=rf"{name} must be whole, and is not \(.*\). Restore it"):
+        Cohort.load(damaged)
 
 
 @settings(max_examples=50, deadline=None)
