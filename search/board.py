@@ -5,9 +5,11 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TextIO
+
+from search.screen import SHARE
 
 QUIET_SECONDS = 10.0
 """Measurements inside a fold get a line when nothing else did for this long; the table takes all of them."""
@@ -33,7 +35,9 @@ class Event:
     stopped_at: str = ""
     """``screen``, ``halving`` or ``race``, where the trial was stopped."""
     images_seen: int = 0
-    """Image passes that the trial has spent so far, in all its folds."""
+    """Image passes that the trial has spent so far, in all its folds and its short training."""
+    fold_images: int = 0
+    """Image passes of one whole fold of it; 0 before anything was measured."""
 
 
 @dataclass
@@ -49,24 +53,33 @@ class Board:
     study: str = ""
     """Its folder, for the commands that show more of it."""
     stream: TextIO = field(default_factory=lambda: sys.stderr)
-    _started: float = field(default_factory=time.monotonic)
-    _last: float = field(default_factory=time.monotonic)
+    has_screens: bool = False
+    """Whether trials begin with a short training."""
+    images_before: dict[int, int] = field(default_factory=dict)
+    """Image passes, by trial, of the trials that runs before have begun and not ended."""
+    deadline: float | None = None
+    """By the clock, in seconds: no fold begins after it."""
+    clock: Callable[[], float] = time.monotonic
+    """Seconds from any origin."""
     _best_trial: int | None = None
     _complete: int = 0
     _failed: int = 0
     _stops: dict[str, int] = field(default_factory=dict)
     _folds_run: int = 0
+    _folds_found: int = 0
     _folds_saved: int = 0
-    _images: dict[int, int] = field(default_factory=dict)
-    """Image passes of the trials that this run has seen."""
     _images_saved: float = 0.0
-    _fold_images: list[float] = field(default_factory=list)
-    """Image passes of one fold, of each trial that finished one."""
+    _fold_images: dict[int, int] = field(default_factory=dict)
+    """Image passes of one fold, of each trial that was measured."""
+    _ended: set[int] = field(default_factory=set)
+    """Trials that ended in this run."""
     _running: dict[int, str] = field(default_factory=dict)
     _drawn: int = 0
     """Lines of the table on the terminal now."""
 
     def __post_init__(self) -> None:
+        self._started = self._last = self.clock()
+        self._images = dict(self.images_before)
         self._folds_wanted = (self.num_trials - self.num_ended) * self.num_folds
         self._is_terminal = self.stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
         before = f", {self.num_ended} of them ended before" if self.num_ended else ""
@@ -80,7 +93,7 @@ class Board:
         self._note(event)
         if self._is_terminal:
             self._draw([*self.table(), f"  last      trial {event.number} {event.text}"])
-        elif event.kind not in ("measured", "screened") or time.monotonic() - self._last >= QUIET_SECONDS:
+        elif event.kind not in ("measured", "screened") or self.clock() - self._last >= QUIET_SECONDS:
             best = f"{self.best:.2f}" if self.best < float("inf") else "-"
             self._print(
                 f"  {self.num_ended}/{self.num_trials} trials, best {best}, {sum(self._stops.values())} stopped, "
@@ -95,17 +108,18 @@ class Board:
             best = f"{self.best:.2f} months{whose}"
         where = ", ".join(f"{count} in the {stage}" for stage, count in self._stops.items() if stage)
         stopped = f"{sum(self._stops.values())} stopped" + (f" ({where})" if where else "")
-        spent = sum(self._images.values())
+        spent, done = sum(self._images.values()), self._folds_run + self._folds_found
         lines = [
             f"  best      {best}",
             f"  trials    {self.num_ended} of {self.num_trials} ended: {self._complete} complete, {stopped}, "
             f"{self._failed} failed in this run",
+            f"  folds     {done} of {self._folds_wanted} done, {self._folds_saved} saved",
         ]
         if spent:
             factor = (spent + self._images_saved) / spent
             saved = f"about {self._images_saved:,.0f} saved: {factor:.1f} times fewer than full cross-validation"
             lines.append(f"  images    {spent:,} passes spent, {saved}")
-        lines.append(f"  time      {(time.monotonic() - self._started) / 60:.1f} min{self._time_left(', ')}")
+        lines.append(f"  time      {(self.clock() - self._started) / 60:.1f} min{self._time_left(', ')}")
         shown = sorted(self._running)[:MAX_RUNNING]
         lines += [f"  running   trial {number:<4d} {self._running[number]}" for number in shown]
         if len(self._running) > len(shown):
@@ -115,7 +129,7 @@ class Board:
     def close(self, counts: dict[str, int]) -> None:
         """Say how it ended."""
         words = ", ".join(f"{count} {state}" for state, count in counts.items())
-        minutes = (time.monotonic() - self._started) / 60
+        minutes = (self.clock() - self._started) / 60
         self._drawn = 0  # the table stays where it is
         self._print(f"search: {words}; {self._folds_run} folds trained, {self._folds_saved} saved; {minutes:.1f} min")
 
@@ -124,10 +138,10 @@ class Board:
             return
         finished = len(event.fold_mae_months)
         self._folds_run += event.folds_trained
-        self._folds_wanted -= event.folds_replayed
+        self._folds_found += event.folds_replayed
         self._images[event.number] = max(event.images_seen, self._images.get(event.number, 0))
-        if event.kind in ("fold", "complete") and event.images_seen:
-            self._fold_images.append(event.images_seen / finished)
+        if event.fold_images:
+            self._fold_images[event.number] = event.fold_images
         if event.kind == "screened":  # it waits for its generation
             self._running.pop(event.number, None)
             return
@@ -136,6 +150,7 @@ class Board:
             return
         self._running.pop(event.number, None)
         self.num_ended += 1
+        self._ended.add(event.number)
         if event.kind == "complete":
             self._complete += 1
             mae = sum(event.fold_mae_months) / self.num_folds
@@ -146,26 +161,34 @@ class Board:
         if event.kind == "failed":
             self._failed += 1
         else:
-            self._images_saved += self._rest_of(event)
+            self._images_saved += self._rest_of([event.number], self.num_folds)
             self._stops[event.stopped_at] = self._stops.get(event.stopped_at, 0) + 1
 
-    def _rest_of(self, event: Event) -> float:
-        """Image passes that the folds of a stopped trial would still take, as far as finished folds tell."""
-        finished = len(event.fold_mae_months) + event.folds_trained
-        if finished and event.stopped_at in ("", "race"):
-            per_fold = event.images_seen / finished
-        elif self._fold_images:
-            per_fold = sum(self._fold_images) / len(self._fold_images)
-        else:
-            return 0.0
-        return max(0.0, per_fold * self.num_folds - event.images_seen)
+    def _rest_of(self, numbers: Iterable[int], num_folds: float) -> float:
+        """Image passes that trials would still take up to so many folds; one without a measurement like the others."""
+        mean = self._mean_fold
+        rests = (num_folds * self._fold_images.get(number, mean) - self._images.get(number, 0) for number in numbers)
+        return sum(max(0.0, rest) for rest in rests)
+
+    @property
+    def _mean_fold(self) -> float:
+        known = self._fold_images.values()
+        return sum(known) / len(known) if known else 0.0
+
+    def _images_left(self) -> float:
+        """Image passes that the search will still take where no trial is stopped any more."""
+        folds = self.num_folds + (SHARE if self.has_screens else 0.0)
+        begun = self._images.keys() - self._ended
+        num_new = self.num_trials - self.num_ended - len(begun)
+        return self._rest_of(begun, folds) + num_new * folds * self._mean_fold
 
     def _time_left(self, before: str) -> str:
-        if not self._folds_run:
-            return ""
-        rest = self._folds_wanted - self._folds_run - self._folds_saved
-        minutes = (time.monotonic() - self._started) / self._folds_run * rest / 60
-        return f"{before}{minutes:.1f} min left at most"
+        now, spent = self.clock(), sum(self._images.values()) - sum(self.images_before.values())
+        most = (now - self._started) / spent * self._images_left() if spent and self._fold_images else float("inf")
+        until = float("inf") if self.deadline is None else max(0.0, self.deadline - now)
+        if until < most:
+            return f"{before}{until / 60:.1f} min left until the deadline"
+        return f"{before}{most / 60:.1f} min left at most" if most < float("inf") else ""
 
     def _draw(self, lines: list[str]) -> None:
         """Replace the table on the terminal, each line cut to its width so that the lines can be counted."""
@@ -176,7 +199,7 @@ class Board:
         self._drawn = len(lines)
 
     def _print(self, line: str) -> None:
-        self._last = time.monotonic()
+        self._last = self.clock()
         print(line, file=self.stream, flush=True)
 
 

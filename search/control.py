@@ -85,6 +85,10 @@ class StudyControl:
         """Lowest error of a complete trial, infinite before the first."""
         return self._judgement.best_mae_months
 
+    def images_of_open(self) -> dict[int, int]:
+        """Image passes so far of the trials that were begun and have not ended, by number."""
+        return self._judgement.images_of_open()
+
     @property
     def may_have_more(self) -> bool:
         """Whether `next`, which has nothing now, may have something when another worker has come further."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from search.board import Event
+from search.passes import planned
 from search.progress import SCREEN, Progress, best_complete, read_case_errors, read_progress, share_done
 from search.racing import Moment, Race
 from search.sampler import Outcome, Sampler
@@ -32,6 +33,7 @@ class Judgement:
         self.configs: dict[int, TrialConfig] = {}
         """Of the trials that were begun."""
         self._images: dict[int, dict[int, int]] = {}
+        self._fold_images: dict[int, int] = {}
         self._maes: dict[int, tuple[float, ...]] = {}
         self._replayed: dict[int, bool] = {}
         self._stops: dict[int, tuple[str, str]] = {}
@@ -44,6 +46,10 @@ class Judgement:
         """Lowest error of a complete trial, infinite before the first."""
         complete = (trial.mae_months for trial in self._race.trials.values() if trial.is_complete)
         return min(complete, default=float("inf"))
+
+    def images_of_open(self) -> dict[int, int]:
+        """Image passes so far of the trials that were begun and have not ended, by number."""
+        return {number: sum(images.values()) for number, images in self._images.items() if number not in self.closed}
 
     def best_complete(self) -> list[int]:
         """Numbers of the complete trials, best first."""
@@ -89,10 +95,11 @@ class Judgement:
 
     def screened(self, number: int, result: dict[str, Any]) -> None:
         """What the short training measured."""
-        mae, images = result["measured_mae_months"], self._images[number]
-        images[SCREEN] = result["images_seen"]
+        mae = result["measured_mae_months"]
+        self._images[number][SCREEN] = result["images_seen"]
+        self._size_up(number, result)
         self._race.record(replace(self._race.trials[number], screen_months=mae))
-        self._say(Event("screened", number, (), f"short training: {mae:.1f} months", images_seen=sum(images.values())))
+        self._say(self._event("screened", number, (), f"short training: {mae:.1f} months"))
 
     def is_outranked(self, number: int) -> bool:
         """Whether the rules stop a trial after its short training."""
@@ -117,6 +124,7 @@ class Judgement:
         fold, trial = result["fold"], self._race.trials[number]
         images = self._images[number]
         images[fold] = max(images.get(fold, 0), result["images_seen"])
+        self._size_up(number, result)
         if fold == 0:
             share = share_done(self.configs[number], result["epoch"], result["images_seen"])
             earlier = tuple(point for point in trial.curve if point[0] < share)
@@ -128,7 +136,7 @@ class Judgement:
         maes = self._maes.get(number, ()) if by_assistant else tuple(result["fold_mae_months"])
         text = f"fold {fold + 1}, epoch {result['epoch']:.1f}: {result['measured_mae_months']:.1f} months"
         kind, text = ("noted", f"{text}. {note}") if (note := result.get("note")) else ("measured", text)
-        self._say(Event(kind, number, maes, text, images_seen=sum(images.values())))
+        self._say(self._event(kind, number, maes, text))
         return fold == 0 and not result["replayed"] and self._stop(number, "measurement")
 
     def judge(self, number: int, arrived: Arrival) -> None:
@@ -185,10 +193,17 @@ class Judgement:
             self._stops[number] = verdict
         return verdict is not None
 
+    def _size_up(self, number: int, result: dict[str, Any]) -> None:
+        """How large a fold is: every measurement tells how many cases an epoch has."""
+        self._fold_images[number] = planned(self.configs[number], round(result["images_seen"] / result["epoch"]))
+
     def _tell(self, kind: str, number: int, text: str, stopped_at: str = "", num_unjudged: int = 0) -> None:
         ends_a_fold = kind in ("fold", "complete")
         replayed = self._replayed.get(number, False)
         trained, found = num_unjudged + int(ends_a_fold and not replayed), int(ends_a_fold and replayed)
-        images_seen = sum(self._images[number].values())
-        maes = self._maes.get(number, ())
-        self._say(Event(kind, number, maes, text, trained, found, stopped_at, images_seen))
+        event = self._event(kind, number, self._maes.get(number, ()), text)
+        self._say(replace(event, folds_trained=trained, folds_replayed=found, stopped_at=stopped_at))
+
+    def _event(self, kind: str, number: int, maes: tuple[float, ...], text: str) -> Event:
+        images, fold_images = sum(self._images[number].values()), self._fold_images.get(number, 0)
+        return Event(kind, number, maes, text, images_seen=images, fold_images=fold_images)

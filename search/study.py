@@ -157,6 +157,7 @@ def run(study: str | AnyPath, compute: Compute, *, partitions: int | None = None
     if storage and url_without_password(storage)[0] != record["storage"]:
         raise StudyError(f"--storage must be {record['storage'] or 'left out'}: the study {folder} was begun there.")
     limits = Limits(**record["limits"])
+    deadline = None if compute.hours is None else time.monotonic() + 3600 * compute.hours
     with _lock(folder):
         clear_ended(folder)
         sampler = Sampler(
@@ -177,12 +178,19 @@ def run(study: str | AnyPath, compute: Compute, *, partitions: int | None = None
             num_folds=record["num_folds"],
             generation=generation_of(record["num_trials"]) if record["screen"] else 0,
             num_second=record["pool_size"] if (partitions or record.get("partitions", 1)) == 2 else 0,
-            deadline=None if compute.hours is None else time.monotonic() + 3600 * compute.hours,
+            deadline=deadline,
         )
         if control.is_complete and record["num_trials"] == len(list((folder / "tune").glob("trial_*/params.json"))):
             return "complete"
         board = Board(
-            record["num_trials"], record["num_folds"], control.num_ended, control.best_mae_months, str(folder)
+            record["num_trials"],
+            record["num_folds"],
+            control.num_ended,
+            control.best_mae_months,
+            str(folder),
+            has_screens=record["screen"],
+            images_before=control.images_of_open(),
+            deadline=deadline,
         )
         control.say = all_of(board, mlflow_log(folder))
         job = Job(

@@ -72,17 +72,70 @@ def test_a_dumb_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_what_a_race_saved_is_counted_in_image_passes() -> None:
     show = board(io.StringIO())
-    show(Event("stopped", 0, (30.0,), "stopped", stopped_at="race", images_seen=100))
+    show(Event("stopped", 0, (30.0,), "stopped", stopped_at="race", images_seen=100, fold_images=100))
     text = "\n".join(show.table())
     assert "100 passes spent, about 200 saved: 3.0 times fewer" in text
     assert "1 stopped (1 in the race)" in text
 
 
-def test_what_a_screen_saved_is_told_by_the_folds_of_other_trials() -> None:
+def test_what_a_short_training_saved_is_told_before_any_fold_has_ended() -> None:
     show = board(io.StringIO())
-    show(Event("fold", 0, (10.0,), "fold 1/3", 1, images_seen=100))
-    show(Event("stopped", 1, (), "stopped", stopped_at="screen", images_seen=20))
-    assert "120 passes spent, about 280 saved" in "\n".join(show.table())
+    show(Event("stopped", 0, (), "stopped", stopped_at="screen", images_seen=25, fold_images=100))
+    assert "25 passes spent, about 275 saved" in "\n".join(show.table())
+
+
+def test_what_a_trial_without_a_measurement_saved_is_told_by_the_others() -> None:
+    show = board(io.StringIO())
+    show(Event("measured", 0, (), "fold 1", images_seen=100, fold_images=100))
+    show(Event("stopped", 1, (), "stopped", stopped_at="limits"))
+    assert "100 passes spent, about 300 saved" in "\n".join(show.table())
+
+
+def test_folds_done_are_counted_found_ones_included() -> None:
+    show = board(io.StringIO())
+    show(Event("fold", 0, (10.0,), "fold 1/3: was finished before", folds_replayed=1))
+    show(Event("fold", 0, (10.0, 11.0), "fold 2/3", 1))
+    show(Event("stopped", 0, (10.0, 11.0), "stopped", stopped_at="race"))
+    assert "  folds     2 of 12 done, 1 saved" in show.table()
+
+
+class Clock:
+    """Tells the time that the test sets, in seconds."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def time_line(show: Board) -> str:
+    (line,) = [line for line in show.table() if line.startswith("  time")]
+    return line
+
+
+def test_the_time_left_counts_image_passes_from_the_first_short_training_on() -> None:
+    clock = Clock()
+    show = board(io.StringIO(), has_screens=True, clock=clock)
+    clock.now = 60.0
+    show(Event("screened", 0, (), "short training", images_seen=25, fold_images=100))
+    assert time_line(show) == "  time      1.0 min, 51.0 min left at most"  # 4 trials x 3.25 folds, less those 25
+
+
+def test_passes_of_a_run_before_took_no_time_of_this_one() -> None:
+    clock = Clock()
+    show = board(io.StringIO(), num_ended=3, images_before={3: 100}, clock=clock)
+    clock.now = 60.0
+    show(Event("measured", 3, (10.0,), "fold 2", images_seen=150, fold_images=100))
+    assert time_line(show) == "  time      1.0 min, 3.0 min left at most"
+
+
+def test_the_time_left_ends_with_the_deadline() -> None:
+    clock = Clock()
+    show = board(io.StringIO(), deadline=600.0, clock=clock)
+    assert time_line(show) == "  time      0.0 min, 10.0 min left until the deadline"
+    clock.now = 300.0
+    show(Event("measured", 0, (), "fold 1", images_seen=1, fold_images=1000))
+    assert time_line(show) == "  time      5.0 min, 5.0 min left until the deadline"
 
 
 def test_the_best_is_named_and_a_worse_one_does_not_replace_it() -> None:

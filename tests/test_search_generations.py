@@ -1,11 +1,13 @@
 """Short trainings come first: who waits, who goes on, and what a kill or a deadline changes. No Ray here."""
 
+import io
 import itertools
 from pathlib import Path
 
 import pytest
 
 from preprocessing.storage import read_json, write_json
+from search.board import Board
 from search.control import StudyControl, result_of
 from search.generations import GENERATION, generation_of
 from search.pace import SCREENING, Pace
@@ -63,6 +65,22 @@ def test_who_does_not_go_on_is_stopped_after_its_short_training_alone(tmp_path: 
     outcome = read_json(trial_folder(tmp_path, 6) / "outcome.json")
     assert (outcome["state"], outcome["stopped_at"], outcome["images_seen"]) == ("stopped", "screen", 16)
     assert not (trial_folder(tmp_path, 5) / "outcome.json").exists()
+
+
+def test_the_board_counts_what_a_single_generation_saved(tmp_path: Path) -> None:
+    referee = opened(tmp_path)
+    referee.say = board = Board(len(MAES), 3, stream=io.StringIO())
+    for _ in MAES:
+        screened(referee, tmp_path)
+    own(referee)
+    assert "128 passes spent, about 896 saved" in "\n".join(board.table())  # four trials, 3 folds of 80 less those 16
+
+
+def test_passes_of_open_trials_are_known_after_a_kill(tmp_path: Path) -> None:
+    referee = opened(tmp_path)
+    for _ in range(3):
+        screened(referee, tmp_path)
+    assert opened(tmp_path).images_of_open() == {0: 16, 1: 16, 2: 16}
 
 
 def test_nobody_is_judged_while_a_short_training_is_under_way(tmp_path: Path) -> None:
