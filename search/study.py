@@ -198,6 +198,7 @@ def run(study: str | AnyPath, compute: Compute, *, partitions: int | None = None
             cohort=str(cohort),
             space=record["space"],
             num_trials=record["num_trials"],
+            num_folds=record["num_folds"],
             limits=limits,
             screen=record["screen"],
             seed=record["seed"],

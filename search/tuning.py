@@ -27,6 +27,9 @@ from search.adapters import RaceScheduler, RayWatch, StudySearcher
 from search.control import StudyControl, result_of
 from search.limits import Limits, measure
 from search.partition import on_second_partition, repartition
+from search.placement import Compute as Compute
+from search.placement import Share, share_out
+from search.placement import StudyError as StudyError
 from search.progress import SCREEN, keep_measurement, maes_in_order, read_measurements
 from search.space import TrialConfig
 from search.spaces import load_space
@@ -38,28 +41,6 @@ MAX_FAILURES = 3
 """How often a trial whose worker died is started again; each time it goes on after its last finished fold."""
 
 
-class StudyError(ValueError):
-    """The study cannot be started or resumed as asked."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Compute:
-    """Where a study runs; none of it changes what is searched."""
-
-    address: str | None = None
-    """Ray cluster to join; None starts Ray on this machine."""
-    concurrent: int | None = None
-    """Trials at a time; None fills the cluster's GPUs, or its CPUs where it has none."""
-    gpus_per_trial: float | None = None
-    """None: one where the cluster has any, else none. Fractions share a GPU."""
-    hours: float | None = None
-    """No trial begins that this time would cut off, and none goes past the fold it is in; `resume` continues."""
-    cohort: str | None = None
-    """Where the study's cohort is now; None: where it was. Its content must be the same."""
-    storage: str | None = None
-    """URL of the study's database with its password, which the study's folder does not hold; None: as written there."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """What every worker has to know."""
@@ -69,6 +50,8 @@ class Job:
     """Where the study's cohort is now."""
     space: str
     num_trials: int
+    num_folds: int
+    """Of each trial."""
     limits: Limits
     screen: bool
     """Whether each trial begins with a short training."""
@@ -76,9 +59,9 @@ class Job:
     """Of the study: it draws the second partition."""
 
 
-def trainable(config: dict[str, Any], *, job: Job, num_threads: int) -> None:
+def trainable(config: dict[str, Any], *, job: Job, share: Share) -> None:
     """What Tune runs in a worker: a trial, its short training, or another worker's fold; measurements are reported."""
-    torch.set_num_threads(num_threads)
+    torch.set_num_threads(share.cpus)
     load_space(job.space)  # with it, the models that a user's module registers
     trial = trial_folder(as_path(job.study), config["number"])
     folder = partition_folder(trial) if config.get("is_second") else trial
@@ -89,6 +72,8 @@ def trainable(config: dict[str, Any], *, job: Job, num_threads: int) -> None:
 
     try:
         device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
+        if device == "cuda" and share.gpus < 1:  # or memory runs out here for what a neighbour took, and halves a batch
+            torch.cuda.set_per_process_memory_fraction(share.gpus)
         opened = Cohort.load(job.cohort)
         settings = TrialConfig.from_dict(read_json(trial / "config.json")["config"])
         if config.get("is_second"):
@@ -127,29 +112,6 @@ def _replay_stopped_fold(folder: AnyPath, num_folds: int, report: Callable[[Fold
             report(FoldReport(len(maes), measurement, maes, fold_finished=False, replayed=True))
 
 
-def _share(compute: Compute, num_trials: int) -> tuple[int, int, float]:
-    """Trials at a time, CPUs and GPUs of each.
-
-    A cluster that has scaled to zero shows no resources, so nothing can be derived from it.
-
-    Raises:
-        StudyError: The trials cannot be placed, or it cannot be known.
-    """
-    cluster = ray.cluster_resources()
-    have_cpus, have_gpus = int(cluster.get("CPU", 0)), cluster.get("GPU", 0.0)
-    gpus = min(1.0, have_gpus) if compute.gpus_per_trial is None else compute.gpus_per_trial
-    if compute.address is None and gpus > have_gpus:
-        raise StudyError(f"--gpus-per-trial {gpus:g} is asked for, and this machine has {have_gpus:g} GPUs.")
-    fits = int(have_gpus / gpus) if gpus else have_cpus
-    if compute.concurrent is None and fits == 0:
-        raise StudyError(
-            "The cluster shows no machine that trials could run on; it may grow when they ask. "
-            "Say how: --concurrent N --gpus-per-trial G."
-        )
-    concurrent = compute.concurrent or min(fits, num_trials)
-    return concurrent, max(1, have_cpus // concurrent), gpus
-
-
 def fit(job: Job, compute: Compute, control: StudyControl) -> None:
     """Run the study's trials on Ray until none is left to begin, or they are interrupted.
 
@@ -166,18 +128,19 @@ def fit(job: Job, compute: Compute, control: StudyControl) -> None:
 
 def _fit(job: Job, compute: Compute, control: StudyControl, callbacks: list[tune.Callback]) -> None:
     folder = as_path(job.study)
-    concurrent, cpus, gpus = _share(compute, job.num_trials)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    share = share_out(nodes, compute, num_folds=job.num_trials * job.num_folds)
     _remove(folder / "tune")
     tuner = tune.Tuner(
         tune.with_resources(
-            partial(trainable, job=job, num_threads=cpus),
-            {"cpu": cpus, "gpu": gpus},
+            partial(trainable, job=job, share=share),
+            {"cpu": share.cpus, "gpu": share.gpus},
         ),
         tune_config=tune.TuneConfig(
             search_alg=StudySearcher(control),
             scheduler=RaceScheduler(control),
             num_samples=-1,  # the searcher says when it has no more: assistants come on top of the trials
-            max_concurrent_trials=concurrent,
+            max_concurrent_trials=share.concurrent,
             reuse_actors=True,
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,

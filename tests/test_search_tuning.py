@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from preprocessing.storage import write_json
 from search import tuning
 from search.limits import Limits
+from search.placement import Share
 from search.space import TrialConfig
 from search.trial import trial_folder
 from search.tuning import Job, trainable
@@ -32,6 +34,7 @@ def job(cohort_folder: Path, tmp_path: Path) -> Job:
         cohort=str(cohort_folder),
         space="quick",
         num_trials=1,
+        num_folds=3,
         limits=Limits(),
         screen=False,
         seed=0,
@@ -45,6 +48,19 @@ def test_a_cohort_that_is_cut_short_halts_the_study_and_fails_no_trial(
     with (tmp_path / "cohort" / "pixels.npy").open("r+b") as file:
         file.truncate(200)
     damaged = Job(**{**vars(job), "cohort": str(tmp_path / "cohort")})
-    trainable({"number": 0}, job=damaged, num_threads=1)
+    trainable({"number": 0}, job=damaged, share=Share(1, 1, 0.0))
     assert [set(report) for report in said] == [{"halted"}]
     assert "pixels.npy must be whole" in said[0]["halted"]
+
+
+@pytest.mark.parametrize(("gpus", "fractions"), [(0.25, [0.25]), (1.0, [])])
+def test_who_shares_a_gpu_takes_no_more_of_its_memory(
+    gpus: float, fractions: list[float], job: Job, said: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[float] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", taken.append)
+    monkeypatch.setattr(tuning.ray, "get_gpu_ids", lambda: [0])
+    monkeypatch.setattr(tuning, "run_trial", lambda *arguments, **options: None)
+    trainable({"number": 0}, job=job, share=Share(1, 1, gpus))
+    assert (taken, said) == (fractions, [])
