@@ -21,8 +21,8 @@ from search.progress import SCREEN
 from search.racing import Race
 from search.sampler import Sampler
 from search.sharing import Arrival, SharedFolds
-from search.tasks import GIVEN_UP
 from search.tasks import Task as Task
+from search.tasks import given_up
 from search.tasks import result_of as result_of
 from search.trial import trial_folder
 
@@ -74,6 +74,7 @@ class StudyControl:
         self._has_generations = generation > 0
         waits = {number for number in begun if self._awaits_generation(number)}
         self._queue = deque([*ended, *sorted(set(begun) - waits, key=self._judgement.order)])
+        self._causes: dict[tuple[int, int | None, bool], str] = {}
         self.halted = ""
         """Why the study cannot go on just now: a full disk, a cohort that cannot be read. No trial is to blame."""
         self.is_out_of_time = False
@@ -130,7 +131,8 @@ class StudyControl:
 
         Args:
             number: The trial.
-            result: From `result_of`; or ``begins``: the fold that a trial's own worker comes to; or why it fails.
+            result: From `result_of`; or ``begins``: the fold that a trial's own worker comes to; or why it fails;
+                or ``crashed``: what its worker dies of, which another may not.
             fold: The one that the worker assists with, `SCREEN` for the short training; None: it is the trial's own.
             is_second: Whether that is a fold of the second partition.
 
@@ -139,6 +141,9 @@ class StudyControl:
         """
         if "begins" in result:
             return not self._folds.claim(number, result["begins"])
+        if cause := result.get("crashed"):
+            self._causes[number, fold, is_second] = cause
+            return False
         if (reason := result.get("halted")) and (is_second or number not in self._judgement.closed):
             self.halted = reason
             return True
@@ -182,9 +187,10 @@ class StudyControl:
             fold: The one that it assisted with, or `SCREEN`; None: it is the trial's own worker.
             is_second: Whether that was a fold of the second partition.
         """
+        reason = given_up(self._causes.pop((number, fold, is_second), None))
         if fold is not None and is_second:
             if crashed:
-                self._second.fail(number, GIVEN_UP)
+                self._second.fail(number, reason)
             self._second.leave(number, fold)
             return
         if fold == SCREEN:
@@ -193,14 +199,14 @@ class StudyControl:
             return
         if fold == SCREEN:
             if crashed and self._judgement.screen_months(number) is None:
-                self._judgement.fail(number, GIVEN_UP)
+                self._judgement.fail(number, reason)
             if self._judgement.has_verdict(number):
                 self._end_early(number)
             return
         if crashed and fold is not None:
-            self._arrive(number, fold, Arrival(float("nan"), failure=GIVEN_UP))
+            self._arrive(number, fold, Arrival(float("nan"), failure=reason))
         elif crashed:
-            self._judgement.fail(number, GIVEN_UP)
+            self._judgement.fail(number, reason)
         self._folds.leave(number, fold)
         self._close_if_due(number)
 

@@ -1,10 +1,12 @@
 """What the driver and its workers tell each other: a task to a free worker, its reports as Ray Tune carries them."""
 
+import traceback
 from typing import Any, NamedTuple
 
 from search.trial import FoldReport
 
-GIVEN_UP = "its worker ended again and again without saying why"
+MAX_LENGTH = 300
+"""Characters of an error's message that are kept: some print whole tables of shapes."""
 
 
 class Task(NamedTuple):
@@ -17,6 +19,19 @@ class Task(NamedTuple):
     """The one to train, as an assistant, or `SCREEN`: the short training; None: the whole trial, as its own worker."""
     is_second: bool = False
     """Whether it is a fold of the trial's second partition."""
+
+
+def given_up(cause: str | None) -> str:
+    """Why a trial fails whose workers die; what one of them raised, where any came to say it."""
+    return f"its worker ended again and again{f': {cause}' if cause else ' without saying why'}"
+
+
+def cause_of(error: BaseException) -> str:
+    """What was raised and where, in one line: in the code that called a library, not in the library."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+    message = " ".join(str(error).split())[:MAX_LENGTH]
+    return f"{type(error).__name__}: {message} ({where[-1].filename}:{where[-1].lineno})"
 
 
 def result_of(report: FoldReport) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from search.placement import StudyError as StudyError
 from search.progress import SCREEN, keep_measurement, maes_in_order, read_measurements
 from search.space import TrialConfig
 from search.spaces import load_space
+from search.tasks import cause_of
 from search.tensorboard import FoldCurves
 from search.train import TrainingError
 from search.trial import FoldReport, partition_folder, run_fold, run_trial, screen_trial, trial_folder
@@ -61,6 +62,14 @@ class Job:
 
 def trainable(config: dict[str, Any], *, job: Job, share: Share) -> None:
     """What Tune runs in a worker: a trial, its short training, or another worker's fold; measurements are reported."""
+    try:
+        _work(config, job, share)
+    except Exception as error:  # of no kind that we know, from a user's own network say: Tune tries again, and forgets
+        tune.report({"crashed": cause_of(error)})
+        raise
+
+
+def _work(config: dict[str, Any], job: Job, share: Share) -> None:
     torch.set_num_threads(share.cpus)
     load_space(job.space)  # with it, the models that a user's module registers
     trial = trial_folder(as_path(job.study), config["number"])

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import optuna
+import timm.models
 
 
 def tiny(trial: optuna.Trial) -> dict[str, Any]:
@@ -22,6 +23,17 @@ def with_nan(trial: optuna.Trial) -> dict[str, Any]:
     """As `tiny`, but the second trial's learning rate makes its loss overflow."""
     settings = tiny(trial)
     return settings | ({"learning_rate": 1e30} if trial.number == 1 else {})
+
+
+@timm.models.register_model
+def net_of_tests_that_breaks(pretrained: bool = False, **options: Any) -> None:
+    """A network with a mistake in it."""
+    raise KeyError("stem")
+
+
+def with_a_mistake(trial: optuna.Trial) -> dict[str, Any]:
+    """As `tiny`, with a network that nobody can make."""
+    return tiny(trial) | {"backbone": "net_of_tests_that_breaks"}
 
 
 def of_crops(trial: optuna.Trial) -> dict[str, Any]:

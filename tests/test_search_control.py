@@ -66,6 +66,21 @@ def begin(referee: StudyControl) -> int:
     return following[0]
 
 
+@pytest.mark.parametrize(
+    ("told", "ending"), [({"crashed": "KeyError: 'stem' (mine.py:7)"}, ": KeyError: 'stem' (mine.py:7)"), ({}, " why")]
+)
+def test_what_its_workers_died_of_is_why_a_trial_failed(told: dict[str, str], ending: str, tmp_path: Path) -> None:
+    referee = control(tmp_path)
+    number = begin(referee)
+    if told:
+        assert not referee.on_result(number, told)
+    referee.on_end(number, crashed=True)
+    outcome = read_json(trial_folder(tmp_path, number) / "outcome.json")
+    assert outcome["state"] == "failed"
+    assert outcome["reason"].startswith("its worker ended again and again")
+    assert outcome["reason"].endswith(ending)
+
+
 def test_optuna_hears_complete_pruned_and_failed_as_they_are(tmp_path: Path) -> None:
     referee = control(tmp_path)
     play(referee, begin(referee), [10.0, 11.0, 12.0])

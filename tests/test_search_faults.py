@@ -217,6 +217,16 @@ def test_trial_with_nan_loss_is_failed_with_its_reason_and_the_rest_goes_on(
     assert Counter(states.values())["failed"] == 1
 
 
+@pytest.mark.faults
+def test_a_mistake_in_a_network_of_one_s_own_is_named_with_its_place(cohort_folder: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    Search("run", cohort_folder, study, "--space", "tests.spaces_of_tests:with_a_mistake", "--trials", 1).wait()
+    assert_accounted_for_once(study, 1)
+    (outcome,) = all_outcomes(study)
+    assert "KeyError: 'stem'" in outcome["reason"]
+    assert "spaces_of_tests.py:" in outcome["reason"]
+
+
 def test_same_seed_on_one_worker_gives_the_same_trials_tables_and_weights(cohort_folder: Path, tmp_path: Path) -> None:
     studies = [tmp_path / "first", tmp_path / "second"]
     for study in studies:

@@ -1,5 +1,6 @@
 """What a worker tells the driver; Ray's part is played by the test."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from search import tuning
 from search.limits import Limits
 from search.placement import Share
 from search.space import TrialConfig
+from search.tasks import cause_of
 from search.trial import trial_folder
 from search.tuning import Job, trainable
 
@@ -51,6 +53,27 @@ def test_a_cohort_that_is_cut_short_halts_the_study_and_fails_no_trial(
     trainable({"number": 0}, job=damaged, share=Share(1, 1, 0.0))
     assert [set(report) for report in said] == [{"halted"}]
     assert "pixels.npy must be whole" in said[0]["halted"]
+
+
+def test_a_crash_of_no_known_kind_is_told_before_the_worker_dies_of_it(
+    job: Job, said: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object, **options: object) -> None:
+        raise RuntimeError("cuDNN error:\n  not supported" + 1000 * "!")
+
+    monkeypatch.setattr(tuning, "run_trial", broken)
+    with pytest.raises(RuntimeError):
+        trainable({"number": 0}, job=job, share=Share(1, 1, 0.0))
+    (told,) = said
+    assert told["crashed"].startswith("RuntimeError: cuDNN error: not supported!!!")
+    assert re.search(r"!{3} \(.*/test_search_tuning\.py:\d+\)$", told["crashed"])
+    assert len(told["crashed"]) < 500
+
+
+def test_a_crash_inside_a_library_is_placed_in_the_code_that_called_it() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.nn.Conv2d(3, 1, 1)(torch.zeros(1, 1, 4, 4))
+    assert re.search(r"test_search_tuning\.py:\d+\)$", cause_of(caught.value))
 
 
 @pytest.mark.parametrize(("gpus", "fractions"), [(0.25, [0.25]), (1.0, [])])
