@@ -18,6 +18,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search.control import StudyControl, Task
+from search.progress import SCREEN
 
 
 class StudySearcher(Searcher):
@@ -57,18 +58,31 @@ class StudySearcher(Searcher):
 
 
 class RaceScheduler(FIFOScheduler):
-    """Stops a trial when the race says so."""
+    """Stops a trial when the race says so, and lets no death count that a later worker has made up for."""
 
     def __init__(self, control: StudyControl) -> None:
         super().__init__()
         self._control: StudyControl | None = control
+        self._furthest: dict[str, tuple[int, int]] = {}
+        """How far each trial's workers have come: fold, image passes in it."""
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Decide after each report."""
         assert self._control is not None
+        if self._is_further(trial.trial_id, result):
+            trial.run_metadata.num_failures = 0  # Tune itself counts over a trial's whole life
         fold, is_second = trial.config.get("fold"), trial.config.get("is_second", False)
         stop = self._control.on_result(trial.config["number"], result, fold=fold, is_second=is_second)
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+
+    def _is_further(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Whether a measurement is none that a worker of the trial has made before, as one does after each restart."""
+        if "fold" not in result:
+            return False
+        place = (SCREEN if result["is_screen"] else result["fold"], result["images_seen"])
+        before = self._furthest.get(trial_id)
+        self._furthest[trial_id] = max(place, before or place)
+        return before is None or place > before
 
     def __getstate__(self) -> dict[str, Any]:
         """As for the searcher."""

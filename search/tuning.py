@@ -39,7 +39,8 @@ from search.train import TrainingError
 from search.trial import FoldReport, partition_folder, run_fold, run_trial, screen_trial, trial_folder
 
 MAX_FAILURES = 3
-"""How often a trial whose worker died is started again; each time it goes on after its last finished fold."""
+"""How often a trial whose worker died is started again without a new measurement in between; each time it goes on from
+its last checkpoint. On machines that are taken back a long trial may lose as many workers as it likes."""
 
 
 @dataclass(frozen=True, kw_only=True)
