@@ -4,7 +4,7 @@ The locked test is never read: errors are those of the out-of-fold tables, pictu
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from search import figures, figures_study, leaderboard
 from search.importance import MIN_TRIALS, importances
 from search.metrics import limits_of_agreement, measure
 from search.passes import account, learning_curves
-from search.trial import FinishedTrial, all_outcomes, finished_trials, read_study
+from search.trial import FinishedTrial, all_outcomes, finished_trial, finished_trials, read_study
 
 PAGE = "report.html"
 NUM_WORST = 12
@@ -74,9 +74,10 @@ def report(
     curves = learning_curves(root, outcomes, about["num_folds"])
     costs = account(outcomes, curves, about["num_folds"])
     states = {outcome["number"]: outcome["state"] for outcome in outcomes}
-    trials = {trial.number: trial for trial in finished_trials(root) if states.get(trial.number) == "complete"}
+    finished = finished_trials(root, distributions=False)  # of hundreds of trials they do not fit into memory
+    trials = {trial.number: trial for trial in finished if states.get(trial.number) == "complete"}
     board = leaderboard.ranked(list(trials.values()))
-    best = trials[int(board["number"][0])] if len(board) else None
+    best = _whole(trials[int(board["number"][0])], about["num_folds"]) if len(board) else None
     shares, num_told = importances(root, about["name"], storage or about.get("storage", ""))
     settings = leaderboard.searched_settings([outcome["config"] for outcome in outcomes])
     tables = {
@@ -139,6 +140,11 @@ def report(
         tables=sorted(tables),
     )
     return StudyReport(html, tables)
+
+
+def _whole(trial: FinishedTrial, num_folds: int) -> FinishedTrial:
+    """The same with all columns of its out-of-fold table."""
+    return replace(trial, oof=finished_trial(trial.folder, trial.number, trial.config, num_folds, None).oof)
 
 
 def _leaderboard_table(board: pd.DataFrame, outcomes: list[dict[str, Any]], costs: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -46,6 +47,21 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def described(root: Path) -> StudyReport:
     return report(root / "study")
+
+
+def test_the_distributions_of_the_best_trial_alone_are_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def read_parquet(file: Any, columns: list[str] | None = None) -> pd.DataFrame:
+        table = parquet(file, columns=columns)
+        if "distribution" in table:
+            read.append(Path(file.name).parent.name)
+        return table
+
+    parquet = pd.read_parquet
+    monkeypatch.setattr(pd, "read_parquet", read_parquet)
+    best = report(root / "study").tables["leaderboard"]["number"][0]
+    assert read == [f"{best:04d}"]
 
 
 class Page(HTMLParser):
