@@ -184,7 +184,9 @@ class Board:
 
     def _time_left(self, before: str) -> str:
         now, spent = self.clock(), sum(self._images.values()) - sum(self.images_before.values())
-        most = (now - self._started) / spent * self._images_left() if spent and self._fold_images else float("inf")
+        most = float("inf")
+        if spent and self._fold_images and self.num_ended < self.num_trials:  # a second partition is not in the account
+            most = (now - self._started) / spent * self._images_left()
         until = float("inf") if self.deadline is None else max(0.0, self.deadline - now)
         if until < most:
             return f"{before}{until / 60:.1f} min left until the deadline"

@@ -129,6 +129,15 @@ def test_passes_of_a_run_before_took_no_time_of_this_one() -> None:
     assert time_line(show) == "  time      1.0 min, 3.0 min left at most"
 
 
+def test_nothing_is_said_of_the_time_that_a_second_partition_takes() -> None:
+    clock = Clock()
+    show = board(io.StringIO(), num_ended=3, clock=clock)
+    clock.now = 60.0
+    show(Event("complete", 3, (10.0, 11.0, 12.0), "complete", images_seen=300, fold_images=100))
+    show(Event("partition", 3, (), "second partition, fold 1/3: 13.0 months"))
+    assert time_line(show) == "  time      1.0 min"
+
+
 def test_the_time_left_ends_with_the_deadline() -> None:
     clock = Clock()
     show = board(io.StringIO(), deadline=600.0, clock=clock)
