@@ -245,23 +245,24 @@ class StudyControl:
         self._generations.judge(self._is_outranked, may_grow=may_grow)
         if self._generations.is_fresh:
             self._pace.begin_generation()
-            may_screen = self._pace.allows_screen
+            may_screen = self._pace.allows_screen and self._pace.allows_generation
         return may_screen
 
     def _of_generation(self, may_screen: bool) -> Task | None:
         """The best trial that goes on; else a short training; else a fold of another worker's."""
         if self.halted:
             return None
-        if (number := self._generations.following()) is not None and self._pace.allows_another:
-            self._generations.begun()
+        if (number := self._generations.following(self._pace.allows_trial)) is not None:
             self._folds.open(number)
             return self._own(number)
         if may_screen:
             if self._may_ask and not self._generations.has_due:
                 self._generations.add(self._ask())
             if (number := self._generations.take()) is not None:
+                self._pace.begin((number, SCREEN))
                 return Task(number, self._judgement.configs[number].to_dict(), SCREEN)
-        self.is_out_of_time |= (self._may_ask or self._generations.has_open) and not self._pace.allows_another
+        if self._generations.is_fresh or not self._pace.allows_another:
+            self.is_out_of_time |= self._may_ask or self._generations.has_open
         return self._assist()
 
     def _on_screen(self, number: int, result: dict[str, Any]) -> bool:
@@ -271,6 +272,7 @@ class StudyControl:
             return self._judgement.weigh(number)
         else:
             self._judgement.screened(number, result)
+            self._pace.end_screen((number, SCREEN))
             self._generations.measured(number, result["measured_mae_months"])
         return False
 

@@ -95,10 +95,9 @@ class Generations:
             if not is_stopped(number):
                 self._going_on.append(number)
 
-    def following(self) -> int | None:
-        """The best trial that was judged and not begun; it stays until it is `begun`."""
-        return self._going_on[0] if self._going_on else None
-
-    def begun(self) -> None:
-        """What `following` named has a worker of its own."""
-        self._going_on.popleft()
+    def following(self, fits: Callable[[int], bool]) -> int | None:
+        """Take the best trial that was judged and not begun, of those for which there is time."""
+        number = next(filter(fits, self._going_on), None)
+        if number is not None:
+            self._going_on.remove(number)
+        return number

@@ -2,16 +2,19 @@
 
 import math
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 
 SCREENING = 1 / 3
 """Share of the time until the deadline in which the short trainings of a generation may begin."""
+Worker = tuple[int, int | None]
+"""A trial, and the fold or `SCREEN` that the worker has of it; None: it is the trial's own."""
 
 
 class Pace:
     """Keeps how long folds take, so that no trial begins that the deadline would cut off half done.
 
-    Half a trial is no candidate for the ensemble: its out-of-fold predictions are incomplete.
+    Half a trial is no candidate for the ensemble: its out-of-fold predictions are incomplete. Trials differ tenfold in
+    what they take; short trainings do so in proportion.
     """
 
     def __init__(self, num_folds: int, deadline: float | None, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -23,26 +26,39 @@ class Pace:
             clock: Seconds from any origin.
         """
         self._num_folds, self._deadline, self._clock = num_folds, deadline, clock
-        self._since: dict[Hashable, float] = {}
-        self._folds: list[float] = []
+        self._since: dict[Worker, float] = {}
+        self._folds: list[tuple[int, float]] = []
+        """Trial and seconds of each fold that was trained."""
+        self._screens: dict[int, float] = {}
+        """Seconds of each trial's short training."""
         self._screens_until = math.inf
         self.begin_generation()
 
-    def begin(self, worker: Hashable) -> None:
-        """A worker begins a trial or a fold, or goes on with one."""
+    def begin(self, worker: Worker) -> None:
+        """A worker begins a trial, a fold or a short training, or goes on with one."""
         self._since[worker] = self._clock()
 
-    def end_fold(self, worker: Hashable, *, was_trained: bool) -> None:
+    def end_screen(self, worker: Worker) -> None:
+        """A worker has finished a short training."""
+        if worker in self._since:  # else it was one of a run before
+            self._screens[worker[0]] = self._clock() - self._since.pop(worker)
+
+    def end_fold(self, worker: Worker, *, was_trained: bool) -> None:
         """A worker has finished a fold; one that was only read says nothing of the time that folds take."""
         now = self._clock()
         if was_trained:
-            self._folds.append(now - self._since[worker])
+            self._folds.append((worker[0], now - self._since[worker]))
         self._since[worker] = now
 
     def begin_generation(self) -> None:
         """Short trainings begin, for a share of the time that is left."""
         if self._deadline is not None:
             self._screens_until = self._clock() + SCREENING * (self._deadline - self._clock())
+
+    @property
+    def allows_generation(self) -> bool:
+        """Whether a whole trial fits after the short trainings of the generation that has just begun."""
+        return self._fits(self._num_folds * self._mean_fold, max(0.0, self._screens_until - self._clock()))
 
     @property
     def allows_screen(self) -> bool:
@@ -57,14 +73,24 @@ class Pace:
     @property
     def allows_another(self) -> bool:
         """Whether a whole trial fits before the deadline, by the mean of the folds so far; before the first, yes."""
-        return self._fits(self._num_folds)
+        return self._fits(self._num_folds * self._mean_fold)
 
     @property
     def allows_fold(self) -> bool:
         """Whether one fold fits before the deadline, by the same mean."""
-        return self._fits(1)
+        return self._fits(self._mean_fold)
 
-    def _fits(self, count: int) -> bool:
-        if self._deadline is None or not self._folds:
-            return not self.is_late
-        return self._clock() + count * sum(self._folds) / len(self._folds) <= self._deadline
+    def allows_trial(self, number: int) -> bool:
+        """Whether this trial fits, by what its short training took beside those of trials whose folds are known."""
+        known = [(seconds, self._screens[each]) for each, seconds in self._folds if each in self._screens]
+        if number not in self._screens or not known:
+            return self.allows_another
+        folds, screens = (sum(values) for values in zip(*known, strict=True))
+        return self._fits(self._num_folds * self._screens[number] * folds / screens)
+
+    @property
+    def _mean_fold(self) -> float:
+        return sum(seconds for _, seconds in self._folds) / len(self._folds) if self._folds else 0.0
+
+    def _fits(self, seconds: float, after: float = 0.0) -> bool:
+        return self._deadline is None or self._clock() + after + seconds <= self._deadline

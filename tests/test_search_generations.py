@@ -9,7 +9,7 @@ import pytest
 from preprocessing.storage import read_json, write_json
 from search.board import Board
 from search.control import StudyControl, result_of
-from search.generations import GENERATION, generation_of
+from search.generations import GENERATION, Generations, generation_of
 from search.pace import SCREENING, Pace
 from search.progress import SCREEN
 from search.racing import Race, make_rules
@@ -185,3 +185,14 @@ def test_a_worker_that_dies_after_its_last_word_loses_no_short_training(tmp_path
     referee.on_end(0, crashed=True, fold=SCREEN)
     assert own(referee) == [0]
     assert not (trial_folder(tmp_path, 0) / "outcome.json").exists()
+
+
+def test_of_those_that_passed_the_best_for_which_there_is_time_begins() -> None:
+    found = Generations(4)
+    for number, mae in enumerate((30.0, 10.0, 20.0, 15.0)):
+        found.measured(number, mae)
+    found.judge(lambda number: number == 0, may_grow=False)
+    assert found.following(lambda number: number in (0, 2)) == 2
+    assert found.following(lambda number: True) == 1
+    assert found.following(lambda number: False) is None
+    assert found.has_open

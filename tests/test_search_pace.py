@@ -1,6 +1,7 @@
 """How a study keeps to its time."""
 
 from search.pace import Pace
+from search.progress import SCREEN
 
 
 class Clock:
@@ -15,10 +16,10 @@ class Clock:
 def pace_after(*fold_seconds: float, deadline: float | None) -> tuple[Pace, Clock]:
     clock = Clock()
     pace = Pace(3, deadline, clock=clock)
-    pace.begin(0)
+    pace.begin((0, None))
     for seconds in fold_seconds:
         clock.now += seconds
-        pace.end_fold(0, was_trained=True)
+        pace.end_fold((0, None), was_trained=True)
     return pace, clock
 
 
@@ -47,8 +48,34 @@ def test_without_a_deadline_there_is_always_time() -> None:
 def test_folds_read_from_disk_say_nothing_of_the_time() -> None:
     clock = Clock()
     pace = Pace(3, 1000, clock=clock)
-    pace.begin(0)
-    pace.end_fold(0, was_trained=False)
+    pace.begin((0, None))
+    pace.end_fold((0, None), was_trained=False)
     clock.now = 400
-    pace.end_fold(0, was_trained=True)
+    pace.end_fold((0, None), was_trained=True)
     assert not pace.allows_another
+
+
+def test_a_trial_is_judged_by_what_its_short_training_took() -> None:
+    clock = Clock()
+    pace = Pace(3, 200, clock=clock)
+    for number, seconds in ((0, 4), (1, 2), (2, 8)):
+        pace.begin((number, SCREEN))
+        clock.now += seconds
+        pace.end_screen((number, SCREEN))
+    pace.begin((0, None))
+    clock.now += 40  # ten times its short training, so that 1 will take 60 s, 0 120 s and 2 240 s
+    pace.end_fold((0, None), was_trained=True)
+    assert [pace.allows_trial(number) for number in (0, 1, 2)] == [True, True, False]
+    clock.now = 200 - 100
+    assert [pace.allows_trial(number) for number in (0, 1, 2)] == [False, True, False]
+
+
+def test_no_generation_begins_after_whose_short_trainings_no_trial_fits() -> None:
+    pace, clock = pace_after(10, deadline=100)  # 30 s a trial
+    clock.now = 54
+    pace.begin_generation()  # until 69
+    assert pace.allows_generation
+    clock.now = 58
+    pace.begin_generation()  # until 72
+    assert pace.allows_another
+    assert not pace.allows_generation
