@@ -21,6 +21,8 @@ from search.progress import Progress, best_complete
 Moment = Literal["screen", "measurement", "fold"]
 """What has just been measured: the short training, the first fold in the middle, or a whole fold."""
 RACES = ("matched", "forgiving", "paired", "none")
+PAIRED_FROM = 10
+"""Folds: with so many, differences case by case tell more than means of folds."""
 
 
 class Rule(Protocol):
@@ -164,6 +166,13 @@ def seed_variance(trials: Sequence[Progress]) -> float:
     return max(0.0, float(np.mean(excess))) / 2
 
 
+def race_for(race: str, num_folds: int) -> str:
+    """The rule over the folds that ``auto`` means for so many folds, and any other as it is."""
+    if race != "auto":
+        return race
+    return "paired" if num_folds >= PAIRED_FROM else "matched"
+
+
 def make_rules(race: str, screen: bool, pool_size: int) -> list[Rule]:
     """The rules of a study, in the order in which they are asked.
 
@@ -176,7 +185,7 @@ def make_rules(race: str, screen: bool, pool_size: int) -> list[Rule]:
         ValueError: No such race, or a pool of no trial.
     """
     if race not in RACES:
-        raise ValueError(f"--race must be one of {', '.join(RACES)}, got {race!r}.")
+        raise ValueError(f"--race must be one of auto, {', '.join(RACES)}, got {race!r}.")
     if pool_size < 1:
         raise ValueError(f"pool_size must be 1 or more, got {pool_size}.")
     rules: list[Rule] = [Screen(pool_size), Halving(pool_size)] if screen else []

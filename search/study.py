@@ -31,7 +31,7 @@ from search.generations import generation_of
 from search.journal import url_without_password
 from search.limits import Limits
 from search.mlflow_log import mlflow_log
-from search.racing import Race, make_rules
+from search.racing import Race, make_rules, race_for
 from search.sampler import OBJECTIVES, Sampler, settings_of
 from search.spaces import load_space
 from search.trial import clear_ended, read_study
@@ -47,7 +47,7 @@ def create(
     num_trials: int,
     pool_size: int,
     seed: int,
-    race: str = "matched",
+    race: str = "auto",
     screen: bool = True,
     objective: str = "mae",
     limits: Limits | None = None,
@@ -65,7 +65,7 @@ def create(
         num_trials: Configurations in all.
         pool_size: How many good trials the stopping rules keep.
         seed: Of configurations and training.
-        race: One of `search.racing.RACES`: which folds are saved.
+        race: One of `search.racing.RACES`: which folds are saved; ``auto``: by the number of folds.
         screen: Whether trials are stopped inside fold 0 too.
         objective: One of `search.sampler.OBJECTIVES`: what Optuna minimises.
         limits: What a model may cost; what costs more is not trained.
@@ -86,10 +86,11 @@ def create(
             raise StudyError(f"{option} must be 1 or more, got {value}.")
     _check_partitions(partitions)
     load_space(space)  # an unknown space or rule fails here, before a folder is made
-    make_rules(race, screen, pool_size)
     if objective not in OBJECTIVES:
         raise StudyError(f"--objective must be one of {', '.join(OBJECTIVES)}, got {objective!r}.")
     about = read_json(cohort_path / MARKER)
+    race = race_for(race, about["num_folds"])
+    make_rules(race, screen, pool_size)
     recipe = Recipe.from_dict(about["recipe"])
     if recipe.segmenter:
         write_atomic(folder / SEGMENTER, (cohort_path / SEGMENTER).read_bytes())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from search.halving import Halving, Screen
 from search.progress import Progress
-from search.racing import Forgiving, Matched, Paired, Race, Rule, make_rules, seed_variance
+from search.racing import Forgiving, Matched, Paired, Race, Rule, make_rules, race_for, seed_variance
 
 SHARES = (0.8, 0.9, 0.95, 1.0)
 POOL = 3
@@ -76,6 +76,14 @@ def test_the_race_finds_the_best_recorded_trials_with_few_folds(order: int) -> N
     best = sorted(full, key=lambda one: one.mae_months)[:5]
     assert sum(one.number in done for one in best) >= 4
     assert 2.8 * folds_run <= 5 * len(full)
+
+
+@pytest.mark.parametrize(
+    ("race", "num_folds", "meant"),
+    [("auto", 9, "matched"), ("auto", 10, "paired"), ("forgiving", 10, "forgiving"), ("none", 5, "none")],
+)
+def test_from_ten_folds_on_cases_are_compared_unless_a_rule_is_named(race: str, num_folds: int, meant: str) -> None:
+    assert race_for(race, num_folds) == meant
 
 
 def test_the_race_waits_for_as_many_complete_trials_as_the_pool_wants() -> None:
