@@ -5,9 +5,10 @@ sampler on a real journal, the real trials' folders, the real stopping rules and
 simulation. Training passes on a virtual clock; every question to the driver occupies it for as long as the answer
 really takes, first come, first served, while the worker that asked waits.
 
-Idle is the time from a worker's question to its answer: in the queue, and while the driver decides. It is given as a
-share of all worker time but the last wave, in which no trial is left for a worker and no fold to assist with; the last
-wave stands beside it, and the speed-up contains both. Every number of workers runs in a process of its own, whose
+Idle is the time from a worker's question to its answer, in the queue and while the driver decides, and the time in
+which there was nothing for a worker until there was something again, as before a generation is judged. It is given as a
+share of all worker time but the last wave, after the last work that there was for a worker; the last wave stands beside
+it, and the speed-up contains all. Every number of workers runs in a process of its own, whose
 highest resident memory is read at the end.
 
 Left out: Ray's own messages, its controller loop and loggers (TensorBoard, CSV, JSON, MLflow), the start of workers,

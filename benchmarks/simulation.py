@@ -7,7 +7,7 @@ its searcher after every event.
 import heapq
 import itertools
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,8 +31,10 @@ class Tally:
     training: float = 0.0
     idle: float = 0.0
     """Of all workers, from question to answer."""
+    waited: float = 0.0
+    """Of all workers, while there was nothing for them, and then something after all: a generation's first trials."""
     last_wave: float = 0.0
-    """Of all workers, while nothing was left for them, neither a trial nor a fold to assist with."""
+    """Of all workers, after the last work that there was for them, a trial or a fold to assist with."""
     assisted: int = 0
     """Folds that assistants were given."""
     driver: float = 0.0
@@ -42,7 +44,7 @@ class Tally:
     @property
     def idle_share(self) -> float:
         """Of the workers' time but the last wave."""
-        return self.idle / (self.workers * self.makespan - self.last_wave)
+        return (self.idle + self.waited) / (self.workers * self.makespan - self.last_wave)
 
 
 Question = Callable[[], Any]
@@ -129,18 +131,21 @@ def simulate(
     tally, order, driver_free = Tally(workers), itertools.count(), 0.0
     ended: list[float] = []
     waiting: deque[tuple[float, Worker]] = deque()
+    waited: dict[Worker, float] = defaultdict(float)
+    """Seconds of each worker since its last work."""
     events: list[tuple[float, int, Worker, Any]] = [
         (0.0, next(order), work(control, curves_of), None) for _ in range(workers)
     ]
     while events or waiting:
         if not events:
-            _wake(waiting, events, max(ended), order, tally)
+            _wake(waiting, events, max(ended), order, waited)
         now, _, worker, answer = heapq.heappop(events)  # in the order of arrival, so the driver's queue is this heap
         try:
             action = worker.send(answer)
         except StopIteration:
             ended.append(now)
-            _wake(waiting, events, now, order, tally)
+            tally.last_wave += waited.pop(worker, 0.0)
+            _wake(waiting, events, now, order, waited)
             continue
         if action is None:
             waiting.append((now, worker))
@@ -158,8 +163,10 @@ def simulate(
         tally.decisions += 1
         tally.assisted += (getattr(answer, "fold", None) or SCREEN) != SCREEN
         heapq.heappush(events, (driver_free, next(order), worker, answer))
+        if answer is not None and action == control.next:
+            tally.waited += waited.pop(worker, 0.0)
         if answer is not None or action != control.next:
-            _wake(waiting, events, driver_free, order, tally)
+            _wake(waiting, events, driver_free, order, waited)
     tally.makespan = max(ended)
     tally.last_wave += sum(tally.makespan - time for time in ended)
     return tally
@@ -170,10 +177,10 @@ def _wake(
     events: list[tuple[float, int, Worker, Any]],
     now: float,
     order: Iterator[int],
-    tally: Tally,
+    waited: dict[Worker, float],
 ) -> None:
     """Let one of those that wait ask again; if it gets something, the next may ask."""
     if waiting:
         since, worker = waiting.popleft()
-        tally.last_wave += now - since
+        waited[worker] += now - since
         heapq.heappush(events, (now, next(order), worker, None))

@@ -53,3 +53,24 @@ def test_a_worker_without_a_trial_is_in_the_last_wave_and_not_idle() -> None:
     tally = simulate(driver, ten_seconds, 3, clock=driver.clock)
     assert tally.workers * tally.makespan == pytest.approx(tally.training + tally.idle + tally.last_wave)
     assert tally.last_wave > 10
+
+
+class OneAfterTheOther(TwoTrials):
+    """Hands out the second trial when the first has ended."""
+
+    @property
+    def may_have_more(self) -> bool:  # type: ignore[override]
+        return bool(self.left)
+
+    def next(self) -> Task | None:
+        self.seconds += 1
+        is_open = self.left and len(self.left) + len(self.ended) == 2
+        return Task(self.left.pop(0), {"backbone": "test_resnet"}) if is_open else None
+
+
+def test_a_worker_that_waits_for_work_that_comes_is_idle() -> None:
+    driver = OneAfterTheOther()
+    tally = simulate(driver, ten_seconds, 2, clock=driver.clock)
+    assert driver.ended == [0, 1]
+    assert tally.waited > 5
+    assert tally.workers * tally.makespan == pytest.approx(tally.training + tally.idle + tally.waited + tally.last_wave)
