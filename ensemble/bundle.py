@@ -98,7 +98,7 @@ class Bundle:
         except ManifestError as error:
             raise BundleError(f"{path}/{MARKER}: {error}") from None
         except (StorageError, OSError) as error:
-            raise BundleError(f"{path} is not a bundle: {error}") from None
+            raise BundleError(f"{path} is not a bundle: {error}") from error
         recipe = Recipe.from_dict(manifest["recipe"])
         members = tuple(_member(folder, entry) for entry in manifest["members"])
         segmenter = _check_weights(folder / SEGMENTER, recipe.segmenter) if recipe.segmenter else None

@@ -144,6 +144,7 @@ class StudyControl:
         if cause := result.get("crashed"):
             self._causes[number, fold, is_second] = cause
             return False
+        self._causes.pop((number, fold, is_second), None)  # another worker has come further
         if (reason := result.get("halted")) and (is_second or number not in self._judgement.closed):
             self.halted = reason
             return True

@@ -71,7 +71,9 @@ def gather(
                 found.refused.append(f"{name}: {error}")
                 continue
             params = {key: params[key] for key in distributions}
-            same_settings = config | {"seed": 0} == written["config"] | {"seed": 0}
+            any_seed = {"seed": 0, "deterministic": False}  # what differs between studies, not what was searched
+            before = TrialConfig.from_dict(written["config"]).to_dict()
+            same_settings = config | any_seed == before | any_seed
             if about["cohort_hash"] == cohort_hash and same_settings:
                 found.evaluated.append({"params": params, "mae_months": outcome["mae_months"], "source": name})
             else:

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,13 +24,15 @@ from serve.images import KeptImages
 from serve.keys import ANYBODY, Caller, KeyRing, read_keys
 from serve.ledger import Ledger
 from serve.problems import Problem
-from serve.recorder import Recorder, RecorderStatus
+from serve.recorder import HANG_S, Recorder, RecorderStatus
 from serve.releases import read_releases
 from serve.remembered import Remembered
 from serve.routing import RoutingState, current_state
 from serve.spool import Spool, SpoolFullError
 
 FOLLOW_S = 0.5
+READERS = 4
+"""Readings of the ledger at a time, beside that of routing and keys."""
 PATIENCE_S = 15.0
 """What only the ledger knows is waited for so long; a restart of PostgreSQL takes 1 to 10 s."""
 STORE_TIMEOUT_S = 20.0
@@ -84,6 +87,8 @@ class Books:
         self._recorder = Recorder(self.ledger, self._spool)
         if outage:
             self._recorder.doubt(outage)
+        self._readers = ThreadPoolExecutor(READERS, "ledger-reader")  # those that hang must hold up nothing else
+        self._follower = ThreadPoolExecutor(1, "ledger-follower")
         self._closing, self._refreshing = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._follow, name="follow", daemon=True)
         self._thread.start()
@@ -165,6 +170,21 @@ class Books:
             sentence = "The image cannot be kept at the moment, as it must be. Send the request again later."
             raise Problem("not_recorded", sentence) from None
 
+    async def look_up(self, read: Callable[..., T], *arguments: Any) -> T:
+        """What the ledger says now; a database that hangs is away, as for the recorder.
+
+        Raises:
+            LedgerDownError: It does not answer.
+        """
+        if not self._recorder.is_up:  # it finds out; readers that hang would take all threads
+            raise LedgerDownError(f"The ledger {self.ledger.database.shown} is away.")
+        try:
+            async with asyncio.timeout(HANG_S):
+                return await asyncio.get_running_loop().run_in_executor(self._readers, read, *arguments)
+        except TimeoutError:
+            self._recorder.doubt(error := LedgerDownError(f"It has not answered for {HANG_S:g} s."))
+            raise error from None
+
     async def ask(self, read: Callable[..., T], *arguments: Any) -> T:
         """What the ledger says, when it is there: a database that restarts is waited for.
 
@@ -173,12 +193,8 @@ class Books:
         """
         end = time.monotonic() + PATIENCE_S
         while True:
-            while not self._recorder.is_up:  # it finds out; many who ask, or hang, would take all threads
-                if time.monotonic() >= end:
-                    raise LedgerDownError(f"The ledger {self.ledger.database.shown} stays away.")
-                await asyncio.sleep(FOLLOW_S / 5)
             try:
-                return await asyncio.to_thread(read, *arguments)
+                return await self.look_up(read, *arguments)
             except LedgerDownError:
                 if time.monotonic() >= end:
                     raise
@@ -187,10 +203,6 @@ class Books:
     def status(self) -> RecorderStatus:
         """Whether the database is there, and what waits for it."""
         return self._recorder.status()
-
-    def is_up(self) -> bool:
-        """Whether the database answered when it was last asked; entries may still wait for it."""
-        return self._recorder.is_up
 
     def is_catching_up(self) -> bool:
         """Whether entries of this gateway, or of another one on this machine, wait for the database."""
@@ -206,6 +218,8 @@ class Books:
         self._closing.set()
         self._recorder.close()
         self._thread.join()
+        self._follower.shutdown(wait=False)
+        self._readers.shutdown(wait=False)
         self.ledger.database.close()
 
     def _first(self, database: Database, wait_s: float) -> tuple[Ledger, Snapshot, LedgerDownError | None]:
@@ -240,17 +254,24 @@ class Books:
             logs.failure(error, doing="removing images whose time is over")
 
     def _follow(self) -> None:
+        reading: Future[None] | None = None
         while not self._closing.wait(FOLLOW_S):
             if self._images and time.monotonic() > self._expire_at:
                 self._expire_at = time.monotonic() + EXPIRE_S
                 # beside: a store that takes its time must not keep a key open that has ended
                 threading.Thread(target=self._expire_images, args=(self._images,), daemon=True).start()
+            reading = reading or self._follower.submit(self.refresh)
             try:
-                self.refresh()
-            except LedgerDownError as error:
+                if (error := reading.exception(HANG_S)) and not isinstance(error, LedgerDownError):
+                    raise error
+            except TimeoutError:
+                self._recorder.doubt(LedgerDownError(f"It has not answered for {HANG_S:g} s."))
+                continue  # with the same reading: it ends when the database goes on
+            except Exception as unforeseen:  # the thread must live: else the gateway answers by an old state for ever
+                logs.failure(unforeseen, doing="reading routing and keys")
+            if isinstance(error, LedgerDownError):
                 self._recorder.doubt(error)  # which says so, and finds out when it is back
-            except Exception as error:  # the thread must live: else the gateway answers by an old state for ever
-                logs.failure(error, doing="reading routing and keys")
+            reading = None
 
 
 def _with_champion(description: dict[str, Any], is_champion: bool) -> dict[str, Any]:

@@ -173,7 +173,10 @@ def _engine(url: str) -> tuple[str, sa.Engine]:
             raise LedgerError("A SQLite ledger must be a file, as in sqlite:////data/ledger.db: memory forgets.")
         file = as_path(parsed.database)
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # answers, and the secret behind pseudonyms
-        file.touch(0o600)  # SQLite gives the files beside it the same rights
+        file.touch(0o600)
+        with contextlib.suppress(PermissionError):  # of another user, who shares it with us
+            for path in file.parent.glob(f"{file.name}*"):  # SQLite gives new files beside it the same rights
+                path.chmod(0o600)
         engine = sa.create_engine(
             parsed.set(database=str(file)), connect_args={"timeout": STATEMENT_TIMEOUT_S}, hide_parameters=True
         )

@@ -60,6 +60,13 @@ class Policy:
         for name in ("max_error_rate", "max_disagreement"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ExperimentError(f"{name} is a share within 0..1, got {getattr(self, name)}.")
+
+    def check(self) -> None:
+        """Return where it may be begun with; what releases of before accepted and stored may still be read.
+
+        Raises:
+            ExperimentError: A bound is too low.
+        """
         for name, least in LEAST.items():
             if (value := getattr(self, name)) < least:
                 usual = f"Leave it out for the usual {getattr(type(self), name):g}."

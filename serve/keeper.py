@@ -111,10 +111,11 @@ class Keeper:
             if version not in present or (version == state.champion and self._may_sleep(version)):
                 try:
                     serve.run_many(self.targets([version], state.champion), wait_for_applications_running=False)
-                except ValueError as error:
-                    self._fail(version, state, str(error))
-                except OSError as error:  # a store that blinks is no fault of the version
-                    self._miss(version, state, f"its bundle could not be read: {error}")
+                    self._away_since.pop(version, None)
+                except (ValueError, OSError) as error:
+                    # a store that blinks is no fault of the version
+                    is_away = isinstance(error, OSError) or isinstance(error.__cause__, OSError)
+                    (self._miss if is_away else self._fail)(version, state, str(error))
         for version in set(present) - set(state.bundles()):
             since = self._surplus_since.setdefault(version, time.monotonic())
             is_replaced = all(name in present and present[name].status == "RUNNING" for name in state.bundles())
@@ -169,6 +170,7 @@ class Keeper:
         serve.delete(version)
         self._releases.forget(version)
         self._told.pop(version, None)
+        self._away_since.pop(version, None)
 
     def _tell(self, version: str, status: str, why: str = "") -> None:
         if self._told.get(version) == status:

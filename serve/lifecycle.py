@@ -53,6 +53,8 @@ class Lifecycle:
             ExperimentError: Another experiment runs, the name is taken, or the definition is wrong.
             RoutingConflictError: Somebody else changed the routing at the same moment.
         """
+        policy = policy or Policy()
+        policy.check()
         with self._database.write() as connection:
             seen = self._present(connection)
             if seen.experiment:
@@ -65,7 +67,7 @@ class Lifecycle:
                 challenger=challenger,
                 shares=shares or usual.get(mode, ()),
                 salt=secrets.token_hex(8),
-                policy=policy or Policy(),
+                policy=policy,
             )
             row = {"name": name, "started_s": time.time(), "definition": experiment.to_dict()}
             try:

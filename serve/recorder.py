@@ -65,6 +65,8 @@ class Recorder:
         self._writer = ThreadPoolExecutor(1, "ledger-writer")
         self._probe: Future[None] | None = None
         """What the writer does while the database is taken for away."""
+        self._late: list[Entry] = []
+        """The oldest entries of the spool, where the probe is to write them."""
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
@@ -202,7 +204,10 @@ class Recorder:
             self._probe = self._writer.submit(self._ledger.write, [])
         elif self._probe.done():
             self._is_up = self._probe.exception() is None
-            self._probe = None
+            if self._is_up and self._late and self._spool.peek(len(self._late)) == self._late:
+                self._spool.drop(len(self._late))  # or a slow database would be given the same ones for ever
+            self._probe, self._late = None, []
+            self._full_until = 0.0 if self._is_up else self._full_until
             self._tell()
 
     def _replay(self) -> None:
@@ -211,6 +216,7 @@ class Recorder:
         try:
             self._write(entries)
         except LedgerDownError as error:
+            self._late = entries if self._probe else []
             self._away(error)
             return
         except Exception:
@@ -227,6 +233,7 @@ class Recorder:
             try:
                 self._write([entry])
             except LedgerDownError as error:
+                self._late = [entry] if self._probe else []
                 self._away(error)
                 return
             except Exception as error:

@@ -108,7 +108,7 @@ class Scoring:
 
     async def _repeated(self, caller: Caller, idempotency_key: str, asked: str) -> Given | None:
         """The first answer under this key, if there was one."""
-        first = self._keyed.get((caller.key_id, idempotency_key)) or await self._in_ledger(caller, idempotency_key)
+        first = await self._in_ledger(caller, idempotency_key) or self._keyed.get((caller.key_id, idempotency_key))
         if first is None:
             return None
         if first["fingerprint"] != asked:
@@ -117,15 +117,13 @@ class Scoring:
         return Given(first["answer"], first["created_s"], is_repeated=True)
 
     async def _in_ledger(self, caller: Caller, idempotency_key: str) -> Mapping[str, Any] | None:
-        if not self._books.is_up():
-            return None  # scoring goes on; should it be a repetition, both answers are kept, and the first one counts
         try:
-            return await asyncio.to_thread(self._books.ledger.repeated, caller.key_id, idempotency_key)
+            return await self._books.look_up(self._books.ledger.repeated, caller.key_id, idempotency_key)
         except LedgerDownError:
-            return None
+            return None  # scoring goes on; of two answers to a repetition both are kept, and the first one counts
 
     def _remember(self, stored: Answered) -> None:
-        """The last ones are known without the ledger, which may be away or not have them yet."""
+        """The last ones are known without the ledger, which may be away or not have them yet; it has the last word."""
         if stored.idempotency_key:
             self._keyed[stored.key_id, stored.idempotency_key] = vars(stored)
             if len(self._keyed) > MAX_KEYED:

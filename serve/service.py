@@ -175,7 +175,7 @@ class Service:
             self._start_serve()
         except (RayActorError, TimeoutError):  # on a busy machine: Serve gives up a slow proxy, and starts another
             self._start_serve()
-        versions = self._state.bundles()
+        versions = (self._state.champion,)  # the keeper loads the others, and takes out what cannot be had
         self._keeper = Keeper(self._setting.registry, self._setting.database, capacity, self._say)
         targets = self._keeper.targets(versions, self._state.champion)
         told = self._setting

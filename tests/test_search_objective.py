@@ -129,6 +129,18 @@ def test_the_best_of_another_cohort_are_tried_first(tmp_path: Path) -> None:
     assert drawn[2] != params[2]
 
 
+def test_how_exactly_a_study_was_repeatable_changes_nothing_of_what_it_found(tmp_path: Path) -> None:
+    earlier_study(tmp_path / "old", "same")
+    for number, value in ((0, None), (1, True)):
+        path = trial_folder(tmp_path / "old", number) / "config.json"
+        record = read_json(path)
+        record["config"].pop("deterministic")  # as a release of before wrote it
+        record["config"] |= {"deterministic": value} if value else {}
+        write_json(path, record)
+    found = gather([str(tmp_path / "old")], lambda t: settings_of(load_space(SPACE), ["full"], t), "same", 2)
+    assert len(found.evaluated) == 3
+
+
 def test_a_point_that_the_space_cannot_draw_is_refused_with_its_reason(tmp_path: Path) -> None:
     earlier_study(tmp_path / "old", "same")
     path = tmp_path / "old" / "trials" / "0001" / "config.json"

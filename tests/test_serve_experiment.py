@@ -56,10 +56,6 @@ def test_an_experiment_that_cannot_be_is_refused(changes: dict[str, object], mes
         {"alpha": "x"},
         {"alpha": 0.7},
         {"promote": "yes"},
-        {"step_predictions": 0},
-        {"min_references": 0},
-        {"max_latency_ratio": 0.9},
-        {"disagreement_months": -1},
     ],
 )
 def test_a_policy_that_cannot_be_is_refused(values: dict[str, object]) -> None:
@@ -67,11 +63,21 @@ def test_a_policy_that_cannot_be_is_refused(values: dict[str, object]) -> None:
         Policy.from_dict(values)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [{"step_predictions": 0}, {"min_references": 0}, {"max_latency_ratio": 0.9}, {"disagreement_months": -1}],
+)
+def test_a_bound_that_releases_of_before_accepted_is_read_and_no_longer_begun_with(values: dict[str, object]) -> None:
+    policy = Policy.from_dict(values)
+    with pytest.raises(ExperimentError):
+        policy.check()
+
+
 def test_a_bound_that_is_too_low_is_refused_with_the_usual_one() -> None:
     with pytest.raises(
         ExperimentError, match=r"step_predictions is 1 or more, got 0\. Leave it out for the usual 200\."
     ):
-        Policy.from_dict({"step_predictions": "0"})
+        Policy.from_dict({"step_predictions": "0"}).check()
 
 
 def test_states_survive_the_way_through_json() -> None:

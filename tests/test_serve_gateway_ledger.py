@@ -557,6 +557,27 @@ def test_what_cannot_be_recorded_is_not_answered(tmp_path: Path, monkeypatch: py
         assert site.client.get("/readyz").json()["code"] == "not_recorded"
 
 
+def test_a_ledger_that_hangs_when_it_is_read_is_away(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.books.HANG_S", 0.1)
+    monkeypatch.setattr("serve.recorder.RETRY_S", 0.02)
+    may_answer = threading.Event()
+    with monkeypatch.context() as hung:
+        for name in ("repeated", "write"):
+            hung.setattr(site.books.ledger, name, lambda *_: may_answer.wait(60) and None)
+        answers = [site.score(headers={"idempotency-key": str(i)}) for i in range(2 * books.READERS)]
+        assert [answer.status_code for answer in answers] == [200] * len(answers)
+        assert site.client.get("/readyz").json()["ledger"]["status"] == "spooling"
+        may_answer.set()
+    wait_for(lambda: site.client.get("/readyz").json()["ledger"]["status"] == "up")
+
+
+def test_of_two_answers_under_one_key_the_ledger_knows_the_first(site: Site) -> None:
+    headers = {"idempotency-key": "k"}
+    first = site.score(headers=headers).json()
+    site.gateway._scoring._keyed["", "k"] = {"fingerprint": "of another gateway", "answer": {}, "created_s": 0.0}
+    assert site.score(headers=headers).json() == first
+
+
 def test_what_another_gateway_here_has_spooled_is_not_said_to_be_unknown(site: Site, tmp_path: Path) -> None:
     others, accepted = Spool(tmp_path / "spool"), answered()
     others.append([accepted])

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from ray.serve.schema import ReplicaState
 
+from ensemble import bundle
+from ensemble.bundle import BundleError
 from serve import applications, keeper
 from serve.capacity import Capacity
 from serve.database import Database, LedgerDownError
@@ -289,11 +291,15 @@ def test_a_service_survives_a_change_of_the_routing_while_it_tells_of_its_own(
     assert site.said == ["moved on"]
 
 
+@pytest.mark.parametrize("is_named", [False, True])
 def test_a_store_that_blinks_while_a_challenger_loads_does_not_end_its_experiment(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, monkeypatch: pytest.MonkeyPatch, is_named: bool
 ) -> None:
     def away(_: str) -> Any:
-        raise OSError("the store is away")
+        blink = OSError("the store is away")
+        if is_named:
+            raise BundleError("It is not a bundle.") from blink
+        raise blink
 
     site.lifecycle.start("e", B)
     with monkeypatch.context() as store:
@@ -302,6 +308,17 @@ def test_a_store_that_blinks_while_a_challenger_loads_does_not_end_its_experimen
     assert site.state().experiment is not None
     site.keeper.follow()
     assert site.status(B) == "ready"
+    assert not site.keeper._away_since
+
+
+def test_a_bundle_says_that_its_store_was_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any) -> Any:
+        raise OSError("the store is away")
+
+    monkeypatch.setattr(bundle, "fetch", away)
+    with pytest.raises(BundleError) as caught:
+        bundle.Bundle.load(tmp_path)
+    assert isinstance(caught.value.__cause__, OSError)
 
 
 def test_a_challenger_whose_bundle_stays_unreadable_is_taken_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,12 +34,14 @@ class Away:
         self._ledger = ledger
         self.is_away = False
         self.poison: str | None = None
+        self.takes_s = 0.0
         self.may_answer = threading.Event()
         self.may_answer.set()
 
     def write(self, entries: Iterable[Entry]) -> None:
         entries = list(entries)
         self.may_answer.wait(60)
+        time.sleep(self.takes_s * bool(entries))
         if self.is_away:
             raise LedgerDownError("away")
         if any(isinstance(entry, Answered) and entry.id == self.poison for entry in entries):
@@ -168,6 +170,17 @@ def test_a_database_that_hangs_is_away_and_comes_back(
     away.may_answer.set()
     wait_for(lambda: running.status().is_up)
     assert stored(sqlite_ledger) == ["0", "1", "2"]
+
+
+def test_a_database_that_is_always_late_gets_each_entry_once(
+    running: Recorder, away: Away, sqlite_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "HANG_S", 0.05)
+    monkeypatch.setattr(recorder, "MAX_BATCH", 2)
+    away.takes_s = 0.15
+    safe([running.record(answered(request_id=str(i))) for i in range(5)])
+    wait_for(lambda: stored(sqlite_ledger) == ["0", "1", "2", "3", "4"])
+    wait_for(lambda: running.status().spooled_bytes == 0)
 
 
 def test_a_caller_who_goes_away_meanwhile_stops_nothing(running: Recorder, away: Away, sqlite_ledger: Ledger) -> None:
