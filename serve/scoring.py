@@ -101,7 +101,11 @@ class Scoring:
         )
         await self._books.keep_image(prediction_id, query.data)
         await self._arms.record(stored, *beside)
-        self._remember(stored)
+        if idempotency_key:
+            first = await self._repeated(caller, idempotency_key, asked)
+            if first and first.answer["prediction_id"] != prediction_id:
+                return first  # another gateway was asked the same meanwhile, and was faster
+            self._remember(stored)
         logs.note(prediction_id=prediction_id)
         self._arms.shadow(query, scored, stored, unit)
         return Given(answer, stored.created_s)
@@ -124,10 +128,9 @@ class Scoring:
 
     def _remember(self, stored: Answered) -> None:
         """The last ones are known without the ledger, which may be away or not have them yet; it has the last word."""
-        if stored.idempotency_key:
-            self._keyed[stored.key_id, stored.idempotency_key] = vars(stored)
-            if len(self._keyed) > MAX_KEYED:
-                self._keyed.popitem(last=False)
+        self._keyed[stored.key_id, stored.idempotency_key or ""] = vars(stored)
+        if len(self._keyed) > MAX_KEYED:
+            self._keyed.popitem(last=False)
 
     @contextlib.asynccontextmanager
     async def _alone(self, key_id: str, idempotency_key: str) -> AsyncIterator[None]:

@@ -571,6 +571,20 @@ def test_a_ledger_that_hangs_when_it_is_read_is_away(site: Site, monkeypatch: py
     wait_for(lambda: site.client.get("/readyz").json()["ledger"]["status"] == "up")
 
 
+def test_of_two_gateways_that_are_asked_the_same_at_once_both_give_the_first_answer(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers, looked = {"idempotency-key": "k"}, site.books.ledger.repeated
+    (tmp_path / "other").mkdir()
+    with running(Site(tmp_path / "other", url=site.url)) as other:
+        first = other.score(headers=headers).json()
+    found = iter([None])  # what this one saw before the other had stored its answer
+    monkeypatch.setattr(site.books.ledger, "repeated", lambda *key: next(found, looked(*key)))
+    second = site.score(headers=headers)
+    assert second.json() == first
+    assert second.headers["idempotent-replayed"] == "true"
+
+
 def test_of_two_answers_under_one_key_the_ledger_knows_the_first(site: Site) -> None:
     headers = {"idempotency-key": "k"}
     first = site.score(headers=headers).json()
