@@ -9,7 +9,7 @@ from preprocessing.storage import AnyPath
 from serve.database import Database
 from serve.experiment import MODES, Experiment, Policy
 from serve.experiment_policy import decide
-from serve.experiment_report import report
+from serve.experiment_report import data_of_act, report
 from serve.lifecycle import Lifecycle, experiment_named, experiments
 from serve.moments import moment_in_words
 from serve.release_commands import version_named
@@ -63,8 +63,7 @@ def _ending(act: str) -> _Command:
         from ensemble.registry import CHAMPION, Registry  # torch: for the acts that need it alone
 
         definition = experiment_named(database, options.name)["definition"]
-        data = {"why": "by hand", "report": report(database, Experiment.from_dict(definition))}
-        state = getattr(Lifecycle(database, actor), act)(options.name, data)
+        state = getattr(Lifecycle(database, actor), act)(options.name, data_of_act(database, definition))
         if act != "stop":
             Registry(registry).set_alias(CHAMPION, state.champion)  # so that a service that starts later agrees
         print(f"The champion is {state.champion}.")

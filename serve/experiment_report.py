@@ -8,13 +8,14 @@ measurement", Lancet 1986): mean difference, and the limits within which 95 % of
 """
 
 import time
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from serve.confidence import Interval, anytime_p, confidence_sequence
-from serve.database import Database
+from serve.database import Database, LedgerDownError
 from serve.differences import ERROR_BOUND_MONTHS, PAIR_BOUND_MONTHS, paired, weighted
 from serve.experiment import Experiment
 from serve.observations import Traffic, Units, observe
@@ -46,6 +47,19 @@ def report(database: Database, experiment: Experiment) -> dict[str, Any]:
         "subgroups": _subgroups(units, is_shadow=is_shadow, alpha=experiment.policy.alpha),
         "ratio": None if is_shadow else _ratio(traffic),
     }
+
+
+def data_of_act(database: Database, definition: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept with a person's act: the report, or why there is none.
+
+    Args:
+        database: The ledger's.
+        definition: Of the experiment, as it is stored.
+    """
+    try:
+        return {"why": "by hand", "report": report(database, Experiment.from_dict(definition))}
+    except LedgerDownError as error:  # too large to be read in time, say: a rollback must not wait for figures
+        return {"why": "by hand", "report": None, "no_report": str(error)}
 
 
 def difference(units: Units, *, is_shadow: bool, alpha: float) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from ensemble.bundle import VERSION_PATTERN
 from serve.books import Books
 from serve.experiment import NAME_PATTERN, Experiment, ExperimentError, Policy
 from serve.experiment_policy import decide
-from serve.experiment_report import report
+from serve.experiment_report import data_of_act, report
 from serve.lifecycle import Lifecycle, experiment_named, experiments
 from serve.parameters import read_json_object
 from serve.problems import Problem
@@ -80,8 +80,7 @@ def experiment_routes(books: Books) -> list[Route]:
             lifecycle = Lifecycle(books.ledger.database, actor)
             if what == "share":
                 return lifecycle.set_share(name, values["share"])
-            data = {"why": "by hand", "report": report(books.ledger.database, Experiment.from_dict(definition))}
-            state: RoutingState = getattr(lifecycle, what)(name, data)
+            state: RoutingState = getattr(lifecycle, what)(name, data_of_act(books.ledger.database, definition))
             return state
 
         return JSONResponse((await _act(change)).to_dict())

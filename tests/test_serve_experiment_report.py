@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from serve import experiment_policy, tables
+from serve import experiment_policy, experiment_report, tables
+from serve.database import LedgerDownError
 from serve.entries import Answered, Failed, Shadowed
 from serve.experiment import Experiment, Policy
 from serve.experiment_policy import act, decide
@@ -251,3 +252,12 @@ def test_a_rollback_that_was_decided_before_a_person_promoted_does_not_take_that
 def _ids(ledger: Ledger) -> list[Any]:
     with ledger.database.read() as connection:
         return list(connection.exec_driver_sql("SELECT id, bone_age_months FROM predictions").all())
+
+
+def test_an_act_by_hand_does_not_wait_for_a_report_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*_: object) -> None:
+        raise LedgerDownError("canceling statement due to statement timeout")
+
+    monkeypatch.setattr(experiment_report, "observe", slow)
+    data = experiment_report.data_of_act(None, SHADOW.to_dict())  # type: ignore[arg-type]
+    assert (data["report"], data["no_report"]) == (None, "canceling statement due to statement timeout")
