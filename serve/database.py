@@ -174,8 +174,8 @@ def _engine(url: str) -> tuple[str, sa.Engine]:
         file = as_path(parsed.database)
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # answers, and the secret behind pseudonyms
         file.touch(0o600)
-        with contextlib.suppress(PermissionError):  # of another user, who shares it with us
-            for path in file.parent.glob(f"{file.name}*"):  # SQLite gives new files beside it the same rights
+        for path in (file, *(file.with_name(file.name + beside) for beside in ("-wal", "-shm"))):
+            with contextlib.suppress(PermissionError, FileNotFoundError):  # of another user, who shares it with us
                 path.chmod(0o600)
         engine = sa.create_engine(
             parsed.set(database=str(file)), connect_args={"timeout": STATEMENT_TIMEOUT_S}, hide_parameters=True
