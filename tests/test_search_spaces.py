@@ -1,5 +1,7 @@
 """The named spaces: whatever they draw can be trained, and their starting points are points of them."""
 
+import re
+
 import optuna
 import pytest
 
@@ -40,6 +42,9 @@ def test_every_seed_system_can_be_built(name: str) -> None:
     assert sum(parameter.numel() for parameter in model.parameters()) > 100_000
 
 
-def test_every_space_says_the_command_that_runs_it() -> None:
-    for name, space in SPACES.items():
-        assert f"--space {name} " in (space.__doc__ or "")
+@pytest.mark.parametrize("name", SPACES)
+def test_every_space_says_the_command_that_runs_it_its_cost_and_what_it_reached(name: str) -> None:
+    words = SPACES[name].__doc__ or ""
+    assert f"--space {name} " in words
+    assert "Cost: " in words
+    assert re.search(r"Reached: ([\d.]+ months \([\d.]+ to [\d.]+\)|not run yet)", words)
