@@ -20,8 +20,8 @@ def quick(trial: optuna.Trial) -> dict[str, Any]:
 
     Run: ``python -m search run COHORT STUDY --space quick --trials 8``
 
-    Cost: half a minute a fold on one core at 96 pixels. Reached: 12.3 months (10.4 to 14.5) on 105 locked radiographs of
-    1,055, in 11 minutes on two cores.
+    Cost: half a minute a fold on one core at 96 pixels. Reached: 12.3 months (10.4 to 14.5) on 105 locked radiographs
+    of 1,055, in 11 minutes on two cores.
     """
     return {
         "backbone": trial.suggest_categorical("backbone", ["slim_resnet10", "slim_resnet18"]),
@@ -103,8 +103,8 @@ def seeds(trial: optuna.Trial) -> dict[str, Any]:
 
     Run: ``python -m search run COHORT STUDY --space seeds --trials 8 --pool 8``
 
-    Cost: a quarter of an hour a fold and core for the full VGGs at 96 pixels. Reached: 17.7 months (14.8 to 20.4) on 106
-    locked radiographs of 1,062 by Chen's GoogLeNet at 64 pixels; the others were not run to their end.
+    Cost: a quarter of an hour a fold and core for the full VGGs at 96 pixels. Reached: 17.7 months (14.8 to 20.4) on
+    106 locked radiographs of 1,062 by Chen's GoogLeNet at 64 pixels; the others were not run to their end.
     """
     return _seeds(trial, "")
 
