@@ -2,10 +2,11 @@
 
 The bare loop runs forward, backward and optimiser step of the same network, in the same precision, on one batch that
 already lies in memory. The trial is `search.train.train_fold`: reading from the cohort, augmentation, sex, losses,
-measurements, checkpoints. Both take turns in one process, so that a busy machine slows both; the ratio is the median
-over the turns. Beside it stands the ratio of processor time, which other work on the machine does not disturb and
-which leaves out what waits for the disk. The precision is measured before, as a trial does once for all its folds; its
-cost is shown beside. A turn is as long as a short fold: five measurements weigh more on fewer images.
+measurements on disk and in TensorBoard, checkpoints. Both take turns in one process, so that a busy machine slows
+both; the ratio is the median over the turns. Beside it stands the ratio of processor time, which other work on the
+machine does not disturb and which leaves out what waits for the disk. The precision is measured before, as a trial
+does once for all its folds; its cost is shown beside. A turn is as long as a short fold: five measurements weigh more
+on fewer images.
 
 A GPU's row: ``python -m benchmarks.loop --backbone resnet50 --size 384 --device cuda --batch 64 --images 12800``
 """
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from tensorboardX import SummaryWriter
 
 from preprocessing.cohort import Cohort
 from preprocessing.phantom import write_phantoms
@@ -32,8 +34,11 @@ from search.model import BoneAgeNet
 from search.numerics import Numerics, device_name
 from search.optimize import make_optimizer
 from search.precision import choose_numerics
+from search.progress import keep_measurement
 from search.space import TrialConfig
-from search.train import train_fold
+from search.tasks import result_of
+from search.train import Measurement, train_fold
+from search.trial import FoldReport
 
 FOLDS = 5
 TRIAL_STEPS = 10_000
@@ -58,10 +63,21 @@ class Clock:
         return Rates(images / (time.perf_counter() - self._wall), images / (time.process_time() - self._processor))
 
 
-def trial_rate(config: TrialConfig, cohort: Cohort, device: str, numerics: Numerics, checkpoint: Path) -> Rates:
-    """Training images per second of a real fold, its measurements and checkpoints included."""
-    clock = Clock()
-    trained = train_fold(config, cohort, 0, device=device, checkpoint=checkpoint, numerics=numerics)
+def trial_rate(config: TrialConfig, cohort: Cohort, device: str, numerics: Numerics, folder: Path) -> Rates:
+    """Training images per second of a real fold, its measurements, their logs and checkpoints included."""
+    clock, checkpoint = Clock(), folder / "fold_0.checkpoint"
+    with SummaryWriter(str(folder / "tensorboard")) as writer:
+
+        def report(point: Measurement) -> None:
+            maes = (point.mae_months,) if point.final else ()
+            told = FoldReport(0, point, maes, fold_finished=point.final, replayed=False)
+            keep_measurement(folder, told)
+            for name, value in result_of(told).items():  # as Tune's logger does
+                if isinstance(value, int | float):
+                    writer.add_scalar(name, value, point.images_seen)
+            writer.flush()
+
+        trained = train_fold(config, cohort, 0, device=device, checkpoint=checkpoint, numerics=numerics, report=report)
     rates = clock.rates(trained.history[-1].images_seen)
     checkpoint.unlink()
     return rates
@@ -98,7 +114,7 @@ def measure(config: TrialConfig, cohort: Cohort, device: str, turns: int, folder
     pairs = []
     for _ in range(turns):
         bare = bare_rate(config, config.max_images_seen // config.batch_size, size, device, numerics)
-        pairs.append((trial_rate(config, cohort, device, numerics, folder / "fold_0.checkpoint"), bare))
+        pairs.append((trial_rate(config, cohort, device, numerics, folder), bare))
     ratios = [a.wall / b.wall for a, b in pairs]
     return {
         "trial": statistics.median(a.wall for a, _ in pairs),
