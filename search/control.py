@@ -6,6 +6,7 @@ order trials are trained in search/generations.py.
 trials/0007/passed.json     that it goes on after its short training, which it had in a generation
 """
 
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -253,7 +254,7 @@ class StudyControl:
         """The best trial that goes on; else a short training; else a fold of another worker's."""
         if self.halted:
             return None
-        if (number := self._generations.following(self._pace.allows_trial)) is not None:
+        if (number := self._following()) is not None:
             self._folds.open(number)
             return self._own(number)
         if may_screen:
@@ -265,6 +266,18 @@ class StudyControl:
         if self._generations.is_fresh or not self._pace.allows_another:
             self.is_out_of_time |= self._may_ask or self._generations.has_open
         return self._assist()
+
+    def _following(self) -> int | None:
+        """The best trial that goes on and for which there is time.
+
+        Where there is time for none and nothing else is done, the best all the same: other workers assist it, and
+        `resume` goes on with it.
+        """
+        number = self._generations.following(self._pace.allows_trial)
+        is_anything_done = self._folds.is_anyone_at_work or self._judgement.best_mae_months < math.inf
+        if number is None and not is_anything_done and not self._pace.is_late:
+            number = self._generations.following(lambda _: True)
+        return number
 
     def _on_screen(self, number: int, result: dict[str, Any]) -> bool:
         if reason := result.get("failed"):

@@ -4,6 +4,8 @@ import math
 import time
 from collections.abc import Callable
 
+from search.screen import SHARE
+
 SCREENING = 1 / 3
 """Share of the time until the deadline in which the short trainings of a generation may begin."""
 Worker = tuple[int, int | None]
@@ -81,11 +83,14 @@ class Pace:
         return self._fits(self._mean_fold)
 
     def allows_trial(self, number: int) -> bool:
-        """Whether this trial fits, by what its short training took beside those of trials whose folds are known."""
-        known = [(seconds, self._screens[each]) for each, seconds in self._folds if each in self._screens]
-        if number not in self._screens or not known:
+        """Whether this trial fits, by what its short training took.
+
+        How much longer a fold takes is known from trials that have both; before, from the share of its image passes.
+        """
+        if number not in self._screens:
             return self.allows_another
-        folds, screens = (sum(values) for values in zip(*known, strict=True))
+        known = [(seconds, self._screens[each]) for each, seconds in self._folds if each in self._screens]
+        folds, screens = (sum(values) for values in zip(*known, strict=True)) if known else (1.0, SHARE)
         return self._fits(self._num_folds * self._screens[number] * folds / screens)
 
     @property

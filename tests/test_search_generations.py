@@ -196,3 +196,14 @@ def test_of_those_that_passed_the_best_for_which_there_is_time_begins() -> None:
     assert found.following(lambda number: True) == 1
     assert found.following(lambda number: False) is None
     assert found.has_open
+
+
+def test_where_there_is_time_for_none_the_best_begins_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pace, "allows_trial", lambda self, number: False)
+    referee = opened(tmp_path)
+    for _ in MAES:
+        screened(referee, tmp_path)
+    handed = own(referee)
+    assert [number for number in handed if number in PASSING] == PASSING[:1]

@@ -62,6 +62,10 @@ def test_a_trial_is_judged_by_what_its_short_training_took() -> None:
         pace.begin((number, SCREEN))
         clock.now += seconds
         pace.end_screen((number, SCREEN))
+    assert [pace.allows_trial(number) for number in (0, 1, 2)] == [True, True, True]  # 8 s take 96 s by their share
+    clock.now += 100
+    assert [pace.allows_trial(number) for number in (0, 1, 2)] == [True, True, False]
+    clock.now -= 100
     pace.begin((0, None))
     clock.now += 40  # ten times its short training, so that 1 will take 60 s, 0 120 s and 2 240 s
     pace.end_fold((0, None), was_trained=True)
