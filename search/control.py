@@ -105,7 +105,9 @@ class StudyControl:
     def next(self) -> Task | None:
         """What a free worker shall do: a trial, or else a fold of another worker's; None when there is nothing now."""
         may_go_on = not self.halted and not self._pace.is_late
-        may_screen = not self.halted and self._pace.allows_another and self._judge_generation()
+        # where no other trial fits, who waits for a generation waits for `resume`, unless nothing was done at all
+        may_judge = may_go_on and (self._pace.allows_another or not self._is_anything_done)
+        may_screen = may_judge and self._judge_generation()
         if self._queue and (may_go_on or self._queue[0] in self._replays):
             number = self._queue.popleft()
             if number not in self._replays:
@@ -274,10 +276,14 @@ class StudyControl:
         `resume` goes on with it.
         """
         number = self._generations.following(self._pace.allows_trial)
-        is_anything_done = self._folds.is_anyone_at_work or self._judgement.best_mae_months < math.inf
-        if number is None and not is_anything_done and not self._pace.is_late:
+        if number is None and not self._is_anything_done and not self._pace.is_late:
             number = self._generations.following(lambda _: True)
         return number
+
+    @property
+    def _is_anything_done(self) -> bool:
+        """Whether a trial is complete or has workers."""
+        return self._folds.is_anyone_at_work or self._judgement.best_mae_months < math.inf
 
     def _on_screen(self, number: int, result: dict[str, Any]) -> bool:
         if reason := result.get("failed"):

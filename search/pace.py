@@ -74,7 +74,7 @@ class Pace:
 
     @property
     def allows_another(self) -> bool:
-        """Whether a whole trial fits before the deadline, by the mean of the folds so far; before the first, yes."""
+        """Whether a whole trial fits before the deadline, by the mean of the folds so far; before anything, yes."""
         return self._fits(self._num_folds * self._mean_fold)
 
     @property
@@ -95,7 +95,10 @@ class Pace:
 
     @property
     def _mean_fold(self) -> float:
-        return sum(seconds for _, seconds in self._folds) / len(self._folds) if self._folds else 0.0
+        """Seconds; before the first fold, by the cheapest short training: only what surely does not fit is left out."""
+        if self._folds:
+            return sum(seconds for _, seconds in self._folds) / len(self._folds)
+        return min(self._screens.values(), default=0.0) / SHARE
 
     def _fits(self, seconds: float, after: float = 0.0) -> bool:
         return self._deadline is None or self._clock() + after + seconds <= self._deadline

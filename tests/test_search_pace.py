@@ -83,3 +83,15 @@ def test_no_generation_begins_after_whose_short_trainings_no_trial_fits() -> Non
     pace.begin_generation()  # until 72
     assert pace.allows_another
     assert not pace.allows_generation
+
+
+def test_before_the_first_fold_the_cheapest_short_training_tells_whether_another_trial_fits() -> None:
+    clock = Clock()
+    pace = Pace(3, 100, clock=clock)
+    for number, seconds in ((0, 9), (1, 4)):
+        pace.begin((number, SCREEN))
+        clock.now += seconds
+        pace.end_screen((number, SCREEN))
+    assert pace.allows_another  # 4 s are 48 s for three folds
+    clock.now = 53
+    assert not pace.allows_another
