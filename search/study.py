@@ -85,7 +85,7 @@ def create(
         if value < 1:
             raise StudyError(f"{option} must be 1 or more, got {value}.")
     _check_partitions(partitions)
-    load_space(space)  # an unknown space or rule fails here, before a folder is made
+    load_space(space)  # an unknown space fails here, before a folder is made
     if objective not in OBJECTIVES:
         raise StudyError(f"--objective must be one of {', '.join(OBJECTIVES)}, got {objective!r}.")
     about = read_json(cohort_path / MARKER)

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -261,17 +261,14 @@ class Books:
                 # beside: a store that takes its time must not keep a key open that has ended
                 threading.Thread(target=self._expire_images, args=(self._images,), daemon=True).start()
             reading = reading or self._follower.submit(self.refresh)
-            try:
-                if (error := reading.exception(HANG_S)) and not isinstance(error, LedgerDownError):
-                    raise error
-            except TimeoutError:
+            if not wait([reading], HANG_S).done:
                 self._recorder.doubt(LedgerDownError(f"It has not answered for {HANG_S:g} s."))
                 continue  # with the same reading: it ends when the database goes on
-            except Exception as unforeseen:  # the thread must live: else the gateway answers by an old state for ever
-                logs.failure(unforeseen, doing="reading routing and keys")
+            error, reading = reading.exception(), None
             if isinstance(error, LedgerDownError):
                 self._recorder.doubt(error)  # which says so, and finds out when it is back
-            reading = None
+            elif error:  # the next reading may succeed: else the gateway answers by an old state for ever
+                logs.failure(error, doing="reading routing and keys")
 
 
 def _with_champion(description: dict[str, Any], is_champion: bool) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -28,13 +28,16 @@ def test_a_thread_that_hangs_is_unhealthy_until_it_comes_back(monkeypatch: pytes
 
 
 def test_work_that_waits_for_its_turn_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "HANG_S", 0.3)
+    now = [0.0]
+    monkeypatch.setattr(worker, "time", SimpleNamespace(monotonic=lambda: now[0]))
     one = Worker("one")
 
+    def half_a_limit() -> None:
+        now[0] += 0.5 * worker.HANG_S
+        one.check()
+
     async def work() -> None:
-        tasks = [asyncio.create_task(one.do(time.sleep, 0.05)) for _ in range(10)]
-        while not all(task.done() for task in tasks):
-            one.check()
-            await asyncio.sleep(0.01)
+        await asyncio.gather(*(one.do(half_a_limit) for _ in range(4)))
 
     asyncio.run(work())
+    assert now[0] == 2 * worker.HANG_S
