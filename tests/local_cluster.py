@@ -52,7 +52,7 @@ class Cluster:
         lines = [
             "export RAY_AUTH_MODE=token",
             f"export PATH={Path(sys.executable).parent}:$PATH",
-            "export PYTHONPATH=/root/carpal OMP_NUM_THREADS=1 TINY_IMAGES=480",
+            "export PYTHONPATH=/root/carpal OMP_NUM_THREADS=1 TINY_IMAGES=960",
         ]
         written["setup_commands"] = [f"printf '%s\\n' {' '.join(map(shlex.quote, lines))} > ~/.bashrc"]
         # these hosts share the machine's memory and have no way to the internet, by which Ray finds its address
