@@ -35,7 +35,7 @@ import pandas as pd
 
 from benchmarks.locked_test import LockedTest
 from benchmarks.replay import POOL, Spent, draw, full, race, record, redrawn, stock
-from ensemble.combine import SHRINK
+from ensemble.noise import as_served, measure
 from ensemble.select import Rules, select
 from preprocessing.cohort import MARKER, Cohort
 from preprocessing.prepare import prepare
@@ -85,12 +85,13 @@ def compared(ours_SC: np.ndarray, other_SC: np.ndarray) -> dict[str, Any]:
     }
 
 
-def built(study: Path, numbers: Sequence[int]) -> dict[int, float]:
+def built(study: Path, numbers: Sequence[int], num_folds: int) -> dict[int, float]:
     """Weights that `python -m ensemble build --method greedy` would give to members out of these complete trials."""
     oof_CT, actual_C = predictions(study, numbers)
     error_TC = np.ascontiguousarray((oof_CT - actual_C[:, None]).T)
-    rules = Rules(max_members=MEMBERS, shrink=SHRINK["folds"])
-    weights = select(error_TC, shares(None, error_TC.shape[1]), "greedy", rules)
+    noise = measure(error_TC, np.full_like(error_TC, np.nan), np.zeros(len(numbers), int))
+    served_TC = as_served(error_TC, noise, num_folds)
+    weights = select(served_TC, shares(None, error_TC.shape[1]), "greedy", Rules(max_members=MEMBERS))
     return {number: float(weight) for number, weight in zip(numbers, weights, strict=True) if weight}
 
 
@@ -117,7 +118,7 @@ def equal_passes(studies: Sequence[Path], pairs: Sequence[tuple[Spent, Spent]], 
         if not pool or not finished:
             words = f"{len(pool)} complete trials and {len(finished)} with a finished fold"
             return {"not_compared": f"seed {seed}: after {passes:,} passes race and rule have {words}"}
-        ours = locked.error(study, built(study, pool))
+        ours = locked.error(study, built(study, pool, locked.cohort.num_folds))
         errors.append([ours, locked.error(study, stock_ensemble(study, finished), finished)])
     ours_SL, rule_SL = np.array(errors).transpose(1, 0, 2)
     return {"locked_test": compared(ours_SL, rule_SL)}

@@ -120,7 +120,7 @@ def repeat(
     if len(counts_BC) == 0:
         return None
     weights_BT = {name: np.zeros((len(counts_BC), len(error_TC))) for name in methods}
-    alone = replace(rules, max_members=1, shrink=0.0)
+    alone = replace(rules, max_members=1)
     for index, counts_C in enumerate(counts_BC):
         share_C = shares(counts_C, num_cases)
         for name in methods:

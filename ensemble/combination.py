@@ -215,7 +215,7 @@ class Combination:
             candidates,
             num_models * self.counted(trials) / 1e9,
             cost="giga_operations",
-            rules=Rules(max_members=self.evidence["max_members"], shrink=self.evidence["shrink"]),
+            rules=Rules(max_members=self.evidence["max_members"]),
         )
         return {PARETO_FILE: _written(folder / PARETO_FILE, found.csv())}
 

@@ -24,25 +24,22 @@ __all__ = ["Combination", "CombineError", "combine"]
 
 TRIM = 0.2
 """Of a trimmed mean: it cuts any one of five members that fails grossly, and nothing while the members agree."""
-SHRINK = {"folds": 0.5, "refit": 0.0}
-"""How far weights are drawn towards equal ones, by how members are served, where the noise of training is unknown."""
 WEIGHTS_NOTES = {
     "folds": (
-        "Weights are fitted on out-of-fold predictions, each made by the one fold model that never saw the case. "
-        "A member is served as the average of its fold models, which takes more from the error of a member that varies "
-        "much: so the weights are drawn half way to equal ones. The average's error is usually lower than the figures "
-        "here. A second partition would tell by how much: search with --partitions 2."
-    ),
-    "noise": (
         "Weights are fitted on estimated errors as served: a member is served as the average of its fold models, and "
-        "the noise of training that this average takes away, which a second partition tells, is taken from its "
-        "out-of-fold errors first. Figures that are not called as served are those of single fold models."
+        "the noise of training that this average takes away is taken from its out-of-fold errors first. "
+        "{source} Figures that are not called as served are those of single fold models."
     ),
     "refit": (
         "Weights are fitted on out-of-fold predictions, each made by the one fold model that never saw the case. "
         "A member is served as one model of the same configuration, trained once more on all folds: one model stands "
         "for one, so the weights stay as fitted. It learnt from more cases than the models of the figures here."
     ),
+}
+SOURCES = {
+    True: "A second partition tells that noise.",
+    False: "That noise is taken to be what it is in other trials; a second partition would tell: search with "
+    "--partitions 2.",
 }
 
 
@@ -75,11 +72,10 @@ def combine(
     """
     candidates = gather(*studies)
     cost_T = costs_of(candidates, budget.name, budget.device, fitted) if budget else None
-    noise = measure(candidates.error_TC, candidates.second_error_TC, candidates.study_T) if fitted == "folds" else None
-    shrink = SHRINK[fitted] if noise is None else 0.0
-    rules = Rules(max_members=max_members, shrink=shrink, budget=budget.limit if budget else None)
+    rules = Rules(max_members=max_members, budget=budget.limit if budget else None)
     combination = parse({"rule": rule, "trim": TRIM if rule == "trimmed_mean" else 0.0})
     error_TC, share_C = candidates.error_TC, shares(None, len(candidates.cases))
+    noise = measure(error_TC, candidates.second_error_TC, candidates.study_T) if fitted == "folds" else None
     if noise is not None:
         error_TC = as_served(error_TC, noise, candidates.num_folds)
     names = COMBINING if method == AUTO else (method,)
@@ -100,7 +96,8 @@ def combine(
         evidence |= served_scores(error_TC, weights_T, combination, chosen, method, repeated, noise)
     if budget is not None and cost_T is not None:
         evidence["budget"] = {**asdict(budget), "spent": round(float(cost_T[weights_T > 0].sum()), 3)}
-    evidence["weights_note"] = WEIGHTS_NOTES["noise" if noise else fitted]
+    source = SOURCES[noise is not None and noise.num_measured > 0]
+    evidence["weights_note"] = WEIGHTS_NOTES[fitted].format(source=source)
     return Combination(candidates, weights_T, combination, fitted, evidence)
 
 

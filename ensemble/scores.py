@@ -26,7 +26,7 @@ CORRECTED = (
 
 AS_SERVED = (
     "The same with each member as the mean of its fold models: an estimate, single models' errors less the noise of "
-    "training that a second partition tells."
+    "training that {source}."
 )
 
 
@@ -64,7 +64,6 @@ def scores(
         "method": method,
         "method_asked": asked,
         "max_members": rules.max_members,
-        "shrink": rules.shrink,
         "num_cases": len(share_C),
         "candidates": [
             {"study": candidate.study_name, "trial": candidate.trial.number, "oof_mae_months": _round(mae)}
@@ -119,8 +118,9 @@ def served_scores(
     """
     score = repeated.of_auto() if asked == AUTO else repeated.of(method)
     gain = repeated.gain(method, "single")
+    source = "a second partition tells" if noise.num_measured else "is typical; no second partition tells this one's"
     return {
-        "as_served_mae_months": {**corrected(score), "note": AS_SERVED},
+        "as_served_mae_months": {**corrected(score), "note": AS_SERVED.format(source=source)},
         "as_served": {
             "best_single_mae_months": _round(np.abs(served_TC).mean(axis=1).min()),
             "optimistic_mae_months": _round(np.abs(combined(served_TC, weights_T, combination)).mean()),
@@ -197,7 +197,8 @@ def table(candidates: Candidates, weights_T: np.ndarray, evidence: dict[str, Any
         low, high = score["ci95"]
         lines.append(
             f"as served, bias corrected  {score['value']:6.2f} months   95 % interval {low:.2f} to {high:.2f} "
-            f"(estimated: {evidence['as_served']['noise_share']:.0%} of a single model's squared error is noise)"
+            f"(estimated: {evidence['as_served']['noise_share']:.0%} of a single model's squared error is noise"
+            + (")" if evidence["as_served"]["candidates_measured"] else ", as is typical)")
         )
         gain = evidence["as_served"]["gain_over_best_single"]
         low, high = gain["ci95"]

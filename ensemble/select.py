@@ -4,8 +4,7 @@ The way of a selection, the same for every method, and repeated as a whole where
 
 1. prune: leave out what errs far more than the best, then all but the best of each group that errs alike;
 2. weigh what is left by one of `METHODS`;
-3. keep the heaviest that the budget and the number of members allow, and weigh these again;
-4. draw the weights towards equal ones, as far as the way of serving asks for.
+3. keep the heaviest that the budget and the number of members allow, and weigh these again.
 
 Shape letters: C cases, T candidates, S those in hand.
 """
@@ -43,8 +42,6 @@ class Rules:
     """Of two candidates whose errors correlate more, the worse is left out: it is a near copy."""
     budget: float | None = None
     """Upper bound on the members' costs together, in the unit of the costs."""
-    shrink: float = 0.0
-    """0 keeps the weights as fitted, 1 makes them equal."""
 
     def __post_init__(self) -> None:
         if self.max_members is not None and self.max_members < 1:
@@ -53,8 +50,6 @@ class Rules:
             raise ValueError(
                 f"max_pool and max_error_ratio must be 1 or more, got {self.max_pool} and {self.max_error_ratio}."
             )
-        if not 0 <= self.shrink <= 1:
-            raise ValueError(f"shrink must be within 0..1, got {self.shrink}.")
         if self.budget is not None and not self.budget > 0:
             raise ValueError(f"A budget must be above 0, got {self.budget}.")
 
@@ -103,7 +98,7 @@ def select(
     if len(members) < len(heaviest):
         kept = kept[np.sort(members)]
         weights_S = weigh(error_TC[kept], share_C)
-    weights_T[kept] = shrunk(weights_S, rules.shrink)
+    weights_T[kept] = weights_S
     return weights_T
 
 
@@ -135,12 +130,6 @@ def correlation(error_SC: np.ndarray, share_C: np.ndarray) -> np.ndarray:
     matrix_SS = scaled_SC @ scaled_SC.T
     np.fill_diagonal(matrix_SS, 1)
     return matrix_SS
-
-
-def shrunk(weights_S: np.ndarray, shrink: float) -> np.ndarray:
-    """Weights drawn towards equal ones for all that have any."""
-    has_any = weights_S > 0
-    return (1 - shrink) * weights_S + shrink * has_any / has_any.sum()
 
 
 def bagged_greedy(error_SC: np.ndarray, share_C: np.ndarray) -> np.ndarray:
@@ -177,7 +166,8 @@ def least_squares(error_SC: np.ndarray, share_C: np.ndarray) -> np.ndarray:
     scale = float(np.trace(moment_SS)) / len(moment_SS) or 1.0
     factor_SS = np.linalg.cholesky(moment_SS / scale + 1e-9 * np.eye(len(moment_SS)))
     weights_S, _ = nnls(np.vstack([factor_SS.T, np.ones(len(moment_SS))]), np.append(np.zeros(len(moment_SS)), 1.0))
-    return shrunk(weights_S / weights_S.sum(), LEAST_SQUARES_SHRINK)
+    has_any = weights_S > 0
+    return (1 - LEAST_SQUARES_SHRINK) * weights_S / weights_S.sum() + LEAST_SQUARES_SHRINK * has_any / has_any.sum()
 
 
 def equal(error_SC: np.ndarray, share_C: np.ndarray) -> np.ndarray:

@@ -63,7 +63,7 @@ def test_the_stock_rule_stops_single_folds(tmp_path: Path) -> None:
 def test_the_ensemble_of_two_that_err_in_opposite_directions_errs_least(tmp_path: Path) -> None:
     study = recorded_study(tmp_path, [GOOD, GOOD])
     assert ensemble_of(study, [0, 1]).max() == pytest.approx(0)
-    assert built(study, [0, 1]) == {0: 0.5, 1: 0.5}
+    assert built(study, [0, 1], 2) == {0: 0.5, 1: 0.5}
 
 
 def test_a_search_is_drawn_anew_from_the_records_without_one_twice(tmp_path: Path) -> None:

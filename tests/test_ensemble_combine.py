@@ -122,10 +122,18 @@ def test_a_second_partition_even_an_unfinished_one_tells_the_error_as_served(fol
     num_first_fold = int((combination.candidates.cases["fold"] == 0).sum())
     assert (measured["candidates_measured"], measured["cases_measured"]) == (2, num_first_fold)
     assert evidence["as_served_mae_months"]["value"] < evidence["bias_corrected_mae_months"]["value"]
-    assert evidence["shrink"] == 0
+    assert "A second partition tells that noise." in evidence["weights_note"]
     combination.write(tmp_path / "bundle")
     assert "as served mae months" in (tmp_path / "bundle" / "card.md").read_text()
     assert "members as means of their fold models" in (tmp_path / "bundle" / "report.html").read_text()
+
+
+def test_without_a_second_partition_the_error_as_served_says_that_its_noise_is_not_measured(study):
+    combination = combine(study)
+    assert combination.evidence["as_served"]["candidates_measured"] == 0
+    assert "no second partition" in combination.evidence["as_served_mae_months"]["note"]
+    assert "is noise, as is typical)" in "\n".join(combination.table())
+    assert "--partitions 2" in combination.evidence["weights_note"]
 
 
 def test_members_that_are_refitted_are_served_with_their_noise(folders, study, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.noise import MIN_CASES, as_served, measure
+from ensemble.noise import MIN_CASES, TYPICAL_CORRELATION, TYPICAL_SHARE, as_served, measure
 from ensemble.select import Rules, select
 from search.greedy import shares
 
@@ -80,11 +80,44 @@ def test_candidates_of_two_studies_lend_each_other_no_correlation() -> None:
     within = measure(first_TC, second_TC, np.zeros(4, int))
     apart = measure(first_TC, second_TC, np.arange(4))
     assert within.correlation > 0.3
-    assert apart.correlation == 0
+    assert apart.correlation == TYPICAL_CORRELATION
 
 
-def test_without_a_second_partition_nothing_is_known() -> None:
-    assert measure(np.ones((2, 500)), np.full((2, 500), np.nan), np.zeros(2, int)) is None
+def test_without_a_second_partition_the_noise_is_taken_to_be_typical() -> None:
+    noise = measure(np.array([[6.0, -6.0], [8.0, 8.0]]), np.full((2, 2), np.nan), np.zeros(2, int))
+    off = TYPICAL_CORRELATION * TYPICAL_SHARE * 48
+    assert noise.moment_TT == pytest.approx(np.array([[TYPICAL_SHARE * 36, off], [off, TYPICAL_SHARE * 64]]))
+    assert (noise.num_measured, noise.num_cases) == (0, 0)
+
+
+def candidates_like_real_ones(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Errors of candidates that err alike and differ in what is noise, ``(T, C)``: of one model each, on a thousand
+    cases, and as means of three, on twenty thousand others."""
+    num = int(rng.integers(4, 13))
+    squared_T = rng.normal(13, 1.2, num) ** 2
+    share_T = rng.uniform(0.1, 0.35, num)
+    lasting_TT = np.sqrt(np.outer(squared_T * (1 - share_T), squared_T * (1 - share_T)))
+    lasting_TT *= 0.9 + 0.1 * np.eye(num)
+    factors = [np.linalg.cholesky(lasting_TT), np.diag(np.sqrt(squared_T * share_T))]
+
+    def draw(num_cases: int, num_models: int) -> np.ndarray:
+        lasting_TC, noise_TC = (factor @ rng.normal(size=(num, num_cases)) for factor in factors)
+        return lasting_TC + noise_TC / np.sqrt(num_models)
+
+    return draw(1000, 1), draw(20_000, 3)
+
+
+def test_weights_by_typical_noise_serve_better_than_those_of_single_models() -> None:
+    rng, gains = np.random.default_rng(0), []
+    for _ in range(30):
+        single_TC, served_TC = candidates_like_real_ones(rng)
+        noise = measure(single_TC, np.full_like(single_TC, np.nan), np.zeros(len(single_TC), int))
+        plain, fitted = (
+            select(error_TC, shares(None, 1000), "greedy", Rules()) @ served_TC
+            for error_TC in (single_TC, as_served(single_TC, noise, 3))
+        )
+        gains.append(np.abs(fitted).mean() - np.abs(plain).mean())
+    assert np.mean(gains) + 2 * np.std(gains) / np.sqrt(len(gains)) < 0
 
 
 @settings(deadline=None, max_examples=50)

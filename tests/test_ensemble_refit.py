@@ -61,9 +61,9 @@ def test_refitted_members_are_served_as_one_model_each(folders, capsys):
     assert len(Predictor(bundle).predict(cohort.pixels[:2], cohort.cases["is_male"].to_numpy()[:2])) == 2
 
 
-def test_the_weights_are_drawn_to_equal_ones_only_for_fold_models(folders):
+def test_only_fold_models_are_weighed_by_what_their_mean_takes_away(folders):
     evidence = [combine(folders / "study", method="greedy", fitted=way).evidence for way in ("folds", "refit")]
-    assert [each["shrink"] for each in evidence] == [0.5, 0.0]
+    assert ["as_served" in each for each in evidence] == [True, False]
 
 
 def test_a_bundle_of_members_that_are_not_refitted_is_refused(folders, tmp_path):

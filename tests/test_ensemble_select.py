@@ -26,10 +26,10 @@ pools = st.builds(pool, st.integers(0, 2**32 - 1), st.integers(2, 60), st.intege
 
 
 @METHOD
-@given(error_TC=pools, limit=st.none() | st.integers(1, 10), shrink=st.sampled_from([0.0, 0.5, 1.0]))
+@given(error_TC=pools, limit=st.none() | st.integers(1, 10))
 @settings(max_examples=40, deadline=None)
-def test_weights_are_shares_of_at_most_the_allowed_members(method, error_TC, limit, shrink):
-    weights_T = chosen(error_TC, method, max_members=limit, shrink=shrink)
+def test_weights_are_shares_of_at_most_the_allowed_members(method, error_TC, limit):
+    weights_T = chosen(error_TC, method, max_members=limit)
     assert weights_T.shape == error_TC.shape[:1]
     assert (weights_T >= 0).all()
     assert weights_T.sum() == pytest.approx(1, abs=1e-12)
@@ -106,11 +106,6 @@ def test_a_budget_that_holds_nobody_is_refused():
         select(pool(3), shares(None, 40), "equal", Rules(budget=2.0), cost_T=np.full(5, 5.0))
 
 
-def test_shrinking_wholly_makes_the_members_equal():
-    weights = chosen(pool(9), "greedy", shrink=1.0)
-    assert len(set(weights[weights > 0])) == 1
-
-
 def test_correlation_is_that_of_numpy():
     error_TC = pool(4)
     np.testing.assert_allclose(correlation(error_TC, shares(None, 40)), np.corrcoef(error_TC))
@@ -127,7 +122,6 @@ def test_an_error_that_never_varies_correlates_with_none():
         ({"max_members": 0}, "1 member or more"),
         ({"max_pool": 0}, "must be 1 or more"),
         ({"max_error_ratio": 0.5}, "must be 1 or more"),
-        ({"shrink": 1.5}, "within 0..1"),
         ({"budget": 0.0}, "above 0"),
     ],
 )
