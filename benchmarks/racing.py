@@ -110,7 +110,10 @@ def stock_ensemble(study: Path, finished: dict[int, list[int]]) -> dict[int, flo
 
 
 def equal_passes(studies: Sequence[Path], pairs: Sequence[tuple[Spent, Spent]], locked: LockedTest) -> dict[str, Any]:
-    """The race and the stock rule, each cut off when the thriftier of the two had ended, by the locked test."""
+    """The race and the stock rule, each cut off when the thriftier of the two had ended, by the locked test.
+
+    Beside it the race's ensemble against its best member, by out-of-fold error, both as they are served.
+    """
     errors: list[list[np.ndarray]] = []
     for seed, (study, (raced, asha)) in enumerate(zip(studies, pairs, strict=True)):
         passes = min(raced.passes, asha.passes)
@@ -118,10 +121,13 @@ def equal_passes(studies: Sequence[Path], pairs: Sequence[tuple[Spent, Spent]], 
         if not pool or not finished:
             words = f"{len(pool)} complete trials and {len(finished)} with a finished fold"
             return {"not_compared": f"seed {seed}: after {passes:,} passes race and rule have {words}"}
-        ours = locked.error(study, built(study, pool, locked.cohort.num_folds))
-        errors.append([ours, locked.error(study, stock_ensemble(study, finished), finished)])
-    ours_SL, rule_SL = np.array(errors).transpose(1, 0, 2)
-    return {"locked_test": compared(ours_SL, rule_SL)}
+        weights = built(study, pool, locked.cohort.num_folds)
+        oof_CT, actual_C = predictions(study, pool)
+        best = list(pool)[np.abs(oof_CT - actual_C[:, None]).mean(axis=0).argmin()]
+        rule = locked.error(study, stock_ensemble(study, finished), finished)
+        errors.append([locked.error(study, weights), rule, locked.error(study, {best: 1.0})])
+    ours_SL, rule_SL, best_SL = np.array(errors).transpose(1, 0, 2)
+    return {"locked_test": compared(ours_SL, rule_SL), "best_member": compared(ours_SL, best_SL)}
 
 
 def judged(
@@ -161,6 +167,8 @@ def said(found: dict[str, Any]) -> None:
     )
     print(f"  {sentence(found['against_full'])}")
     rule = found["against_stock_rule"]
+    if "best_member" in rule:
+        print(f"its ensemble against its best member, both as served: {sentence(rule['best_member'])}")
     print(f"race against a replay of stock Ray Tune's rules, at equal passes: {sentence(rule['locked_test'])}"
           if "locked_test" in rule else f"stock rule: {rule['not_compared']}")  # fmt: skip
 

@@ -24,7 +24,9 @@ NUM_SPLITS, MAX_PICKS_OF_BAG = 5, 20
 _ROUNDING = 1e-9
 SMALLEST_BAG = 8
 """Candidates; so few are weighed by one selection, without bags, which would only make the weights equal."""
-LEAST_SQUARES_SHRINK = 0.5
+LEAST_SQUARES_SHRINK = 0.25
+"""Of 0, a quarter and a half, on pools of recorded trials (5 folds of `rsna_100`, weights from 60 to 1,956 cases,
+errors on 1,960 others), the one that was never more than 0.02 months behind the best."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +157,7 @@ def bagged_greedy(error_SC: np.ndarray, share_C: np.ndarray) -> np.ndarray:
 
 
 def least_squares(error_SC: np.ndarray, share_C: np.ndarray) -> np.ndarray:
-    """The mixture of least mean square error on the simplex, drawn half way towards equal weights of its members.
+    """The mixture of least mean square error on the simplex, drawn a quarter of the way to equal weights.
 
     With G the second moments of the errors, w'Gw is minimised over w >= 0 with sum 1. It is homogeneous, so that the
     solution of the non-negative least squares problem ``|L'w|^2 + (1'w - 1)^2``, G = LL', is proportional to that
