@@ -1,7 +1,8 @@
 """How good a selected ensemble is on new cases: the whole selection repeated on bootstrap draws.
 
 The cases are drawn with replacement, the selection, from pruning to the combination, is repeated on the draw, and the
-cases left out score it. Its mean is slightly pessimistic, as a draw holds only 63 % of the cases.
+cases left out score it. Its mean is slightly pessimistic, as a draw holds only 63 % of the cases. The search is not
+repeated: that it stopped trials by these same cases stays uncorrected.
 
 Source: Tsamardinos et al., "Bootstrapping the out-of-sample predictions for efficient and accurate cross-validation"
 (BBC-CV), Machine Learning 107, 2018.
@@ -18,7 +19,6 @@ import numpy as np
 from ensemble.robust import case_weights
 from ensemble.select import COMBINING, METHODS, Rules, select
 from search.greedy import shares
-from search.metrics import bootstrap_ci95
 
 ROUNDS = 200
 AUTO = "auto"
@@ -27,9 +27,9 @@ MEAN = {"rule": "mean", "trim": 0.0}
 
 @dataclass(frozen=True)
 class CorrectedScore:
-    """An estimate of the error that a selected ensemble makes on new cases."""
+    """An estimate, in months: of the error that a selected ensemble makes on new cases, or of what it gains there."""
 
-    mae_months: float
+    months: float
     ci95: tuple[float, float]
     num_rounds: int
 
@@ -55,25 +55,11 @@ class Repeated:
 
     def best(self) -> str:
         """The combining method of lowest corrected error; of equal ones the first."""
-        return min((name for name in COMBINING if name in self.error_BC), key=lambda name: self.of(name).mae_months)
+        return min((name for name in COMBINING if name in self.error_BC), key=lambda name: self.of(name).months)
 
-    def of(self, method: str) -> CorrectedScore:
-        """Corrected error of one method that was fixed beforehand."""
-        return _score(np.nanmean(self.error_BC[method], axis=1))
-
-    def of_auto(self) -> CorrectedScore:
-        """Corrected error where the method itself is chosen by its corrected error.
-
-        In each round the choice falls on the cases that it drew, each with the mean of its errors in the rounds that
-        left it out, and the cases left out score the method chosen: choosing among methods is part of what is repeated.
-        """
-        names = [name for name in COMBINING if name in self.error_BC]
-        errors = [self.case_errors(name) for name in names]
-        known_C = np.isfinite(errors[0])
-        share_BC = self.counts_BC[:, known_C] / self.counts_BC[:, known_C].sum(axis=1, keepdims=True)
-        choice_B = np.stack([share_BC @ error_C[known_C] for error_C in errors]).argmin(axis=0)
-        rounds = [np.nanmean(self.error_BC[names[choice]][index]) for index, choice in enumerate(choice_B)]
-        return _score(np.array(rounds))
+    def of(self, asked: str) -> CorrectedScore:
+        """Corrected error of one method that was fixed beforehand, or of `AUTO`."""
+        return _score(np.nanmean(self._errors_of(asked), axis=1))
 
     def case_errors(self, method: str) -> np.ndarray:
         """``(C,)`` absolute error of each case, the mean over rounds that left it out; NaN where none did."""
@@ -81,11 +67,25 @@ class Repeated:
         sum_C = np.nansum(self.error_BC[method], axis=0)
         return np.where(left_out_C > 0, sum_C / np.maximum(left_out_C, 1), np.nan)
 
-    def gain(self, method: str, over: str) -> dict[str, Any]:
-        """Paired difference of two methods' errors, with its 95 % interval over cases."""
-        change_C = self.case_errors(method) - self.case_errors(over)
-        change_C = change_C[np.isfinite(change_C)]
-        return {"months": float(change_C.mean()), "ci95": bootstrap_ci95(change_C[None])[0]}
+    def gain(self, asked: str, over: str) -> CorrectedScore:
+        """Paired difference of two methods' errors, from round to round: what another draw would have selected by
+        either is part of its interval, which is a wide one, as each round is scored on the third that it left out."""
+        return _score(np.nanmean(self._errors_of(asked) - self._errors_of(over), axis=1))
+
+    def _errors_of(self, asked: str) -> np.ndarray:
+        """``(B, C)`` errors; of `AUTO` each round's by the method that it would have chosen.
+
+        In each round the choice falls on the cases that it drew, each with the mean of its errors in the rounds that
+        left it out, and the cases left out score the method chosen: choosing among methods is part of what is repeated.
+        """
+        if asked != AUTO:
+            return self.error_BC[asked]
+        names = [name for name in COMBINING if name in self.error_BC]
+        errors = [self.case_errors(name) for name in names]
+        known_C = np.isfinite(errors[0])
+        share_BC = self.counts_BC[:, known_C] / self.counts_BC[:, known_C].sum(axis=1, keepdims=True)
+        choice_B = np.stack([share_BC @ error_C[known_C] for error_C in errors]).argmin(axis=0)
+        return np.stack([self.error_BC[names[choice]][index] for index, choice in enumerate(choice_B)])
 
 
 def repeat(

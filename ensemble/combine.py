@@ -38,8 +38,8 @@ WEIGHTS_NOTES = {
 }
 SOURCES = {
     True: "A second partition tells that noise.",
-    False: "That noise is taken to be what it is in other trials; a second partition would tell: search with "
-    "--partitions 2.",
+    False: "That noise is taken to be what it is in other trials, which does for weights and not for a figure; a "
+    "second partition would tell: search with --partitions 2.",
 }
 
 
@@ -92,8 +92,8 @@ def combine(
     weights_T = select(error_TC, share_C, chosen, rules, cost_T=cost_T)
     of_single_models = repeated.scored_on(candidates.error_TC, combination) if repeated and noise else repeated
     evidence = scores(candidates, weights_T, combination, rules, chosen, method, of_single_models, cost_T)
-    if noise is not None and repeated:
-        evidence |= served_scores(error_TC, weights_T, combination, chosen, method, repeated, noise)
+    if noise is not None and noise.num_measured and repeated:
+        evidence |= served_scores(error_TC, weights_T, combination, method, repeated, noise)
     if budget is not None and cost_T is not None:
         evidence["budget"] = {**asdict(budget), "spent": round(float(cost_T[weights_T > 0].sum()), 3)}
     source = SOURCES[noise is not None and noise.num_measured > 0]

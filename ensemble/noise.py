@@ -23,10 +23,11 @@ import numpy as np
 MIN_CASES = 100
 """Cases on both partitions from which a candidate's noise counts as measured: its variance is then known to 15 %."""
 TYPICAL_SHARE, TYPICAL_CORRELATION = 0.2, 0.1
-"""Taken where nothing was measured. By the spread of fold models on radiographs that none had seen, the shares of 37
-small networks at 64 px were 0.11 to 0.31, 0.20 on average, and the median correlation 0.01 (5 folds, n = 1,960); of
-five residual networks at 128 px 0.18 to 0.30, and 0.13 (3 folds, n = 106). Pools of the 37 then err a third of a month
-less on those 1,960 than with weights for single models drawn half way to equal ones."""
+"""Taken for weights where nothing was measured; for a figure they would be a guess. By the spread of fold models on
+radiographs that none had seen, the shares of 37 small networks at 64 px were 0.11 to 0.31, 0.20 on average, and the
+median correlation 0.01 (5 folds, n = 1,960); of five residual networks at 128 px 0.18 to 0.30, and 0.13 (3 folds,
+n = 106). Pools of the 37 then err a third of a month less on those 1,960 than with weights for single models drawn half
+way to equal ones."""
 _FLOOR = 1e-9
 """Of an eigenvalue, as a share of the largest: below lies rounding."""
 

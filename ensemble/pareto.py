@@ -101,7 +101,7 @@ def front(
                 cost: float(cost_T[list(members)].sum()),
                 "members": len(members),
                 "trials": " ".join(f"{trial.study}-{trial.trial.number}" for trial in trials),
-                "mae_months": score.mae_months,
+                "mae_months": score.months,
                 "low": score.ci95[0],
                 "high": score.ci95[1],
             }

@@ -17,17 +17,19 @@ from ensemble.robust import case_weights, spread
 from ensemble.select import Rules, correlation, select
 from search.greedy import shares
 from search.metrics import bootstrap_ci95
+from search.trial import all_outcomes
 
 OPTIMISTIC = "Optimistic: the members were selected on these same cases. Do not quote it."
 CORRECTED = (
-    "BBC-CV: the whole selection, pruning, weights, combination and the choice of the method included, repeated on "
-    "bootstrap draws and scored on the cases left out."
+    "BBC-CV: the whole selection from the complete trials, pruning, weights, combination and the choice of the method "
+    "included, repeated on bootstrap draws and scored on the cases left out. What the search stopped by these same "
+    "cases is not repeated, and so not corrected."
 )
-
 AS_SERVED = (
     "The same with each member as the mean of its fold models: an estimate, single models' errors less the noise of "
-    "training that {source}."
+    "training that a second partition tells."
 )
+GAIN = "Paired, of single fold models: what another draw of the cases would have selected is part of the interval."
 
 
 def scores(
@@ -59,17 +61,19 @@ def scores(
     equal_C = combined(error_TC, select(error_TC, share_C, "equal", rules, cost_T=cost_T), combination)
     correlation_MM = correlation(error_MC, share_C)
     mae_T = np.abs(error_TC).mean(axis=1)
+    may_T = np.ones(len(mae_T), bool) if rules.budget is None or cost_T is None else cost_T <= rules.budget
     oracle = np.abs(error_MC).min(axis=0).mean()
     found = {
         "method": method,
         "method_asked": asked,
         "max_members": rules.max_members,
         "num_cases": len(share_C),
+        "trials_stopped": num_stopped(candidates),
         "candidates": [
             {"study": candidate.study_name, "trial": candidate.trial.number, "oof_mae_months": _round(mae)}
             for candidate, mae in zip(candidates.trials, mae_T, strict=True)
         ],
-        "best_single_oof_mae_months": _round(mae_T.min()),
+        "best_single_oof_mae_months": _round(mae_T[may_T].min()),
         "equal_weights_oof_mae_months": _round(np.abs(equal_C).mean()),
         "ensemble_oof_mae_months": {"value": _round(np.abs(error_C).mean()), "note": OPTIMISTIC},
         "bias_corrected_mae_months": None,
@@ -84,23 +88,28 @@ def scores(
         },
     }
     if repeated is not None:
-        score = repeated.of_auto() if asked == AUTO else repeated.of(method)
-        found["bias_corrected_mae_months"] = {**corrected(score), "note": CORRECTED}
+        found["bias_corrected_mae_months"] = {**corrected(repeated.of(asked)), "note": CORRECTED}
         found["bias_corrected_by_method"] = {name: corrected(repeated.of(name)) for name in repeated.error_BC}
-        gain = repeated.gain(method, "single")
-        found["gain_over_best_single"] = {
-            "months": _round(gain["months"]),
-            "ci95": gain["ci95"],
-            "note": "Paired, on cases that neither the members nor the best single trial were selected on.",
-        }
+        found["gain_over_best_single"] = gained(repeated, asked) | {"note": GAIN}
     return found
+
+
+def gained(repeated: Repeated, asked: str) -> dict[str, Any]:
+    """What a selection gains over the best single trial, as a manifest holds it."""
+    gain = repeated.gain(asked, "single")
+    return {"months": _round(gain.months), "ci95": [_round(bound) for bound in gain.ci95]}
+
+
+def num_stopped(candidates: Candidates) -> int:
+    """Trials that the studies' searches stopped early."""
+    ended = (outcome for study in candidates.studies for outcome in all_outcomes(study.folder))
+    return sum(outcome["state"] == "stopped" for outcome in ended)
 
 
 def served_scores(
     served_TC: np.ndarray,
     weights_T: np.ndarray,
     combination: dict[str, Any],
-    method: str,
     asked: str,
     repeated: Repeated,
     noise: Noise,
@@ -111,20 +120,16 @@ def served_scores(
         served_TC: ``(T, C)`` estimated errors as served; see `ensemble.noise`.
         weights_T: ``(T,)`` what was chosen.
         combination: How the members are combined.
-        method: That chose.
-        asked: The method asked for: ``auto`` or `method` itself.
+        asked: The method asked for, or ``auto``.
         repeated: The selection repeated on bootstrap draws, scored on these errors.
-        noise: That was taken off.
+        noise: That was taken off; measured.
     """
-    score = repeated.of_auto() if asked == AUTO else repeated.of(method)
-    gain = repeated.gain(method, "single")
-    source = "a second partition tells" if noise.num_measured else "is typical; no second partition tells this one's"
     return {
-        "as_served_mae_months": {**corrected(score), "note": AS_SERVED.format(source=source)},
+        "as_served_mae_months": {**corrected(repeated.of(asked)), "note": AS_SERVED},
         "as_served": {
             "best_single_mae_months": _round(np.abs(served_TC).mean(axis=1).min()),
             "optimistic_mae_months": _round(np.abs(combined(served_TC, weights_T, combination)).mean()),
-            "gain_over_best_single": {"months": _round(gain["months"]), "ci95": gain["ci95"]},
+            "gain_over_best_single": gained(repeated, asked),
             "noise_share": _round(noise.share),
             "noise_correlation": _round(noise.correlation),
             "candidates_measured": noise.num_measured,
@@ -154,7 +159,7 @@ def disagreement(error_MC: np.ndarray, weights_M: np.ndarray, combination: dict[
 def corrected(score: CorrectedScore) -> dict[str, Any]:
     """A corrected score as a manifest holds it."""
     return {
-        "value": _round(score.mae_months),
+        "value": _round(score.months),
         "ci95": [_round(bound) for bound in score.ci95],
         "rounds": score.num_rounds,
     }
@@ -191,14 +196,14 @@ def table(candidates: Candidates, weights_T: np.ndarray, evidence: dict[str, Any
         gain = evidence["gain_over_best_single"]
         low, high = gain["ci95"]
         lines.append(
-            f"  less best single trial   {gain['months']:+6.2f} months   95 % interval {low:+.2f} to {high:+.2f}"
+            f"  less best single trial   {gain['months']:+6.2f} months   95 % interval {low:+.2f} to {high:+.2f}   "
+            "of single fold models"
         )
     if score := evidence.get("as_served_mae_months"):
         low, high = score["ci95"]
         lines.append(
             f"as served, bias corrected  {score['value']:6.2f} months   95 % interval {low:.2f} to {high:.2f} "
-            f"(estimated: {evidence['as_served']['noise_share']:.0%} of a single model's squared error is noise"
-            + (")" if evidence["as_served"]["candidates_measured"] else ", as is typical)")
+            f"(estimated: {evidence['as_served']['noise_share']:.0%} of a single model's squared error is noise)"
         )
         gain = evidence["as_served"]["gain_over_best_single"]
         low, high = gain["ci95"]

@@ -63,7 +63,7 @@ def test_refitted_members_are_served_as_one_model_each(folders, capsys):
 
 def test_only_fold_models_are_weighed_by_what_their_mean_takes_away(folders):
     evidence = [combine(folders / "study", method="greedy", fitted=way).evidence for way in ("folds", "refit")]
-    assert ["as_served" in each for each in evidence] == [True, False]
+    assert ["average of its fold models" in each["weights_note"] for each in evidence] == [True, False]
 
 
 def test_a_bundle_of_members_that_are_not_refitted_is_refused(folders, tmp_path):
