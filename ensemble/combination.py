@@ -215,6 +215,8 @@ class Combination:
             candidates,
             num_models * self.counted(trials) / 1e9,
             cost="giga_operations",
+            method=self.evidence["method"],
+            combination=self.combination,
             rules=Rules(max_members=self.evidence["max_members"]),
         )
         return {PARETO_FILE: _written(folder / PARETO_FILE, found.csv())}

@@ -4,15 +4,15 @@ Shape letters: T candidates.
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ensemble.bootstrap import repeat
+from ensemble.bootstrap import MEAN, repeat
 from ensemble.candidates import Candidates
 from ensemble.select import Rules, select
 from preprocessing.charts import ACCENT, GREY, INK, empty, plain
@@ -67,9 +67,12 @@ def front(
     cost: str = "latency_ms",
     method: str = "greedy",
     rules: Rules = _UNBOUNDED,
+    combination: Mapping[str, Any] = MEAN,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Front:
     """Choose within a row of budgets, from the fastest candidate to all members that the rules allow.
+
+    Errors are those of single fold models, measured; no noise is taken off.
 
     Args:
         candidates: What is chosen from.
@@ -77,6 +80,7 @@ def front(
         cost: What that is, one of `COSTS`.
         method: By which the members are weighed.
         rules: What may be chosen; their budget is set here.
+        combination: How members are combined.
         progress: Called with the budgets done and in all.
 
     Raises:
@@ -92,7 +96,14 @@ def front(
         weights_T = select(error_TC, share_C, method, bounded, cost_T=cost_T)
         members = tuple(np.flatnonzero(weights_T).tolist())
         if members not in rows:
-            repeated = repeat(error_TC, bounded, methods=(method,), cost_T=cost_T, num_rounds=ROUNDS)
+            repeated = repeat(
+                error_TC,
+                bounded,
+                methods=(method,),
+                combination=combination,
+                cost_T=cost_T,
+                num_rounds=ROUNDS,
+            )
             if repeated is None:
                 raise ValueError(f"{len(share_C)} cases are too few to draw error against cost. Search on more.")
             score = repeated.of(method)
