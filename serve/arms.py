@@ -1,7 +1,7 @@
 """Which version answers a request, and what happens to the others: experiments and versions that are not there.
 
 The champion's answer never waits for a challenger. In a shadow the challenger is asked when the champion has answered
-and its answer is stored, a few images at a time and only while the champion is not busy. In a split a challenger that
+and its answer is stored (`serve.shadows`). In a split a challenger that
 fails is replaced by the champion at once, and what it failed is written down; while requests wait for it, it is asked
 whether it still answers, and if it does not, nobody waits for it any longer. An image that it refuses goes to the
 champion too, and counts against it where the champion can read it. A version gets traffic when it has shown
@@ -16,22 +16,20 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from serve import logs
 from serve.books import Books
-from serve.entries import Answered, Entry, Failed, Shadowed
+from serve.entries import Answered, Entry, Failed
 from serve.experiment import Experiment
 from serve.metrics import Metrics
 from serve.problems import Problem
 from serve.protocol import Outcome, Query
+from serve.shadows import Shadows
 from serve.versions import CHALLENGER_TIMEOUT_S, SCORE_TIMEOUT_S, Scorer, Versions, code_of, refuses
 
 LOOK_S = 0.5
 """Versions that are named but not there yet are looked for this often, as is one for which requests wait."""
-MAX_SHADOWS = 32
-"""Images that wait for a challenger in the shadow; more are left out, not queued: memory is finite."""
-SHADOWS_AT_ONCE = 2
 BUSY = 8
 """With so many requests under way, half a batch of the ensemble, no shadow begins: they share a machine's cores."""
 
@@ -62,9 +60,10 @@ class Arms:
         self._versions = Versions(scorer_of, metrics)
         self._books, self._metrics = books, metrics
         self._champion = books.state.champion
-        self._shadows: set[asyncio.Task[None]] = set()
-        self._shadow_places = asyncio.Semaphore(SHADOWS_AT_ONCE)
         self._under_way = 0
+        self._shadows = Shadows(
+            self._versions, books, metrics, is_busy=lambda: self._under_way >= BUSY, failed=self._failed
+        )
 
     async def look(self) -> None:
         """Find out, for ever, which versions answer; to be run beside the requests."""
@@ -139,59 +138,17 @@ class Arms:
         experiment = scored.experiment
         if experiment is None or experiment.mode != "shadow" or experiment.arm_of(unit) != "challenger":
             return
-        if len(self._shadows) >= MAX_SHADOWS:
-            self._metrics.left_out()
-            return
-        task = asyncio.create_task(self._shadow(query, experiment, stored))
-        self._shadows.add(task)
-        task.add_done_callback(self._shadows.discard)
+        self._shadows.begin(query, experiment, stored)
 
     async def drain(self, seconds: float) -> None:
         """Let shadows under way end, for so long."""
-        if self._shadows:
-            await asyncio.wait(self._shadows, timeout=seconds)
+        await self._shadows.drain(seconds)
 
     async def _ask(self, query: Query, arm: str, experiment: Experiment, routing_version: int) -> Scored:
         version = experiment.champion if arm == "champion" else experiment.challenger
         seconds = SCORE_TIMEOUT_S if arm == "champion" else CHALLENGER_TIMEOUT_S
         outcome, latency_ms = await self._versions.ask(query, version, arm, seconds)
         return Scored(outcome, version, latency_ms, routing_version, experiment, arm)
-
-    async def _shadow(self, query: Query, experiment: Experiment, stored: Answered) -> None:
-        async with self._shadow_places:
-            while self._under_way >= BUSY:
-                await asyncio.sleep(LOOK_S / 10)
-            if self._books.state.experiment != experiment:
-                return
-            for _ in range(2):  # it may fall asleep when it was just about to be asked
-                if experiment.challenger in self._versions.asleep:
-                    await self._versions.wake(experiment.challenger)
-                if experiment.challenger not in self._versions.ready:
-                    break
-                if await self._score_shadow(query, experiment, stored):
-                    return
-            self._metrics.left_out()
-
-    async def _score_shadow(self, query: Query, experiment: Experiment, stored: Answered) -> bool:
-        """Whether something came of it, an answer or a failure; not so where the challenger turns out to sleep."""
-        try:
-            asked = replace(query, explain=False)  # nobody looks at a shadow's heat map
-            outcome, latency_ms = await self._versions.ask(asked, experiment.challenger, "shadow", SCORE_TIMEOUT_S)
-        except Exception as error:  # nobody waits for it: whatever it is, it is written down
-            if experiment.challenger in self._versions.asleep:
-                return False
-            await self._failed(experiment, "challenger", code_of(error), stored.request_id)
-            return True
-        entry = Shadowed(
-            prediction_id=stored.id,
-            version=experiment.challenger,
-            bone_age_months=outcome.answer["bone_age_months"],
-            answer=outcome.answer,
-            latency_ms=latency_ms,
-        )
-        with contextlib.suppress(Problem):  # a full spool: the answer itself could be stored, its shadow not
-            await self._books.store(entry)
-        return True
 
     def _is_there(self, experiment: Experiment, unit: str) -> bool:
         """Whether an experiment counts a request now; a challenger that sleeps is woken, and shadows wait for it."""

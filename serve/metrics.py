@@ -50,7 +50,7 @@ class Metrics:
         self._warnings = self._counter("answer_warnings", "Warnings that answers carried.", "version", "code")
         self._answers = self._counter("answers", "Answers by the sex that was stated.", "version", "arm", "sex")
         self._stage_s = self._histogram("stage_seconds", "Time in each stage of scoring.", "stage", "version", "arm")
-        self._left_out = self._counter("shadows_left_out", "Images that found the shadow's places taken.")
+        self._left_out = self._counter("shadows_left_out", "Images not given to a challenger in the shadow.", "reason")
 
     def begun(self) -> None:
         """A request has come."""
@@ -106,9 +106,13 @@ class Metrics:
         """An answer is in the ledger, or in the spool."""
         self._stage_s.labels("record", version, arm).observe(seconds)
 
-    def left_out(self) -> None:
-        """An image was not given to a challenger in the shadow, since too many wait for it."""
-        self._left_out.inc()
+    def left_out(self, reason: str) -> None:
+        """An image was not given to a challenger in the shadow.
+
+        Args:
+            reason: ``places`` or ``bytes``: so many images, or so large ones, wait for it; ``away``: it did not answer.
+        """
+        self._left_out.labels(reason).inc()
 
     def _counter(self, name: str, what: str, *labels: str) -> Counter:
         return Counter(f"carpal_{name}", what, labels, registry=self.registry)

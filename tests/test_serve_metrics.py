@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from preprocessing.radiograph import RadiographError
-from serve import arms
+from serve import shadows
 from serve.books import Books
 from serve.database import Database
 from serve.gateway import Gateway
@@ -140,9 +140,9 @@ def test_the_shadow_and_the_running_experiment_are_told(site: Site, monkeypatch:
     assert site.counted("carpal_version_info", role="challenger", version=B) == 1
     assert site.counted("carpal_routing_version") == 2
     assert site.counted("carpal_ledger_up") == 1
-    monkeypatch.setattr(arms, "MAX_SHADOWS", 0)
+    monkeypatch.setattr(shadows, "MAX_SHADOWS", 0)
     site.client.post(SCORE, content=PNG)
-    assert site.counted("carpal_shadows_left_out_total") == 1
+    assert site.counted("carpal_shadows_left_out_total", reason="places") == 1
 
 
 def test_the_page_needs_a_key_with_the_role_read(tmp_path: Path) -> None:

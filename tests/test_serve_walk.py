@@ -17,8 +17,9 @@ from benchmarks.sample import publish_challenger, publish_sample
 from benchmarks.service import running_service
 from ensemble.registry import Registry
 from serve.admin import main as command
-from serve.arms import LOOK_S, MAX_SHADOWS
+from serve.arms import LOOK_S
 from serve.books import FOLLOW_S
+from serve.shadows import MAX_SHADOWS
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(900)]
 
