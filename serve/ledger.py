@@ -116,6 +116,7 @@ class Ledger:
         if not 0 <= months <= MAX_MONTHS:
             raise LedgerError(f"A reading lies within 0..{MAX_MONTHS:g} months, got {months:g}.")
         with self.database.write() as connection:
+            _take_turns(connection)
             known = sa.select(tables.predictions.c.id).where(tables.predictions.c.id == prediction_id)
             if connection.execute(known).one_or_none() is None:
                 raise LedgerError(f"There is no prediction {prediction_id[:40]!a}.")
@@ -152,6 +153,16 @@ def _insert(connection: sa.Connection, kind: type, rows: list[dict[str, Any]]) -
     for row in left:
         if row["id"] not in there:
             connection.execute(sa.insert(table), {**row, "idempotency_key": None})
+
+
+def _take_turns(connection: sa.Connection) -> None:
+    """Let one transaction at a time number readings, so that whoever has seen a number has seen all before it.
+
+    PostgreSQL numbers rows before they are committed, and SQLite has one writer anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        table = tables.reference_readings.name
+        connection.execute(sa.text(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def _references(connection: sa.Connection, prediction_id: str) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from serve import tables
 from serve.database import Database, LedgerDownError, LedgerError
 from serve.entries import Answered, Explained, Failed, Shadowed, from_json, to_json
-from serve.ledger import Ledger, fingerprint
+from serve.ledger import Ledger, _take_turns, fingerprint
 from tests.ledger_fixtures import answered
 
 
@@ -73,6 +73,24 @@ def test_the_latest_reading_of_each_reader_is_kept_once(ledger: Ledger) -> None:
     found = ledger.prediction(one.id)
     assert found is not None
     assert [(row["reader"], row["bone_age_months"]) for row in found["references"]] == [("", 90), ("", 92), ("b", 90)]
+
+
+def test_readings_are_numbered_in_the_order_in_which_they_are_stored(ledger: Ledger) -> None:
+    first, second = answered(), answered()
+    ledger.write([first, second])
+    with ledger.database.write() as connection:
+        _take_turns(connection)
+        row = {"prediction_id": first.id, "created_s": 1.0, "key_id": "", "reader": "", "bone_age_months": 90.0}
+        connection.execute(sa.insert(tables.reference_readings), row)
+        other = threading.Thread(target=ledger.add_reference, args=(second.id, 50.0))
+        other.start()
+        other.join(0.3)
+        assert other.is_alive()  # or its number could be seen before the first one's
+    other.join()
+    with ledger.database.read() as connection:
+        table = tables.reference_readings
+        rows = connection.execute(sa.select(table.c.prediction_id).order_by(table.c.id)).scalars().all()
+    assert rows == [first.id, second.id]
 
 
 @pytest.mark.parametrize("months", [-1.0, 239.5, float("nan"), float("inf")])
