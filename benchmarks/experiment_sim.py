@@ -26,7 +26,7 @@ from search.trial import all_outcomes, trial_folder
 from serve.confidence import log_capital
 from serve.differences import paired, weighted
 from serve.experiment import Policy
-from serve.observations import Units
+from serve.readings import Units
 
 MAE_MONTHS = 6.0
 CORRELATION = 0.85

@@ -70,12 +70,20 @@ def confidence_sequence(z_N: np.ndarray, bound_N: np.ndarray, alpha: float = 0.0
     return Interval(float(z_N.mean()), ends[0], ends[1], len(z_N))
 
 
-def log_capital(z_N: np.ndarray, bound_N: np.ndarray, *, side: float = 1.0, mean: float = 0.0) -> np.ndarray:
+def log_capital(
+    z_N: np.ndarray,
+    bound_N: np.ndarray,
+    times_N: np.ndarray | None = None,
+    *,
+    side: float = 1.0,
+    mean: float = 0.0,
+) -> np.ndarray:
     """Logarithm of the capital after each observation, of a bet against a candidate mean.
 
     Args:
         z_N: ``(N,)`` as in `confidence_sequence`.
         bound_N: ``(N,)`` as in `confidence_sequence`.
+        times_N: ``(N,)`` how often each was observed in a row; None is once.
         side: 1 bets that the true mean is larger than the candidate, -1 that it is smaller.
         mean: The candidate, within the least bound.
 
@@ -84,19 +92,25 @@ def log_capital(z_N: np.ndarray, bound_N: np.ndarray, *, side: float = 1.0, mean
     """
     worst_N = bound_N + side * mean  # what the worst observation is off by; a stake is a share of the capital lost then
     relative_N = side * (z_N - mean) / worst_N
-    wealth_NS = np.cumsum(np.log1p(relative_N[:, None] * _STAKES_S), axis=0)
+    growth_NS = np.log1p(relative_N[:, None] * _STAKES_S)
+    wealth_NS = np.cumsum(growth_NS if times_N is None else times_N[:, None] * growth_NS, axis=0)
     top_N = wealth_NS.max(axis=1)
     return top_N + np.log(np.exp(wealth_NS - top_N[:, None]).mean(axis=1))
 
 
-def anytime_p(z_N: np.ndarray, bound_N: np.ndarray) -> float:
+def anytime_p(z_N: np.ndarray, bound_N: np.ndarray, times_N: np.ndarray | None = None) -> float:
     """A p-value of "the mean is zero" that may be looked at at any time; 1 with no observation.
 
     One over the mean of the two capitals, which is an e-value; the value now, not the least so far.
+
+    Args:
+        z_N: ``(N,)`` as in `confidence_sequence`.
+        bound_N: ``(N,)`` as in `confidence_sequence`.
+        times_N: As in `log_capital`; where all bounds are equal, equal observations may so be counted together.
     """
     if not len(z_N):
         return 1.0
-    capital = [log_capital(z_N, bound_N, side=side)[-1] for side in (1.0, -1.0)]
+    capital = [log_capital(z_N, bound_N, times_N, side=side)[-1] for side in (1.0, -1.0)]
     return float(min(1.0, np.exp(-np.logaddexp(*capital)) * 2))
 
 

@@ -16,7 +16,7 @@ Shape letters: U units in the order of their first reading.
 
 import numpy as np
 
-from serve.observations import Units
+from serve.readings import Units
 
 PAIR_BOUND_MONTHS = 12.0
 ERROR_BOUND_MONTHS = 36.0

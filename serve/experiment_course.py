@@ -4,7 +4,7 @@ import numpy as np
 
 from serve.confidence import Interval, confidence_sequence
 from serve.differences import paired, weighted
-from serve.observations import Units
+from serve.readings import Units
 
 LOOKS = 40
 """Moments at most; they lie evenly in the logarithm, so the whole course costs a few times its end."""

@@ -1,13 +1,13 @@
-"""What a policy makes of a report: go on, grow, promote, or roll back; and a loop's one round that acts on it."""
+"""What a policy makes of how an experiment stands: go on, grow, promote, or roll back; and the judge who acts on it."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from serve.database import Database
-from serve.experiment import Experiment
-from serve.experiment_report import report
+from serve.experiment import Experiment, Policy
 from serve.lifecycle import Lifecycle
-from serve.routing import Routing
+from serve.routing import current_state
+from serve.standing import Standing
 
 LATENCY_FLOOR_MS = 100.0
 """Arms that are closer than this are equally fast, whatever their ratio."""
@@ -25,11 +25,15 @@ class Decision:
 
 
 def decide(experiment: Experiment, found: dict[str, Any]) -> Decision:
-    """Judge a report.
+    """Judge a report, or the figures of it that `Standing` keeps.
 
     The bounds on errors, latency and disagreement act at once; then the statistics, both ways; then a canary's steps.
     """
-    policy, recent = experiment.policy, found["recent"]
+    return beyond_bounds(experiment.policy, found["recent"]) or _by_statistics(experiment, found)
+
+
+def beyond_bounds(policy: Policy, recent: dict[str, Any]) -> Decision | None:
+    """A rollback on errors, latency or disagreement, where one of them is beyond its bound."""
     if recent["attempts"] >= policy.min_window and recent["error_rate"] > policy.max_error_rate:
         why = f"It failed in {recent['error_rate']:.1%} of its last {recent['attempts']} attempts"
         return Decision("rollback", f"{why}; the bound is {policy.max_error_rate:.1%}.", True)
@@ -45,37 +49,60 @@ def decide(experiment: Experiment, found: dict[str, Any]) -> Decision:
         why = f"{recent['disagreement']:.1%} of the last {recent['pairs']} pairs are more than "
         why += f"{policy.disagreement_months:g} months apart"
         return Decision("rollback", f"{why}; the bound is {policy.max_disagreement:.1%}.", True)
+    return None
+
+
+class Judge:
+    """Judges the running experiment round after round; what it has read of it, it does not read again.
+
+    Args:
+        database: The ledger's.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._standing: Standing | None = None
+
+    def act(self) -> tuple[Decision, str] | None:
+        """One round: judge, and do what is due.
+
+        Returns:
+            The decision and the experiment's name; None where none runs.
+
+        Raises:
+            RoutingConflictError: Somebody else acted since the round was begun; nothing was done.
+            LedgerDownError: The database does not answer.
+        """
+        with self._database.read() as connection:
+            state = current_state(connection)
+            if state is None or state.experiment is None:
+                self._standing = None
+                return None
+            experiment = state.experiment
+            if self._standing is None or self._standing.name != experiment.name:
+                self._standing = Standing(experiment)
+            found = self._standing.advance(connection, experiment)
+        if self._standing.is_complete:
+            decision = decide(experiment, found)
+        else:  # the bounds never wait
+            behind = Decision("go on", "What the experiment was before this keeper started is still being read.", True)
+            decision = beyond_bounds(experiment.policy, found["recent"]) or behind
+        if decision.is_due and decision.act != "go on":
+            # after a person's act meanwhile, a rollback would take that back instead
+            lifecycle = Lifecycle(self._database, "policy", judged=state.version)
+            data = {"why": decision.why, "judged": {**found, "experiment": experiment.to_dict()}}
+            {"step": lifecycle.step, "promote": lifecycle.promote, "rollback": lifecycle.rollback}[decision.act](
+                experiment.name, data
+            )
+        return decision, experiment.name
+
+
+def _by_statistics(experiment: Experiment, found: dict[str, Any]) -> Decision:
     if found["ratio"] and not found["ratio"]["is_as_drawn"]:
         why = f"{found['ratio']['challenger']} of {found['ratio']['subjects']} subjects met the challenger and "
         why += f"{found['ratio']['expected']:.0f} were drawn for it: who is counted depends on the arm"
         return Decision("go on", f"{why}, so nothing is decided. Find the cause, then stop the experiment.", True)
     return _by_difference(experiment, found) or _by_step(experiment, found)
-
-
-def act(database: Database) -> tuple[Decision, str] | None:
-    """Judge the running experiment and do what is due.
-
-    Returns:
-        The decision and the experiment's name; None where none runs.
-
-    Raises:
-        RoutingConflictError: Somebody else acted since the report was begun; nothing was done.
-        LedgerDownError: The database does not answer.
-    """
-    state = Routing(database).current()
-    if state is None or state.experiment is None:
-        return None
-    experiment = state.experiment
-    found = report(database, experiment)
-    decision = decide(experiment, found)
-    if decision.is_due and decision.act != "go on":
-        # a report takes seconds: after a person's act meanwhile, a rollback would take that back instead
-        lifecycle = Lifecycle(database, "policy", judged=state.version)
-        data = {"why": decision.why, "report": found}
-        {"step": lifecycle.step, "promote": lifecycle.promote, "rollback": lifecycle.rollback}[decision.act](
-            experiment.name, data
-        )
-    return decision, experiment.name
 
 
 def _by_difference(experiment: Experiment, found: dict[str, Any]) -> Decision | None:
@@ -92,9 +119,9 @@ def _by_difference(experiment: Experiment, found: dict[str, Any]) -> Decision | 
 
 
 def _by_step(experiment: Experiment, found: dict[str, Any]) -> Decision:
-    answered = found["arms"]["challenger"]["answered"]
-    due = (experiment.step + 1) * experiment.policy.step_predictions
     if experiment.step + 1 < len(experiment.shares):
+        answered = found["arms"]["challenger"]["answered"]
+        due = (experiment.step + 1) * experiment.policy.step_predictions
         if answered >= due:
             larger = experiment.shares[experiment.step + 1]
             return Decision("step", f"{answered} answers within all bounds: its share grows to {larger:.0%}.", True)

@@ -8,28 +8,34 @@ measurement", Lancet 1986): mean difference, and the limits within which 95 % of
 """
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from serve.confidence import Interval, anytime_p, confidence_sequence
+from serve.assignment import ratio
+from serve.confidence import Interval, confidence_sequence
 from serve.database import Database, LedgerDownError
 from serve.differences import ERROR_BOUND_MONTHS, PAIR_BOUND_MONTHS, paired, weighted
 from serve.experiment import Experiment
-from serve.observations import Traffic, Units, observe
+from serve.observations import Observed, Traffic, observe
+from serve.readings import Units
+from serve.recent import ARMS
 
 BAND_MONTHS = (0, 60, 120, 180, 240)
 """Bounds of the age bands, by the reading: under 5 years, under 10, under 15, and above."""
-RATIO_ALPHA = 0.001
-"""Below this the split is not the one that was drawn; small, since it stops everything."""
-ARMS = ("champion", "challenger")
 
 
 def report(database: Database, experiment: Experiment) -> dict[str, Any]:
     """Everything that is known about an experiment now, as plain JSON values; None stands where there is no data."""
-    traffic, units = observe(database, experiment.name)
+    return report_of(experiment, observe(database, experiment))
+
+
+def report_of(experiment: Experiment, observed: Observed) -> dict[str, Any]:
+    """`report`, of what was read already."""
+    traffic, units = observed.traffic, observed.units
     is_shadow = experiment.mode == "shadow"
     return {
         "experiment": experiment.to_dict(),
@@ -38,14 +44,14 @@ def report(database: Database, experiment: Experiment) -> dict[str, Any]:
         "subjects_with_reading": len(units),
         "difference": difference(units, is_shadow=is_shadow, alpha=experiment.policy.alpha),
         "arms": {arm: _arm(traffic, units, arm, experiment) for arm in ARMS},
-        "recent": _recent(traffic, experiment),
+        "recent": observed.recent,
         "agreement": {
             "challenger_champion": bland_altman(traffic.shadow_months_P, traffic.months_P),
             "champion_reading": bland_altman(units.champion_U, units.reference_U),
             "challenger_reading": bland_altman(units.challenger_U, units.reference_U),
         },
         "subgroups": _subgroups(units, is_shadow=is_shadow, alpha=experiment.policy.alpha),
-        "ratio": None if is_shadow else _ratio(traffic),
+        "ratio": None if is_shadow else ratio(_subjects(traffic)),
     }
 
 
@@ -110,7 +116,7 @@ def _arm(traffic: Traffic, units: Units, arm: str, experiment: Experiment) -> di
     if experiment.mode == "shadow":  # both on the same images, else a missing one looks like a difference
         counted_U = ~np.isnan(units.champion_U) & ~np.isnan(units.challenger_U)
     error = (months_U - units.reference_U)[counted_U]
-    latency = latencies(traffic, arm)
+    latency = _latencies(traffic, arm)
     answered, failed = len(traffic.answered[arm]), len(traffic.failed[arm])
     return {
         "version": getattr(experiment, arm),
@@ -124,7 +130,7 @@ def _arm(traffic: Traffic, units: Units, arm: str, experiment: Experiment) -> di
     }
 
 
-def latencies(traffic: Traffic, arm: str) -> np.ndarray:
+def _latencies(traffic: Traffic, arm: str) -> np.ndarray:
     """Of every answer of an arm, in the shadow too, in milliseconds, in the order of the predictions."""
     own_P = np.where(traffic.is_challenger_P == (arm == "challenger"), traffic.latency_ms_P, np.nan)
     both_P = np.where(np.isnan(own_P), traffic.shadow_ms_P, own_P) if arm == "challenger" else own_P
@@ -135,25 +141,6 @@ def _percentiles(values: np.ndarray) -> dict[str, float] | None:
     if not len(values):
         return None
     return {f"p{rank}": float(np.percentile(values, rank)) for rank in (50, 95, 99)}
-
-
-def _recent(traffic: Traffic, experiment: Experiment) -> dict[str, Any]:
-    """What the policy's bounds look at: the last `Policy.window` of everything."""
-    policy = experiment.policy
-    attempts = np.concatenate([traffic.answered["challenger"], traffic.failed["challenger"]])
-    is_failure = np.repeat([False, True], [len(traffic.answered["challenger"]), len(traffic.failed["challenger"])])
-    last = is_failure[np.argsort(attempts, kind="stable")][-policy.window :]
-    p95 = {arm: _percentiles(latencies(traffic, arm)[-policy.window :]) for arm in ARMS}
-    gap = np.abs(traffic.months_P - traffic.shadow_months_P)
-    gap = gap[~np.isnan(gap)][-policy.window :]
-    return {
-        "attempts": len(last),
-        "error_rate": float(last.mean()) if len(last) else None,
-        "latency_n": min(len(latencies(traffic, arm)[-policy.window :]) for arm in ARMS),
-        "p95_ms": {arm: found["p95"] if found else None for arm, found in p95.items()},
-        "pairs": len(gap),
-        "disagreement": float((gap > policy.disagreement_months).mean()) if len(gap) else None,
-    }
 
 
 def _subgroups(units: Units, *, is_shadow: bool, alpha: float) -> list[dict[str, Any]]:
@@ -168,20 +155,8 @@ def _subgroups(units: Units, *, is_shadow: bool, alpha: float) -> list[dict[str,
     return found
 
 
-def _ratio(traffic: Traffic) -> dict[str, Any]:
-    """Whether the arms got the shares that were drawn for them: sample-ratio mismatch, checked at any time.
-
-    A mismatch means that who was counted depended on the arm, and then no difference between the arms means anything
-    (the sequential idea: Lindon and Malek, "Anytime-valid inference for multinomial count data", NeurIPS 2022).
-    """
+def _subjects(traffic: Traffic) -> Counter[tuple[str, float]]:
+    """As `Assignment.subjects`."""
     first_P = traffic.is_first_P
-    share = traffic.share_P[first_P]
-    z = traffic.is_challenger_P[first_P] - share
-    p = anytime_p(z, np.ones(len(z)))
-    return {
-        "subjects": len(z),
-        "challenger": int(traffic.is_challenger_P[first_P].sum()),
-        "expected": float(share.sum()),
-        "p": p,
-        "is_as_drawn": p >= RATIO_ALPHA,
-    }
+    arms = np.where(traffic.is_challenger_P[first_P], "challenger", "champion").tolist()
+    return Counter(zip(arms, traffic.share_P[first_P].tolist(), strict=True))

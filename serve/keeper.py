@@ -18,7 +18,7 @@ from ensemble.registry import CHAMPION, Registry
 from serve.applications import has_replicas, is_asleep, reason, versions_present
 from serve.capacity import Capacity
 from serve.database import Database, LedgerDownError
-from serve.experiment_policy import act
+from serve.experiment_policy import Judge
 from serve.lifecycle import Lifecycle
 from serve.protocol import describe
 from serve.releases import Releases
@@ -28,7 +28,7 @@ from serve.routing import Routing, RoutingConflictError, RoutingState
 JUDGE_S = 5.0
 """A running experiment is judged this often at most."""
 JUDGE_SHARE = 0.05
-"""Of the time may pass in judging: 20,000 predictions take a second."""
+"""Of the time may pass in judging: a round costs the same however old the experiment is, but a database may be slow."""
 SURPLUS_S = 30.0
 """A version that is named no longer is kept for so long: requests under way end."""
 AWAY_S = 60.0
@@ -52,7 +52,7 @@ class Keeper:
         self._told: dict[str, str] = {}
         self._surplus_since: dict[str, float] = {}
         self._away_since: dict[str, float] = {}
-        self._judge_at = 0.0
+        self._policy, self._judge_at = Judge(database), 0.0
         self._descriptions: dict[str, dict[str, Any]] = {}
 
     def follow(self) -> None:
@@ -95,7 +95,7 @@ class Keeper:
             return
         is_overtaken = False
         try:
-            done = act(self._database)
+            done = self._policy.act()
         except RoutingConflictError:
             is_overtaken = True  # somebody acted meanwhile: the next round judges what holds now
             raise

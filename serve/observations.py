@@ -1,9 +1,6 @@
-"""What the ledger holds about an experiment, as arrays: every attempt of an arm, and every subject with a reading.
+"""All that the ledger holds about an experiment: every attempt of an arm as arrays, and every subject with a reading.
 
-Statistics count subjects, not images: of a subject who came twice the prediction whose reading came first counts, since
-two images of one hand are not two independent observations. Where no subject was given, an image is one.
-
-Shape letters: P predictions in the order in which they were made, U units in the order of their first reading.
+Shape letters: P predictions in the order in which they were made.
 """
 
 from dataclasses import dataclass
@@ -14,6 +11,9 @@ import sqlalchemy as sa
 
 from serve import tables
 from serve.database import Database
+from serve.experiment import Experiment
+from serve.readings import Readings, Units
+from serve.recent import ARMS, recent
 
 
 @dataclass(frozen=True)
@@ -41,58 +41,41 @@ class Traffic:
 
 
 @dataclass(frozen=True)
-class Units:
-    """Subjects with a reading."""
+class Observed:
+    """Everything about an experiment."""
 
-    reference_U: np.ndarray
-    """``(U,)`` float64 mean of the readers' latest readings, in months."""
-    champion_U: np.ndarray
-    """``(U,)`` bone age by the champion, in months; NaN where only the challenger scored."""
-    challenger_U: np.ndarray
-    """``(U,)`` likewise."""
-    is_challenger_U: np.ndarray
-    """``(U,)`` bool: the arm that answered."""
-    share_U: np.ndarray
-    """``(U,)`` float64 probability with which it was the challenger."""
-    sex_U: np.ndarray
-    """``(U,)`` ``male``, ``female`` or ``unknown``."""
-
-    def __len__(self) -> int:
-        return len(self.reference_U)
+    traffic: Traffic
+    units: Units
+    recent: dict[str, Any]
+    """As `serve.recent.recent` finds it."""
 
 
-def observe(database: Database, experiment: str) -> tuple[Traffic, Units]:
-    """Read everything about an experiment."""
+def observe(database: Database, experiment: Experiment) -> Observed:
+    """Read everything about an experiment: 200,000 predictions take seconds, so not in an event loop."""
     table, shadows, failures = tables.predictions, tables.shadows, tables.failures
-    readings = tables.reference_readings
     columns = [
-        table.c[name] for name in ("id", "created_s", "subject", "sex", "arm", "share", "bone_age_months", "latency_ms")
+        table.c[name] for name in ("id", "created_s", "subject", "arm", "share", "bone_age_months", "latency_ms")
     ]
     shadowed = [
         shadows.c.bone_age_months.label("shadow_months"),
         shadows.c.latency_ms.label("shadow_ms"),
         shadows.c.created_s.label("shadow_s"),
     ]
-    of_experiment = table.c.experiment == experiment
+    readings = Readings(experiment.name, has_shadows=experiment.mode == "shadow")
     with database.read() as connection:
         predictions = connection.execute(
             sa.select(*columns, *shadowed)
             .select_from(table.outerjoin(shadows))
-            .where(of_experiment)
+            .where(table.c.experiment == experiment.name)
             .order_by(table.c.created_s, table.c.id)
         ).all()
-        read = connection.execute(
-            sa.select(readings.c.prediction_id, readings.c.reader, readings.c.bone_age_months)
-            .join(table)
-            .where(of_experiment)
-            .order_by(readings.c.id)
-        ).all()
+        readings.read_all(connection)
         failed = connection.execute(
             sa.select(failures.c.arm, failures.c.created_s)
-            .where(failures.c.experiment == experiment)
+            .where(failures.c.experiment == experiment.name)
             .order_by(failures.c.created_s)
         ).all()
-    return _traffic(predictions, failed), _units(predictions, read)
+        return Observed(_traffic(predictions, failed), readings.units(), recent(connection, experiment))
 
 
 def _traffic(predictions: Any, failed: Any) -> Traffic:
@@ -114,31 +97,8 @@ def _traffic(predictions: Any, failed: Any) -> Traffic:
         _floats(row.bone_age_months for row in predictions),
         _floats(row.shadow_ms for row in predictions),
         _floats(row.shadow_months for row in predictions),
-        {arm: np.array([row.created_s for row in failed if row.arm == arm]) for arm in ("champion", "challenger")},
+        {arm: np.array([row.created_s for row in failed if row.arm == arm]) for arm in ARMS},
         {"champion": times_P[~is_challenger_P], "challenger": np.sort(by_challenger)},
-    )
-
-
-def _units(predictions: Any, read: Any) -> Units:
-    latest: dict[str, dict[str, float]] = {}  # prediction -> reader -> months; both in the order of their first reading
-    for row in read:
-        latest.setdefault(row.prediction_id, {})[row.reader] = row.bone_age_months
-    by_id = {row.id: row for row in predictions}
-    units: dict[str, Any] = {}
-    for prediction_id in latest:
-        row = by_id[prediction_id]
-        units.setdefault(row.subject or row.id, row)
-    rows = list(units.values())
-    is_challenger_U = np.array([row.arm == "challenger" for row in rows], bool)
-    answered_U = _floats(row.bone_age_months for row in rows)
-    shadow_U = _floats(row.shadow_months for row in rows)
-    return Units(
-        np.array([np.mean(list(latest[row.id].values())) for row in rows], float),
-        np.where(is_challenger_U, np.nan, answered_U),
-        np.where(is_challenger_U, answered_U, shadow_U),
-        is_challenger_U,
-        _floats(row.share for row in rows),
-        np.array([row.sex or "unknown" for row in rows], str),
     )
 
 

@@ -10,7 +10,7 @@ from serve.confidence import Interval
 from serve.experiment import Experiment
 from serve.experiment_course import course
 from serve.experiment_policy import decide
-from serve.experiment_report import report
+from serve.experiment_report import report_of
 from serve.lifecycle import experiment_named, experiments
 from serve.observations import observe
 from serve.routing import Routing
@@ -63,9 +63,9 @@ def overview(books: Books, name: str | None) -> dict[str, Any]:
     row = experiment_named(database, shown)
     is_running = running is not None and running.name == shown
     experiment = running if running and is_running else Experiment.from_dict(row["definition"])
-    found = report(database, experiment)
-    _, units = observe(database, experiment.name)
-    intervals = course(units, is_shadow=experiment.mode == "shadow", alpha=experiment.policy.alpha)
+    observed = observe(database, experiment)
+    found = report_of(experiment, observed)
+    intervals = course(observed.units, is_shadow=experiment.mode == "shadow", alpha=experiment.policy.alpha)
     return {
         **values,
         "shown": experiment,

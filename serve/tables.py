@@ -56,7 +56,8 @@ predictions = Table(
     Column("arm", String(16)),
     Column("share", Double),
     UniqueConstraint("key_id", "idempotency_key"),
-    Index("ix_predictions_experiment", "experiment", "created_s"),
+    Index("ix_predictions_arm", "experiment", "arm", "created_s"),
+    Index("ix_predictions_subject", "experiment", "subject", "created_s"),
 )
 """One row an answer. ``fingerprint``: SHA-256 of what was asked; ``subject``: a pseudonym; ``sex``: none where unknown;
 ``share``: the probability with which an experiment gave this subject its ``arm``."""
@@ -70,6 +71,7 @@ shadows = Table(
     Column("bone_age_months", Double, nullable=False),
     Column("answer", JSON, nullable=False),
     Column("latency_ms", Double, nullable=False),
+    Index("ix_shadows_created_s", "created_s"),
 )
 """What the challenger of a shadow experiment says about a prediction that the champion answered."""
 
@@ -83,7 +85,7 @@ failures = Table(
     Column("code", String(32), nullable=False),
     Column("experiment", String(64)),
     Column("arm", String(16)),
-    Index("ix_failures_experiment", "experiment", "created_s"),
+    Index("ix_failures_arm", "experiment", "arm", "created_s"),
 )
 """Requests that a version could not answer, though the image was fit."""
 
@@ -107,7 +109,7 @@ reference_readings = Table(
     Column("bone_age_months", Double, nullable=False),
     Index("ix_reference_readings_prediction_id", "prediction_id"),
 )
-"""Readings that arrived later; the latest of each reader counts."""
+"""Readings that arrived later, numbered in the order in which they are stored; the latest of each reader counts."""
 
 keys = Table(
     "keys",

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from serve import experiment_policy, experiment_report, tables
+from serve import experiment_report, tables
 from serve.database import LedgerDownError
 from serve.entries import Answered, Failed, Shadowed
 from serve.experiment import Experiment, Policy
-from serve.experiment_policy import act, decide
+from serve.experiment_policy import Judge, decide
 from serve.experiment_report import report
 from serve.ledger import Ledger
 from serve.lifecycle import Lifecycle
 from serve.routing import Routing, RoutingConflictError
+from serve.standing import Standing
 from tests.ledger_fixtures import answered
 
 SHADOW = Experiment(name="e", mode="shadow", champion="ens-a", challenger="ens-b", shares=(1.0,), salt="s")
@@ -212,14 +213,15 @@ def test_a_canary_grows_by_its_answers() -> None:
 
 
 def test_a_round_of_the_policy_acts_and_records_its_data(ledger: Ledger) -> None:
-    assert act(ledger.database) is None
+    judge = Judge(ledger.database)
+    assert judge.act() is None
     Routing(ledger.database).begin("ens-a")
     lifecycle = Lifecycle(ledger.database, "me")
     lifecycle.start("e", "ens-b", policy=Policy(promote="auto"))
     rng = np.random.default_rng(0)
     truth = rng.uniform(20, 200, 120)
     shadowed(ledger, truth.tolist(), (truth + 8).tolist(), (truth + 4).tolist())
-    done = act(ledger.database)
+    done = judge.act()
     assert done is not None
     assert (done[0].act, done[1]) == ("promote", "e")
     state = Routing(ledger.database).current()
@@ -227,7 +229,7 @@ def test_a_round_of_the_policy_acts_and_records_its_data(ledger: Ledger) -> None
     assert (state.champion, state.experiment) == ("ens-b", None)
     row = Routing(ledger.database).history()[-1]
     assert (row["actor"], row["act"]) == ("policy", "experiment.promote")
-    assert row["detail"]["data"]["report"]["difference"]["n"] == 120
+    assert row["detail"]["data"]["judged"]["difference"]["n"] == 120
 
 
 def test_a_rollback_that_was_decided_before_a_person_promoted_does_not_take_that_back(
@@ -241,9 +243,9 @@ def test_a_rollback_that_was_decided_before_a_person_promoted_does_not_take_that
         lifecycle.promote("e", {})
         return healthy(recent={"error_rate": 1.0})
 
-    monkeypatch.setattr(experiment_policy, "report", slowly)
+    monkeypatch.setattr(Standing, "advance", slowly)
     with pytest.raises(RoutingConflictError, match="Look at it again"):
-        act(sqlite_ledger.database)
+        Judge(sqlite_ledger.database).act()
     state = Routing(sqlite_ledger.database).current()
     assert state is not None
     assert state.champion == "ens-b"

@@ -13,15 +13,16 @@ import pytest
 from starlette.testclient import TestClient
 
 from preprocessing.radiograph import RadiographError
-from serve import arms, books, versions
+from serve import arms, books, experiment_report, page_experiment, versions
 from serve.books import Books
 from serve.database import Database, LedgerDownError
 from serve.experiment import Experiment, Policy
-from serve.experiment_policy import act
+from serve.experiment_policy import Judge
 from serve.experiment_report import report
 from serve.gateway import Gateway
 from serve.keys import Keys
 from serve.lifecycle import Lifecycle, experiment_named
+from serve.observations import Observed, observe
 from serve.problems import Problem
 from serve.protocol import Outcome, Query
 from serve.routing import Routing
@@ -387,7 +388,7 @@ def test_an_image_that_only_the_challenger_refuses_is_answered_and_ends_its_expe
     subject = site.challenged()
     assert [site.score(subject=subject).json()["version"] for _ in range(3)] == [A] * 3
     assert site.found()["arms"]["challenger"]["failed"] == 3
-    act(site.database)
+    Judge(site.database).act()
     assert experiment_named(site.database, "e")["outcome"] == "rolled back"
 
 
@@ -405,6 +406,25 @@ def test_an_image_that_only_the_shadow_refuses_counts_against_it(site: Site) -> 
     site.versions[B].failure = RadiographError("not_a_hand", "No hand is in the picture.")
     assert site.score().status_code == 200
     wait_for(lambda: site.found()["arms"]["challenger"]["failed"] == 1)
+
+
+def test_a_report_is_read_beside_the_event_loop(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+
+    def observed(*arguments: Any) -> Observed:
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            asyncio.get_running_loop()
+        read.append(1)
+        return observe(*arguments)
+
+    for module in (experiment_report, page_experiment):
+        monkeypatch.setattr(module, "observe", observed)
+    site.start()
+    site.score()
+    for path in ("/v1/experiments/e", "/page/experiments?name=e"):
+        assert site.client.get(path).status_code == 200
+    assert site.client.post("/v1/experiments/e/stop", json={}).status_code == 200
+    assert len(read) == 3
 
 
 def test_a_promotion_takes_effect_when_the_new_champion_answers(site: Site) -> None:

@@ -16,6 +16,7 @@ from serve import applications, keeper
 from serve.capacity import Capacity
 from serve.database import Database, LedgerDownError
 from serve.experiment import ExperimentError
+from serve.experiment_policy import Judge
 from serve.keeper import Keeper
 from serve.lifecycle import Lifecycle, experiment_named
 from serve.outset import Outset
@@ -255,7 +256,7 @@ def test_a_policy_that_cannot_judge_keeps_no_version_from_being_loaded(
     def ended(_: Any) -> None:
         raise ExperimentError("Experiment e does not run: it was stopped.")
 
-    monkeypatch.setattr(keeper, "act", ended)
+    monkeypatch.setattr(Judge, "act", ended)
     site.lifecycle.start("e", B)
     for _ in range(2):
         site.rounds.run(site.keeper.follow)
@@ -271,7 +272,7 @@ def test_a_policy_that_was_overtaken_judges_again_in_the_next_round(
         judged.append(1)
         raise RoutingConflictError("moved on")
 
-    monkeypatch.setattr(keeper, "act", overtaken)
+    monkeypatch.setattr(Judge, "act", overtaken)
     for _ in range(3):
         site.rounds.run(site.keeper.follow)
     assert (len(judged), site.said) == (3, ["moved on"])

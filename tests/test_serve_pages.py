@@ -12,11 +12,11 @@ from starlette.testclient import TestClient
 
 from serve.confidence import Interval
 from serve.experiment_course import course
-from serve.observations import Units
 from serve.page_experiment import draw as draw_course
 from serve.page_picture import LONG_SIDE, picture
 from serve.page_reading import WIDTH, draw
 from serve.pages import STATIC
+from serve.readings import Units
 from tests.hostile_uploads import DICOM, PNG, hand_png
 from tests.page_fixtures import A, B, Site
 
