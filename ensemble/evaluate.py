@@ -13,6 +13,7 @@ import pandas as pd
 
 from ensemble import measures
 from ensemble.answers import BATCH, EvaluationError, file_batches, predict_cases
+from ensemble.locked import keep_figures, open_test
 from ensemble.predictions import join, read_predictions, read_references
 from ensemble.predictor import Predictor
 from preprocessing import cohort as cohort_folder
@@ -22,6 +23,9 @@ from preprocessing.sources import SourceOptions, problem_table, read_source
 from preprocessing.standardize import Reading
 from preprocessing.storage import AnyPath, as_path
 from search.metrics import bootstrap_ci95, rounded
+
+PURPOSE = "to measure how good it is"
+"""Of an evaluation, unless the caller says another."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ def evaluate_table(
     *,
     column: str = "",
     unit: str = "",
+    command: str = "evaluate",
+    purpose: str = PURPOSE,
 ) -> Evaluation:
     """Measure the predictions of any system.
 
@@ -73,17 +79,25 @@ def evaluate_table(
         options: What looking at the source does not show.
         column: Of the predictions; empty to look for it.
         unit: Of the predictions; empty to go by the column's name.
+        command: That asks, as `ensemble.locked.open_test` has it.
+        purpose: What for.
 
     Raises:
+        EvaluationError: The cohort locks no test split.
         SourceError: A table cannot be read, or the two share no case.
     """
     predicted = read_predictions(predictions, column=column, unit=unit)
-    references, problems = read_references(predictions if source is None else source, options)
+    about: dict[str, Any] = {"predictions": Path(str(predictions)).name, "source": "a table of predictions"}
+    if source is not None and _is_cohort(as_path(source)):
+        cohort = Cohort.load(source)
+        rows, about["locked_test"] = open_test(cohort, None, command=command, purpose=purpose)
+        references, problems = _cases_at(cohort, rows), problem_table([])
+    else:
+        references, problems = read_references(predictions if source is None else source, options)
     cases, unmatched = join(predicted, references)
     rejected = pd.concat([problems, unmatched], ignore_index=True)
     report = {
-        "predictions": Path(str(predictions)).name,
-        "source": "a table of predictions",
+        **about,
         **measures.figures(cases),
         **_of_rejected(rejected),
     }
@@ -96,15 +110,21 @@ def evaluate(
     options: SourceOptions | None = None,
     *,
     profile: str = "full",
+    command: str = "evaluate",
+    purpose: str = PURPOSE,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Predict all cases of a source and measure the result.
+
+    A reading of a cohort's locked test is noted in the registry that the bundle lies in; see `ensemble.locked`.
 
     Args:
         predictor: With the bundle to measure.
         source: Labelled pictures in any layout, or a cohort: then its locked test split and nothing else.
         options: What looking at the source does not show.
         profile: Which members answer.
+        command: That asks, for the note of a locked test that is read.
+        purpose: What for.
         progress: Called with the number of cases done and of all cases.
 
     Raises:
@@ -114,15 +134,14 @@ def evaluate(
     folder = as_path(source)
     bundle = predictor.bundle
     about: dict[str, Any] = {"bundle": bundle.version, "profile": profile, "recipe": bundle.recipe.hash}
-    if (folder / cohort_folder.MARKER).exists():
+    if _is_cohort(folder):
         cohort = Cohort.load(folder)
-        cohort.verify()
-        if not len(cohort.test_rows()):
-            raise EvaluationError(f"{folder} locks no test split. Prepare it with --test above 0, or name other cases.")
+        _check_recipe(cohort, predictor)
+        rows, reading = open_test(cohort, bundle, command=command, purpose=purpose, profile=profile)
         same = cohort.hash == bundle.manifest["provenance"]["cohort_hash"]
-        about |= {"source": "locked test of a cohort", "cohort_of_bundle": same}
-        cases, rejected = _locked_test(cohort, predictor), problem_table([])
-        batches = _cohort_batches(cohort)
+        about |= {"source": "locked test of a cohort", "cohort_of_bundle": same, "locked_test": reading}
+        cases, rejected = _cases_at(cohort, rows), problem_table([])
+        batches = _cohort_batches(cohort, rows)
     else:
         found = read_source(folder, options)
         about |= {"source": "labelled folder"}
@@ -135,7 +154,17 @@ def evaluate(
         **beside_median(table, bundle.training_median_months),
         **_of_rejected(rejected),
     }
+    if "locked_test" in about:
+        keep_figures(bundle, report)
     return Evaluation(report, table, rejected)
+
+
+def _is_cohort(folder: AnyPath) -> bool:
+    return (folder / cohort_folder.MARKER).exists()
+
+
+def _cases_at(cohort: Cohort, rows: np.ndarray) -> pd.DataFrame:
+    return cohort.cases.iloc[rows].reset_index(drop=True)
 
 
 def _of_rejected(rejected: pd.DataFrame) -> dict[str, Any]:
@@ -146,17 +175,15 @@ def _of_rejected(rejected: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _locked_test(cohort: Cohort, predictor: Predictor) -> pd.DataFrame:
+def _check_recipe(cohort: Cohort, predictor: Predictor) -> None:
     if cohort.recipe.hash != predictor.bundle.recipe.hash:
         raise EvaluationError(
             f"The cohort must be prepared by the bundle's recipe {predictor.bundle.recipe.hash[:12]}, got "
             f"{cohort.recipe.hash[:12]}. Evaluate on the labelled folder instead."
         )
-    return cohort.cases.iloc[cohort.test_rows()].reset_index(drop=True)
 
 
-def _cohort_batches(cohort: Cohort) -> Iterator[ChunkResult]:
-    rows = cohort.test_rows()
+def _cohort_batches(cohort: Cohort, rows: np.ndarray) -> Iterator[ChunkResult]:
     findings = {
         case_id: tuple(finding for finding in found if finding.code != NEAR_DUPLICATE)
         for case_id, found in cohort.findings().items()

@@ -48,8 +48,15 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
 
 
-def measured(what: str, source: str | None, options: argparse.Namespace) -> Any:
-    """Evaluate what the command line names: a bundle, or a table of predictions."""
+def measured(what: str, source: str | None, options: argparse.Namespace, **asked: str) -> Any:
+    """Evaluate what the command line names: a bundle, or a table of predictions.
+
+    Args:
+        what: The word for it.
+        source: The word for the labelled cases, or None.
+        options: The others.
+        asked: ``command`` and ``purpose``, as `ensemble.locked.open_test` has them; none of an evaluation.
+    """
     from ensemble.answers import EvaluationError
     from ensemble.evaluate import evaluate, evaluate_table
     from ensemble.predictions import is_table
@@ -57,18 +64,17 @@ def measured(what: str, source: str | None, options: argparse.Namespace) -> Any:
     from ensemble.registry import named_bundle
 
     if is_table(what):
-        return evaluate_table(what, source, options_of(options), column=options.predicted, unit=options.predicted_unit)
+        of_table = {"column": options.predicted, "unit": options.predicted_unit}
+        return evaluate_table(what, source, options_of(options), **of_table, **asked)
     if source is None:
         raise EvaluationError(f"{what} is no table of predictions, so it needs a SOURCE of labelled pictures.")
     predictor = Predictor(named_bundle(what, options.version), options.device)
     show = counting("radiographs predicted")
-    return evaluate(predictor, source, options_of(options), profile=options.profile, progress=show)
+    return evaluate(predictor, source, options_of(options), profile=options.profile, **asked, progress=show)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from ensemble.locked import note_reading
     from ensemble.printed import evaluation_text
-    from ensemble.registry import registry_of
 
     evaluation = measured(options.bundle_or_registry, options.source, options)
     if options.predictions:
@@ -78,14 +84,20 @@ def _evaluate(options: argparse.Namespace) -> None:
     if evaluation.report.get("cohort_of_bundle") is False:
         print(
             "ensemble: this is not the cohort that the bundle was trained on; "
-            "its test split may hold training cases, which make the figures too good.",
+            "its test split may hold training cases under other names, which make the figures too good.",
             file=sys.stderr,
         )
     print(
         json.dumps(evaluation.report, indent=1, allow_nan=False) if options.json else evaluation_text(evaluation.report)
     )
-    if evaluation.report.get("cohort_of_bundle") and (registry := registry_of(options.bundle_or_registry)):
-        print(f"ensemble: {note_reading(registry, evaluation.report)}", file=sys.stderr)
+    _warn(evaluation.report, options.json)
+
+
+def _warn(report: dict[str, Any], is_json: bool) -> None:
+    """Say on the error stream what a person must know beside the figures, where the text does not tell them."""
+    reading = report.get("locked_test")
+    if reading and (is_json or not reading["recorded"]):
+        print(f"ensemble: {reading['says']}", file=sys.stderr)
 
 
 def _write(evaluation: Any, out: str) -> None:
@@ -121,8 +133,16 @@ def _matrix(cases: Any) -> Any:
 
 def _compare(options: argparse.Namespace) -> None:
     from ensemble.compare import compare
-    from ensemble.printed import comparison_text
+    from ensemble.printed import ASIDES, comparison_text
 
-    found = compare(*(measured(what, options.source, options).cases for what in (options.a, options.b)))
-    report = {"a": options.a, "b": options.b, "source": options.source, **found}
+    a, b = (
+        measured(one, options.source, options, command="compare", purpose=f"to compare it with {other}")
+        for one, other in ((options.a, options.b), (options.b, options.a))
+    )
+    report = {"a": options.a, "b": options.b, "source": options.source, **compare(a.cases, b.cases)}
+    for name in ASIDES:
+        if found := {side: of.report[name] for side, of in (("a", a), ("b", b)) if name in of.report}:
+            report[name] = found
     print(json.dumps(report, indent=1, allow_nan=False) if options.json else comparison_text(report))
+    for of in (a, b):
+        _warn(of.report, options.json)

@@ -11,9 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ensemble.conformal import LEVELS
-from preprocessing import cohort as cohort_folder
 from preprocessing import labels
-from preprocessing.cohort import Cohort
 from preprocessing.columns import find_columns
 from preprocessing.rows import RowError, bone_age, case_id_of, extras, find_units, require, sex_of
 from preprocessing.source import SourceError, SourceOptions, problem, problem_table
@@ -81,7 +79,7 @@ def read_predictions(path: str | Path | AnyPath, *, column: str = "", unit: str 
 def read_references(
     path: str | Path | AnyPath, options: SourceOptions | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read references: of a cohort its locked test, else a labelled folder, else a table alone, without pictures.
+    """Read references: of a labelled folder, or of a table alone, without pictures.
 
     Returns:
         The cases as `preprocessing.source.Source.cases` has them, and the problems.
@@ -90,9 +88,6 @@ def read_references(
         SourceError: There are none.
     """
     place, options = as_path(path), options or SourceOptions()
-    if (place / cohort_folder.MARKER).exists():
-        cohort = Cohort.load(place)
-        return cohort.cases.iloc[cohort.test_rows()].reset_index(drop=True), problem_table([])
     if not (place.is_file() and is_table(place)):
         found = read_source(place, options)
         return found.cases, found.problems

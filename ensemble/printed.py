@@ -3,6 +3,14 @@
 import re
 from typing import Any
 
+ASIDES = ("locked_test",)
+"""Of a report: what a person must know beside the figures, each with a sentence under ``says``."""
+
+
+def asides(report: dict[str, Any]) -> list[str]:
+    """Those sentences."""
+    return [report[name]["says"] for name in ASIDES if name in report]
+
 
 def evaluation_text(report: dict[str, Any]) -> str:
     """An evaluation, as `ensemble.evaluate` reports it."""
@@ -31,8 +39,7 @@ def evaluation_text(report: dict[str, Any]) -> str:
         "",
         "  largest errors: " + ", ".join(f"{w['case_id']} {w['error_months']:+.0f}" for w in report["worst"][:5]),
     ]
-    if "bundle" in report and "cohort_of_bundle" not in report:
-        lines += ["", "  Cases that the bundle was trained on, should any be here, make these figures too good."]
+    lines += [line for said in asides(report) for line in ("", f"  {said}")]
     if report["rejected"]:
         lines += ["", "  rejected: " + ", ".join(f"{n} x {why}" for why, n in report["rejected_reasons"].items())]
         lines += [f"    {row['file'] or row['case_id']}: {row['detail']}" for row in report["rejected_files"][:20]]
@@ -77,6 +84,8 @@ def comparison_text(report: dict[str, Any]) -> str:
     """A comparison, as `ensemble.compare` reports it, with a, b and source beside."""
     agreement = report["agreement"]
     low, high = agreement["limits_months"]
+    sides = [{name: report[name][side] for name in ASIDES if side in report.get(name, {})} for side in ("a", "b")]
+    said = [f"{side}: {line}" for side, found in zip("ab", sides, strict=True) for line in asides(found)]
     return "\n".join(
         [
             f"a: {report['a']}",
@@ -100,6 +109,7 @@ def comparison_text(report: dict[str, Any]) -> str:
             ),
             f"  agreement                limits {low:+.1f} to {high:+.1f} months, concordance "
             f"{agreement['concordance']:.3f}, within 6 months of each other {agreement['within_6_months']:.1%}",
+            *(line for of_side in said for line in ("", f"  {of_side}")),
         ]
     )
 

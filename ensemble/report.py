@@ -42,6 +42,8 @@ def render(
 ) -> str:
     """Measure the bundle on the locked test and describe how it came about, on one page without any outer resource.
 
+    That is a reading of the locked test like any other: it is noted in the bundle's registry, and the page says which.
+
     Args:
         bundle: The ensemble.
         study: Where its trials are.
@@ -61,7 +63,8 @@ def render(
                 f"{bundle.version} was trained on the cohort {trained_on[:12]}, the {name} given has "
                 f"{found[:12]}. Name the {name} it came from."
             )
-    evaluation = evaluate(Predictor(bundle), cohort, progress=progress)
+    purpose = "to describe a run on a page"
+    evaluation = evaluate(Predictor(bundle), cohort, command="report", purpose=purpose, progress=progress)
     bias, low, high = limits_of_agreement(
         (evaluation.cases["predicted_months"] - evaluation.cases["bone_age_months"]).to_numpy()
     )

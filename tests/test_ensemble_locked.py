@@ -1,50 +1,136 @@
-"""The locked test: its first reading is recorded with the bundle, later ones are told of it."""
+"""The locked test: every reading of it is noted in the registry, and says which one it is."""
+
+import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
+import ensemble
 from ensemble.__main__ import main
-from ensemble.locked import first_reading
+from ensemble.evaluate import evaluate
+from ensemble.locked import READ, first_figures, readings
+from ensemble.predictor import Predictor
 from ensemble.registry import Registry
+from preprocessing.cohort import Cohort
 from tests.ensemble_fixtures import make_cohort, make_study
 
 
-@pytest.fixture
-def folders(tmp_path):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     torch.set_num_threads(1)
-    make_study(tmp_path / "study", make_cohort(tmp_path / "cohort"), states=("complete",))
-    assert main(["build", str(tmp_path / "study"), str(tmp_path / "registry")]) == 0
+    root = tmp_path_factory.mktemp("locked")
+    make_study(root / "study", make_cohort(root / "cohort"), states=("complete",) * 2)
+    assert main(["build", str(root / "study"), str(root / "registry"), "--method", "equal"]) == 0
+    return root
+
+
+@pytest.fixture
+def folders(made, tmp_path):
+    """A registry of its own; cohort and study are only read."""
+    shutil.copytree(made / "registry", tmp_path / "registry")
+    for name in ("study", "cohort"):
+        (tmp_path / name).symlink_to(made / name)
     return tmp_path
+
+
+def noted(folders, cohort="cohort"):
+    return readings(Registry(folders / "registry"), Cohort.load(folders / cohort).hash)
 
 
 def test_the_first_reading_is_recorded_and_later_ones_are_told_of_it(folders, capsys):
     words = ["evaluate", str(folders / "registry"), str(folders / "cohort"), "--json"]
     assert main(words) == 0
-    assert "is open now" in capsys.readouterr().err
+    said = json.loads(capsys.readouterr().out)
+    assert said["locked_test"]["says"].startswith("Reading 1 of this cohort's locked test")
+    registry, cohort = Registry(folders / "registry"), Cohort.load(folders / "cohort").hash
+    first = first_figures(registry, registry.aliases()["champion"], "full", cohort)
+    assert (first["n"], first["mae_months"]) == (6, said["mae_months"])
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert f"was read on it before, on {first['time']}: {first['mae_months']:.2f} months" in err
+    assert json.loads(out)["locked_test"]["reading"] == 2
+
+
+def test_every_command_that_reads_it_is_noted_however_the_bundle_is_named(folders, capsys):
+    registry, cohort = str(folders / "registry"), str(folders / "cohort")
+    version = Registry(registry).aliases()["champion"]
+    page = folders / "page.html"
+    assert main(["report", registry, "--study", str(folders / "study"), "--cohort", cohort, "--out", str(page)]) == 0
+    assert "Reading 1 of this cohort&#39;s locked test" in page.read_text()
+    capsys.readouterr()
+    assert main(["compare", f"{registry}@{version}", f"{registry}@{version}", cohort, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["locked_test"]["b"]["reading"] == 3
+    assert main(["evaluate", f"{registry}/bundles/{version}", cohort]) == 0
+    assert "Reading 4 of this cohort's locked test" in capsys.readouterr().out
+    assert [change["command"] for change in noted(folders)] == ["report", "compare", "compare", "evaluate"]
+    assert noted(folders)[1]["purpose"] == f"to compare it with {registry}@{version}"
+
+
+def test_another_version_does_not_read_the_test_for_the_first_time(folders, capsys):
+    registry, cohort = folders / "registry", folders / "cohort"
+    assert main(["evaluate", str(registry), str(cohort)]) == 0
+    assert main(["build", str(folders / "study"), str(registry), "--max-members", "1", "--alias", "other"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(registry), str(cohort), "--version", "other"]) == 0
+    said = capsys.readouterr().out
+    assert "Reading 2 of this cohort's locked test" in said
+    assert "by 2 versions of this registry" in said
+
+
+def test_each_profile_has_first_figures_of_its_own(folders):
+    registry, cohort = Registry(folders / "registry"), folders / "cohort"
+    version, of = registry.aliases()["champion"], Cohort.load(cohort).hash
+    assert main(["evaluate", str(registry.path), str(cohort), "--profile", "fast"]) == 0
+    assert first_figures(registry, version, "fast", of)["n"] == 6
+    assert first_figures(registry, version, "full", of) is None
+
+
+def test_cohorts_are_counted_apart(folders):
+    other = make_cohort(folders / "other", seed=1)
+    assert main(["evaluate", str(folders / "registry"), str(other)]) == 0
+    assert (len(noted(folders)), len(noted(folders, "other"))) == (0, 1)
+
+
+def test_what_cannot_be_recorded_says_so(folders, capsys):
+    cohort = folders / "cohort"
+    (bundle,) = (folders / "registry" / "bundles").iterdir()
+    shutil.copytree(bundle, folders / "alone")
+    assert main(["evaluate", str(folders / "alone"), str(cohort), "--predictions", str(folders / "said.csv")]) == 0
+    out, err = capsys.readouterr()
+    assert "could not be recorded" in out
+    assert "lies in no registry. Name it as REGISTRY@VERSION" in err
+    assert main(["evaluate", str(folders / "said.csv"), str(cohort), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["locked_test"]["recorded"] is False
+    assert "could not be recorded: predictions of another system" in err
+
+
+def test_it_is_noted_before_anything_is_predicted(folders, monkeypatch):
+    predictor = Predictor(Registry(folders / "registry").resolve())
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Predictor, "predict", killed)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(predictor, folders / "cohort")
+    assert len(noted(folders)) == 1
+
+
+def test_a_record_from_before_cohorts_were_named_counts(folders, capsys):
     registry = Registry(folders / "registry")
     version = registry.aliases()["champion"]
-    first = first_reading(registry, version)
-    assert first["n"] == 6
-    assert main(words) == 0
-    assert f"was opened before, on {first['time']}: {first['mae_months']:.2f} months" in capsys.readouterr().err
-    assert [change["event"] for change in registry.history()].count("locked_test") == 1
+    figures = {"n": 6, "mae_months": 7.5, "mae_ci95": [5.0, 9.0], "bias_months": 0.0, "within_12_months": 0.9}
+    registry.note({"event": READ, "version": version, **figures})
+    assert main(["evaluate", str(registry.path), str(folders / "cohort")]) == 0
+    said = capsys.readouterr().out
+    assert "Reading 2 of this cohort's locked test" in said
+    assert "7.50 months (5.00 to 9.00), n = 6. That reading is the one to quote" in said
 
 
-def test_the_fast_profile_has_a_first_reading_of_its_own(tmp_path, capsys):
-    study = make_study(tmp_path / "study", make_cohort(tmp_path / "cohort"), states=("complete",) * 2)
-    assert main(["build", str(study), str(tmp_path / "registry"), "--method", "equal"]) == 0
-    registry = Registry(tmp_path / "registry")
-    version = registry.aliases()["champion"]
-    words = ["evaluate", str(registry.path), str(tmp_path / "cohort"), "--profile", "fast"]
-    assert main(words) == 0
-    assert "in the 90 % interval" in capsys.readouterr().out
-    assert first_reading(registry, version, "fast")["n"] == 6
-    assert first_reading(registry, version) is None
-
-
-def test_another_cohort_or_a_bundle_alone_opens_nothing(folders):
-    other = make_cohort(folders / "other", seed=1)
-    (bundle,) = (folders / "registry" / "bundles").iterdir()
-    assert main(["evaluate", str(folders / "registry"), str(other), "--json"]) == 0
-    assert main(["evaluate", str(bundle), str(folders / "cohort"), "--json"]) == 0
-    assert first_reading(Registry(folders / "registry"), bundle.name) is None
+def test_no_other_module_hands_out_locked_rows():
+    stage = Path(ensemble.__file__).parent
+    asking = {path.name for path in stage.glob("*.py") if ".test_rows(" in path.read_text()}
+    assert asking - {"stress.py"} == {"locked.py"}
