@@ -29,13 +29,16 @@ from ensemble.coverage import coverage
 from ensemble.documents import write_documents
 from ensemble.prediction import Prediction
 from ensemble.predictor import Predictor
+from ensemble.unseen import seen
 from preprocessing.prepare import read_chunk, thread_map
-from preprocessing.sources import SourceOptions, read_source
+from preprocessing.sources import Source, SourceOptions, read_source
 from preprocessing.standardize import Reading
 from preprocessing.storage import AnyPath
 
 MIN_CASES = 50
 """Fewer cannot show a gain, nor support an interval."""
+MAX_SEEN = 0.2
+"""Share of a site's cases that may look like training cases; fewer do by accident."""
 NUM_PARTS = 10
 """Of the outer split."""
 _BATCH = 32
@@ -115,8 +118,13 @@ def calibrate(
         raise SiteError(
             f"{bundle.version} is calibrated to {base['site']['name']} already. Start from {base['site']['parent']}."
         )
-    cases, predictions = _predict(predictor, source, options, progress)
-    _check_unseen(bundle, cases)
+    read = read_source(source, options)
+    if (known := int(seen(bundle, read).sum())) > MAX_SEEN * len(read.cases):
+        raise SiteError(
+            f"{known} of {len(read.cases)} cases have the id, the sex and the bone age of a case that {bundle.version} "
+            "was trained on. A site's cases must be new to it."
+        )
+    cases, predictions = _predict(predictor, read, progress)
     if len(cases) < MIN_CASES:
         raise SiteError(f"A site needs {MIN_CASES} labelled radiographs that can be read, got {len(cases)}. Add some.")
     is_male_C = cases["is_male"].to_numpy(bool)
@@ -175,13 +183,9 @@ def _fit(
 
 
 def _predict(
-    predictor: Predictor,
-    source: str | Path | AnyPath,
-    options: SourceOptions | None,
-    progress: Callable[[int, int], None],
+    predictor: Predictor, found: Source, progress: Callable[[int, int], None]
 ) -> tuple[pd.DataFrame, dict[str, list[Prediction]]]:
     """The cases that can be read, and what each calibrated profile of the bundle says of them."""
-    found = read_source(source, options)
     paths = found.paths
     chunks = [paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH)]
     is_male = found.cases["is_male"].to_numpy(bool)
@@ -201,22 +205,6 @@ def _predict(
         start += len(results)
         progress(start, len(paths))
     return found.cases.iloc[rows].reset_index(drop=True), predictions
-
-
-def _check_unseen(bundle: Bundle, cases: pd.DataFrame) -> None:
-    """Refuse the training cases: on them the errors of the fold models' average are far too small."""
-    name = "evidence/oof.parquet"
-    if name not in bundle.manifest["files"]:
-        return
-    known = pd.read_parquet(bundle.file(name), columns=["case_id", "bone_age_months"]).astype({"case_id": str})
-    same = (
-        cases[["case_id", "bone_age_months"]].astype({"case_id": str}).merge(known, on=["case_id", "bone_age_months"])
-    )
-    if len(same) > 0.2 * len(cases):
-        raise SiteError(
-            f"{len(same)} of {len(cases)} cases have the id and the bone age of a case that {bundle.version} was "
-            "trained on. A site's cases must be new to it."
-        )
 
 
 def _digest(cases: pd.DataFrame) -> str:

@@ -1,0 +1,41 @@
+"""Cases that a bundle was trained on are found again in a source."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from ensemble.bundle import Bundle
+from ensemble.combine import combine
+from ensemble.unseen import seen
+from preprocessing.cohort import Cohort
+from preprocessing.source import Source, problem_table
+from tests.ensemble_fixtures import make_cohort, make_study
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("unseen")
+    cohort = make_cohort(root / "cohort")
+    (root / "bundle").mkdir()
+    combine(make_study(root / "study", cohort), max_members=1).write(root / "bundle")
+    return Bundle.load(root / "bundle"), Cohort.load(cohort)
+
+
+def source(cases: pd.DataFrame) -> Source:
+    return Source(Path(), cases, problem_table([]))
+
+
+def test_training_cases_are_found_and_the_locked_test_is_not(made):
+    bundle, cohort = made
+    found = seen(bundle, source(cohort.cases))
+    assert found.tolist() == (~cohort.cases["is_test"]).tolist()
+
+
+@pytest.mark.parametrize("change", [{"case_id": "x"}, {"bone_age_months": 1.0}], ids=["id", "bone age"])
+def test_a_case_is_known_by_id_and_label(made, change):
+    bundle, cohort = made
+    assert not seen(bundle, source(cohort.cases.assign(**change))).any()
+    assert not seen(bundle, source(cohort.cases.assign(is_male=~cohort.cases["is_male"]))).any()
