@@ -5,8 +5,6 @@ Source of the form: Mitchell et al., "Model cards for model reporting", FAT* 201
 
 from typing import Any
 
-from ensemble.printed import asides
-
 INTENDED = """Estimates the bone age of a child from one radiograph of the left hand with wrist, as Greulich and Pyle's
 atlas would be read, together with the sex. For research, and for measuring it on data of one's own.
 
@@ -54,7 +52,8 @@ def render(manifest: dict[str, Any], evaluation: dict[str, Any] | None = None) -
     ]
     if evaluation:
         lines += ["", f"## Measured on {evaluation['n']} cases ({evaluation['source']})", "", *_measured(evaluation)]
-        lines += [line for said in asides(evaluation) for line in ("", said)]
+        for name in ("training_cases", "locked_test"):
+            lines += ["", evaluation[name]["says"]] if name in evaluation else []
     lines += ["", "## Provenance", "", f"- cohort `{provenance['cohort_hash']}`"]
     lines += [f"- study {study['name']} `{study['study_hash']}`" for study in provenance["studies"]]
     lines += [f"- recipe `{manifest['recipe_hash']}`"]

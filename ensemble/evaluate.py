@@ -16,10 +16,11 @@ from ensemble.answers import BATCH, EvaluationError, file_batches, predict_cases
 from ensemble.locked import keep_figures, open_test
 from ensemble.predictions import join, read_predictions, read_references
 from ensemble.predictor import Predictor
+from ensemble.unseen import leave_out
 from preprocessing import cohort as cohort_folder
 from preprocessing.cohort import Cohort
 from preprocessing.prepare import NEAR_DUPLICATE, ChunkResult
-from preprocessing.sources import SourceOptions, problem_table, read_source
+from preprocessing.sources import Source, SourceOptions, problem_table, read_source
 from preprocessing.standardize import Reading
 from preprocessing.storage import AnyPath, as_path
 from search.metrics import bootstrap_ci95, rounded
@@ -116,7 +117,8 @@ def evaluate(
 ) -> Evaluation:
     """Predict all cases of a source and measure the result.
 
-    A reading of a cohort's locked test is noted in the registry that the bundle lies in; see `ensemble.locked`.
+    Cases that the bundle was trained on are left out, and counted: see `ensemble.unseen`. A reading of a cohort's
+    locked test is noted in the registry that the bundle lies in: see `ensemble.locked`.
 
     Args:
         predictor: With the bundle to measure.
@@ -128,26 +130,31 @@ def evaluate(
         progress: Called with the number of cases done and of all cases.
 
     Raises:
-        EvaluationError: No case can be used, or the cohort was prepared by another recipe.
+        EvaluationError: No case can be used or is new to the bundle, or the cohort was prepared by another recipe.
         SourceError: The folder is in no known layout.
     """
     folder = as_path(source)
     bundle = predictor.bundle
     about: dict[str, Any] = {"bundle": bundle.version, "profile": profile, "recipe": bundle.recipe.hash}
-    if _is_cohort(folder):
-        cohort = Cohort.load(folder)
+    cohort = Cohort.load(folder) if _is_cohort(folder) else None
+    if cohort:
         _check_recipe(cohort, predictor)
         rows, reading = open_test(cohort, bundle, command=command, purpose=purpose, profile=profile)
         same = cohort.hash == bundle.manifest["provenance"]["cohort_hash"]
         about |= {"source": "locked test of a cohort", "cohort_of_bundle": same, "locked_test": reading}
-        cases, rejected = _cases_at(cohort, rows), problem_table([])
-        batches = _cohort_batches(cohort, rows)
+        found = Source(folder, _cases_at(cohort, rows), problem_table([]))
     else:
         found = read_source(folder, options)
         about |= {"source": "labelled folder"}
-        cases, rejected = found.cases, found.problems
-        batches = file_batches(found.folder, found.paths, predictor)
-    table, rejected = predict_cases(predictor, cases, batches, rejected, folder, progress, profile=profile)
+    if not about.get("cohort_of_bundle"):
+        found, about["training_cases"] = leave_out(bundle, found)
+        if found.cases.empty and about["training_cases"]["left_out"]:
+            raise EvaluationError(
+                f"{folder}: {bundle.version} was trained on every case of it that can be read, so that none is left to "
+                "measure it by. Name cases that it has not seen, or its cohort for the locked test."
+            )
+    batches = _cohort_batches(cohort, found.cases) if cohort else file_batches(found.folder, found.paths, predictor)
+    table, rejected = predict_cases(predictor, found.cases, batches, found.problems, folder, progress, profile=profile)
     report = {
         **about,
         **measures.figures(table),
@@ -183,7 +190,8 @@ def _check_recipe(cohort: Cohort, predictor: Predictor) -> None:
         )
 
 
-def _cohort_batches(cohort: Cohort, rows: np.ndarray) -> Iterator[ChunkResult]:
+def _cohort_batches(cohort: Cohort, cases: pd.DataFrame) -> Iterator[ChunkResult]:
+    rows = np.flatnonzero(cohort.cases["case_id"].isin(cases["case_id"]))
     findings = {
         case_id: tuple(finding for finding in found if finding.code != NEAR_DUPLICATE)
         for case_id, found in cohort.findings().items()

@@ -94,10 +94,12 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _warn(report: dict[str, Any], is_json: bool) -> None:
-    """Say on the error stream what a person must know beside the figures, where the text does not tell them."""
-    reading = report.get("locked_test")
-    if reading and (is_json or not reading["recorded"]):
-        print(f"ensemble: {reading['says']}", file=sys.stderr)
+    """Say on the error stream what a person must know beside JSON, and what must not be overlooked beside a text."""
+    from ensemble.printed import ASIDES
+
+    for aside in (report[name] for name in ASIDES if name in report):
+        if is_json or aside.get("left_out") or aside.get("recorded") is False:
+            print(f"ensemble: {aside['says']}", file=sys.stderr)
 
 
 def _write(evaluation: Any, out: str) -> None:

@@ -3,7 +3,9 @@
 import re
 from typing import Any
 
-ASIDES = ("locked_test",)
+from ensemble.unseen import TRAINING_CASE
+
+ASIDES = ("training_cases", "locked_test")
 """Of a report: what a person must know beside the figures, each with a sentence under ``says``."""
 
 
@@ -42,9 +44,10 @@ def evaluation_text(report: dict[str, Any]) -> str:
     lines += [line for said in asides(report) for line in ("", f"  {said}")]
     if report["rejected"]:
         lines += ["", "  rejected: " + ", ".join(f"{n} x {why}" for why, n in report["rejected_reasons"].items())]
-        lines += [f"    {row['file'] or row['case_id']}: {row['detail']}" for row in report["rejected_files"][:20]]
-        if report["rejected"] > 20:
-            lines.append(f"    and {report['rejected'] - 20} more; --json lists all")
+        listed = [row for row in report["rejected_files"] if row["reason"] != TRAINING_CASE]
+        lines += [f"    {row['file'] or row['case_id']}: {row['detail']}" for row in listed[:20]]
+        if len(listed) > 20:
+            lines.append(f"    and {len(listed) - 20} more; --json lists all")
     return "\n".join(lines)
 
 

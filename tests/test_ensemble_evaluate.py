@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from ensemble.__main__ import main
 from ensemble.answers import EvaluationError
 from ensemble.combine import combine
 from ensemble.evaluate import beside_median, evaluate
@@ -144,3 +145,44 @@ def test_a_cohort_of_another_recipe_is_refused(predictor, tmp_path, monkeypatch)
 def test_a_cohort_without_locked_test_is_refused(predictor, tmp_path):
     with pytest.raises(EvaluationError, match="locks no test split"):
         evaluate(predictor, make_cohort(tmp_path / "open", num_test=0))
+
+
+def training_folder(folder, cohort, *, new: int):
+    """The training cases of a cohort as a labelled folder, and some that the bundle has not seen."""
+    labelled_folder(folder, good=30, broken=0, missing=0, unlabelled=0)
+    cases = Cohort.load(cohort).cases[lambda cases: ~cases["is_test"]]
+    rows = [(case.case_id, case.bone_age_months, case.is_male) for case in cases.itertuples()]
+    rows += [(f"new{index}", 100, True) for index in range(new)]
+    for index, (case_id, *_) in enumerate(rows, start=1):
+        (folder / "images" / f"{index}.png").rename(folder / "images" / f"{case_id}.png")
+    for left in folder.glob("images/[0-9].png"), folder.glob("images/[0-9][0-9].png"):
+        for path in left:
+            path.unlink()
+    pd.DataFrame(rows, columns=["id", "boneage", "male"]).to_csv(folder / "labels.csv", index=False)
+    return folder
+
+
+def test_cases_that_the_bundle_was_trained_on_are_left_out_and_counted(predictor, folders, tmp_path, capsys):
+    folder = training_folder(tmp_path / "raw", folders / "cohort", new=3)
+    report = evaluate(predictor, folder).report
+    assert (report["n"], report["training_cases"]["left_out"], report["training_cases"]["of"]) == (3, 24, 27)
+    assert report["rejected_reasons"] == {"training_case": 24}
+    bundle = f"{folders / 'registry'}@{predictor.bundle.version}"
+    assert main(["evaluate", bundle, str(folder)]) == 0
+    out, err = capsys.readouterr()
+    for stream in (out, err):
+        assert "Left out: 24 of 27 cases, which ens-" in stream
+    assert main(["compare", bundle, bundle, str(folder), "--json"]) == 0
+    compared = json.loads(capsys.readouterr().out)
+    assert (compared["n"], compared["training_cases"]["b"]["left_out"]) == (3, 24)
+
+
+def test_nothing_but_training_cases_is_refused(predictor, folders, tmp_path):
+    with pytest.raises(EvaluationError, match="was trained on every case of it"):
+        evaluate(predictor, training_folder(tmp_path / "raw", folders / "cohort", new=0))
+
+
+def test_new_cases_are_said_to_be_new(predictor, tmp_path):
+    said = evaluate(predictor, labelled_folder(tmp_path / "raw")).report["training_cases"]
+    assert said["left_out"] == 0
+    assert said["says"].startswith("None of the cases has id, sex and bone age of one that ens-")

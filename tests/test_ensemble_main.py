@@ -49,9 +49,11 @@ def test_predictions_are_written_one_row_a_case(folders, tmp_path):
 def test_a_bundle_folder_is_evaluated_like_its_registry(folders, capsys):
     (bundle,) = (folders / "registry" / "bundles").iterdir()
     main(["evaluate", str(bundle), str(folders / "cohort"), "--json"])
-    direct = capsys.readouterr().out
+    direct = json.loads(capsys.readouterr().out)
     main(["evaluate", str(folders / "registry"), str(folders / "cohort"), "--json", "--version", bundle.name])
-    assert direct == capsys.readouterr().out
+    named = json.loads(capsys.readouterr().out)
+    assert named.pop("locked_test")["reading"] == direct.pop("locked_test")["reading"] + 1
+    assert direct == named
 
 
 def test_a_cohort_that_the_bundle_does_not_come_from_is_pointed_out(folders, tmp_path, capsys):
