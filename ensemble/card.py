@@ -66,7 +66,9 @@ def _of_calibration(calibration: dict[str, Any] | None) -> str:
     if calibration is None:
         return "No interval is calibrated."
     if site := calibration["site"]:
-        return f"Calibrated to the site {site['name']}, on {site['evidence']['n']} of its cases, from {site['parent']}."
+        found = site["evidence"]
+        rejected = f" ({found['rejected']} rejected)" if found.get("rejected") else ""
+        return f"Calibrated to the site {site['name']}, on {found['n']} of its cases{rejected}, from {site['parent']}."
     return "Intervals are calibrated out of fold."
 
 

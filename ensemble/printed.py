@@ -1,6 +1,7 @@
 """What a person reads of an evaluation and of a comparison."""
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ensemble.unseen import TRAINING_CASE
@@ -43,12 +44,21 @@ def evaluation_text(report: dict[str, Any]) -> str:
     ]
     lines += [line for said in asides(report) for line in ("", f"  {said}")]
     if report["rejected"]:
-        lines += ["", "  rejected: " + ", ".join(f"{n} x {why}" for why, n in report["rejected_reasons"].items())]
-        listed = [row for row in report["rejected_files"] if row["reason"] != TRAINING_CASE]
-        lines += [f"    {row['file'] or row['case_id']}: {row['detail']}" for row in listed[:20]]
-        if len(listed) > 20:
-            lines.append(f"    and {len(listed) - 20} more; --json lists all")
+        lines += ["", *rejected_lines(report["rejected_reasons"], report["rejected_files"])]
     return "\n".join(lines)
+
+
+def rejected_lines(reasons: dict[str, int], files: Sequence[Mapping[Any, Any]]) -> list[str]:
+    """What was not used: how much for which reason, and the first of it; the training cases are counted alone.
+
+    Args:
+        reasons: Number of files and labels by reason.
+        files: A dict each, as `preprocessing.source.problem` makes it.
+    """
+    listed = [row for row in files if row["reason"] != TRAINING_CASE]
+    lines = ["  rejected: " + ", ".join(f"{n} x {why}" for why, n in reasons.items())]
+    lines += [f"    {row['file'] or row['case_id']}: {row['detail']}" for row in listed[:20]]
+    return lines + ([f"    and {len(listed) - 20} more"] if len(listed) > 20 else [])
 
 
 def _figures(report: dict[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,16 +29,14 @@ from ensemble.coverage import coverage
 from ensemble.documents import write_documents
 from ensemble.prediction import Prediction
 from ensemble.predictor import Predictor
-from ensemble.unseen import seen
+from ensemble.unseen import leave_out
 from preprocessing.prepare import read_chunk, thread_map
-from preprocessing.sources import Source, SourceOptions, read_source
+from preprocessing.sources import Source, SourceOptions, problem, problem_table, read_source
 from preprocessing.standardize import Reading
 from preprocessing.storage import AnyPath
 
 MIN_CASES = 50
 """Fewer cannot show a gain, nor support an interval."""
-MAX_SEEN = 0.2
-"""Share of a site's cases that may look like training cases; fewer do by accident."""
 NUM_PARTS = 10
 """Of the outer split."""
 _BATCH = 32
@@ -59,6 +57,8 @@ class SiteCalibration:
     """Of the new bundle by profile, as its manifest holds them."""
     trial: Trial
     """Of the full profile, which is the one that must gain."""
+    problems: pd.DataFrame = field(default_factory=lambda: problem_table([]))
+    """One row a file or label of the site that was not used: case_id, file, reason, detail."""
 
     @property
     def evidence(self) -> dict[str, Any]:
@@ -95,17 +95,20 @@ def calibrate(
 ) -> SiteCalibration:
     """Learn a site's correction and intervals, and refuse where nested validation shows no gain.
 
+    On its training cases the errors of a bundle are far too small, so they are left out, see `ensemble.unseen`. What
+    else could not be used is counted beside them.
+
     Args:
         predictor: With the bundle to start from.
-        source: Labelled radiographs of the site, in any layout; none that the bundle was trained on.
+        source: Labelled radiographs of the site, in any layout.
         name: Of the site, a word.
         options: What looking at the source does not show.
         seed: Of the split and the bootstrap.
         progress: Called with the number of cases done and of all.
 
     Raises:
-        SiteError: The name is none, the cases are too few, the bundle has a site already or was trained on these
-            cases, or the correction does not help.
+        SiteError: The name is none, the cases that are new to the bundle are too few, it has a site already, or the
+            correction does not help.
         SourceError: The folder is in no known layout.
     """
     bundle = predictor.bundle
@@ -118,27 +121,36 @@ def calibrate(
         raise SiteError(
             f"{bundle.version} is calibrated to {base['site']['name']} already. Start from {base['site']['parent']}."
         )
-    read = read_source(source, options)
-    if (known := int(seen(bundle, read).sum())) > MAX_SEEN * len(read.cases):
-        raise SiteError(
-            f"{known} of {len(read.cases)} cases have the id, the sex and the bone age of a case that {bundle.version} "
-            "was trained on. A site's cases must be new to it."
-        )
-    cases, predictions = _predict(predictor, read, progress)
+    found, _ = leave_out(bundle, read_source(source, options))
+    cases, predictions, problems = _predict(predictor, found, progress)
     if len(cases) < MIN_CASES:
-        raise SiteError(f"A site needs {MIN_CASES} labelled radiographs that can be read, got {len(cases)}. Add some.")
+        raise SiteError(
+            f"A site needs {MIN_CASES} labelled radiographs that can be read and that {bundle.version} was not trained "
+            f"on, got {len(cases)}{_rejected(problems)}. Add some."
+        )
     is_male_C = cases["is_male"].to_numpy(bool)
     part_C = correction.parts(is_male_C, NUM_PARTS, seed)
-    found = {profile: _fit(bundle, profile, name, cases, said, part_C, seed) for profile, said in predictions.items()}
-    trial = found["full"][1]
+    used = {"rejected": len(problems), "rejected_reasons": problems["reason"].value_counts().to_dict()}
+    fits = {
+        profile: _fit(bundle, profile, name, cases, said, part_C, seed, used) for profile, said in predictions.items()
+    }
+    trial = fits["full"][1]
     if not trial.helps:
         low, high = trial.gain_ci95
         raise SiteError(
-            f"A correction to {name} shows no gain in nested validation on {len(cases)} cases: the mean error goes "
-            f"from {trial.mae_before_months:.2f} to {trial.mae_after_months:.2f} months, the gain's 95 % interval "
-            f"from {low:.2f} to {high:.2f} does not lie above zero. Keep {bundle.version}, or add cases."
+            f"A correction to {name} shows no gain in nested validation on {len(cases)} cases{_rejected(problems)}: "
+            f"the mean error goes from {trial.mae_before_months:.2f} to {trial.mae_after_months:.2f} months, the "
+            f"gain's 95 % interval from {low:.2f} to {high:.2f} does not lie above zero. Keep "
+            f"{bundle.version}, or add cases."
         )
-    return SiteCalibration(bundle, {profile: fitted for profile, (fitted, _) in found.items()}, trial)
+    return SiteCalibration(bundle, {profile: fitted for profile, (fitted, _) in fits.items()}, trial, problems)
+
+
+def _rejected(problems: pd.DataFrame) -> str:
+    """How many files and labels were rejected, and why, to be put behind a number of cases; empty where all were."""
+    reasons = problems["reason"].value_counts().to_dict()
+    listed = ", ".join(f"{count} x {reason}" for reason, count in reasons.items())
+    return f" ({len(problems)} rejected: {listed})" if reasons else ""
 
 
 def _fit(
@@ -149,6 +161,7 @@ def _fit(
     predictions: Sequence[Prediction],
     part_C: np.ndarray,
     seed: int,
+    used: dict[str, Any],
 ) -> tuple[dict[str, Any], Trial]:
     """A profile's calibration with the site's part, which corrects nothing where that shows no gain."""
     actual_C, is_male_C = cases["bone_age_months"].to_numpy(np.float64), cases["is_male"].to_numpy(bool)
@@ -159,6 +172,7 @@ def _fit(
     before_CL2 = np.array([[prediction.intervals[level] for level in LEVELS] for prediction in predictions])
     rule, after_CL2 = conformal.fit(actual_C, corrected_C, sd_C, is_male_C, part_C)
     evidence = trial.evidence() | {
+        **used,
         "cases_sha256": _digest(cases),
         "coverage_before": coverage(actual_C, before_CL2, is_male_C)["levels"],
         "bias_by_sex_before": {
@@ -184,12 +198,13 @@ def _fit(
 
 def _predict(
     predictor: Predictor, found: Source, progress: Callable[[int, int], None]
-) -> tuple[pd.DataFrame, dict[str, list[Prediction]]]:
-    """The cases that can be read, and what each calibrated profile of the bundle says of them."""
+) -> tuple[pd.DataFrame, dict[str, list[Prediction]], pd.DataFrame]:
+    """The cases that can be read, what each calibrated profile of the bundle says of them, and all other problems."""
     paths = found.paths
     chunks = [paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH)]
     is_male = found.cases["is_male"].to_numpy(bool)
     rows: list[int] = []
+    problems: list[dict[str, str]] = []
     manifest = predictor.bundle.manifest
     predictions: dict[str, list[Prediction]] = {
         profile: [] for profile in predictor.profiles if calibration.of_profile(manifest, profile) is not None
@@ -197,6 +212,10 @@ def _predict(
     start = 0
     for results in thread_map(partial(read_chunk, folder=found.folder, reader=predictor.reader), chunks):
         usable = [(row, result) for row, result in enumerate(results, start) if isinstance(result, Reading)]
+        for row, result in enumerate(results, start):
+            if not isinstance(result, Reading):
+                case_id, file = (str(found.cases.at[row, name]) for name in ("case_id", "file"))
+                problems.append(problem(case_id, file, result.code, str(result)))
         if usable:
             rows += [row for row, _ in usable]
             pixels_BVHW = np.stack([reading.pixels for _, reading in usable])
@@ -204,7 +223,8 @@ def _predict(
                 said += predictor.predict(pixels_BVHW, is_male[[row for row, _ in usable]], profile=profile)
         start += len(results)
         progress(start, len(paths))
-    return found.cases.iloc[rows].reset_index(drop=True), predictions
+    left = pd.concat([found.problems, problem_table(problems)], ignore_index=True)
+    return found.cases.iloc[rows].reset_index(drop=True), predictions, left
 
 
 def _digest(cases: pd.DataFrame) -> str:

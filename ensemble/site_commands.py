@@ -11,7 +11,7 @@ def add(commands: Any) -> None:
     """Add it to a parser's commands."""
     parser = commands.add_parser("calibrate", help="fit a bundle to a site's labelled radiographs, where that helps")
     parser.add_argument("registry", help="registry that holds the bundle and gets the new one")
-    parser.add_argument("source", help="labelled radiographs of the site, none of which the bundle was trained on")
+    parser.add_argument("source", help="labelled radiographs of the site; the bundle's training cases are left out")
     parser.add_argument("--site", required=True, metavar="NAME", help="of the site, a word")
     parser.add_argument("--version", default="champion", help="version or alias to start from (default champion)")
     parser.add_argument("--alias", help="name that will point to the new version (default: none)")
@@ -21,6 +21,7 @@ def add(commands: Any) -> None:
 
 def _calibrate(options: argparse.Namespace) -> None:
     from ensemble.predictor import Predictor
+    from ensemble.printed import rejected_lines
     from ensemble.registry import Registry, check_alias
     from ensemble.site import calibrate
     from ensemble.stress_commands import settle
@@ -38,7 +39,10 @@ def _calibrate(options: argparse.Namespace) -> None:
 
     found = calibrate(predictor, options.source, options.site, options_of(options), progress=show)
     published = registry.publish(found.write)
-    print("\n".join(_lines(found.evidence, found.calibrations["full"])))
+    lines = _lines(found.evidence, found.calibrations["full"])
+    if len(found.problems):
+        lines += rejected_lines(found.evidence["rejected_reasons"], found.problems.to_dict("records"))
+    print("\n".join(lines))
     print(f"published {published.version}, {predictor.bundle.version} calibrated to {options.site}")
     if options.alias:
         settle(registry, published.version, options.alias)

@@ -85,7 +85,38 @@ def test_no_gain_no_version(registry, predictor, tmp_path, capsys):
 
 
 def test_a_site_needs_cases_and_a_name(predictor, tmp_path):
-    with pytest.raises(SiteError, match="needs 50 labelled radiographs that can be read, got 6"):
+    with pytest.raises(SiteError, match=r"needs 50 labelled radiographs that can be read .*, got 6\."):
         calibrate(predictor, write_source(tmp_path / "few", 6), "north")
     with pytest.raises(SiteError, match="name is a word"):
         calibrate(predictor, tmp_path, "North/Wing")
+
+
+def test_what_was_rejected_is_printed_and_kept_with_the_evidence(registry, predictor, tmp_path, capsys):
+    source = site(tmp_path / "site", predictor, girls=3.0, boys=9.0)
+    pictures = sorted((source / "boneage-training-dataset").glob("*.png"))
+    pictures[0].write_bytes(b"not a picture")
+    pictures[1].unlink()
+    assert main(["calibrate", str(registry.path), str(source), "--site", "west", "--alias", "west"]) == 0
+    said = capsys.readouterr().out
+    assert "nested validation on 68 cases" in said
+    assert f"{pictures[0].name}: " in said
+    evidence = registry.resolve("west").manifest["calibration"]["site"]["evidence"]
+    assert (evidence["n"], evidence["rejected"]) == (68, 2)
+    assert evidence["rejected_reasons"] == {"missing_image": 1, "unsupported_format": 1}
+    assert "on 68 of its cases (2 rejected)" in (registry.resolve("west").folder / "card.md").read_text()
+
+
+def test_training_cases_are_no_cases_of_a_site(registry, predictor, tmp_path):
+    source = site(tmp_path / "site", predictor, girls=3.0, boys=9.0)
+    table = source / "boneage-training-dataset.csv"
+    labels = pd.read_csv(table)
+    known = pd.read_parquet(predictor.bundle.file("evidence/oof.parquet"))
+    for row, case in enumerate(known.head(7).itertuples()):
+        pictures = source / "boneage-training-dataset"
+        (pictures / f"{labels.loc[row, 'id']}.png").rename(pictures / f"{case.case_id}.png")
+        labels.loc[row, ["boneage", "male"]] = [round(case.bone_age_months), case.is_male]
+    names = labels["id"].astype(str).tolist()
+    names[:7] = known["case_id"].head(7)
+    labels.assign(id=names).to_csv(table, index=False)
+    found = calibrate(predictor, source, "east")
+    assert (found.evidence["n"], found.evidence["rejected_reasons"]) == (63, {"training_case": 7})
