@@ -15,8 +15,9 @@ MAX_SHARE = 0.5
 AGREEMENT_MONTHS = 6.0
 NOTE = (
     "The member of least out-of-fold error among those that take at most half of the operations, or a network of its "
-    "configuration taught by the ensemble, where that errs less. The error is out of fold, and slightly optimistic, "
-    "since it is the best of few; differences are paired, on the same cases."
+    "configuration taught by the ensemble, where that errs less by more than chance explains (the whole paired 95 % "
+    "interval lies below zero). The error is out of fold, and slightly optimistic, since it is the best of few; "
+    "differences are paired, on the same cases."
 )
 
 
@@ -45,7 +46,8 @@ def profiles(
 
     Returns:
         ``full``, and ``fast`` where one member is at most half of the work; each with its weights, the number of
-        members that run, and the figures of the fast one. Where the student errs less than the member it stands for,
+        members that run, and the figures of the fast one. A student is kept only where the whole 95 % interval of its
+        paired difference to the member it stands for lies below zero, as of every option that costs something; then
         it is one more member, the last one, without weight in ``full``.
     """
     best = fastest(error_MC, operations_M)
@@ -58,14 +60,16 @@ def profiles(
     one_hot = [float(index == best) for index in range(len(weights_M))]
     if student_C is not None:
         gain_C = np.abs(student_C) - np.abs(chosen_C)
+        gain_ci95 = bootstrap_ci95(gain_C[None])[0]
+        is_kept = bool(gain_ci95[1] < 0)
         evidence["distilled"] = {
-            "kept": bool(gain_C.mean() < 0),
+            "kept": is_kept,
             "member_oof_mae_months": _mae(chosen_C),
             "distilled_oof_mae_months": _mae(student_C),
             "distilled_less_member_months": round(float(gain_C.mean()), 4),
-            "distilled_less_member_ci95": bootstrap_ci95(gain_C[None])[0],
+            "distilled_less_member_ci95": gain_ci95,
         }
-        if gain_C.mean() < 0:
+        if is_kept:
             chosen_C, weights, one_hot = student_C, [*weights, 0.0], [0.0] * len(weights_M) + [1.0]
     change_C = np.abs(chosen_C) - np.abs(ensemble_C)
     evidence |= {

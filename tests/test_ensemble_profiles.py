@@ -45,3 +45,15 @@ def test_a_student_takes_the_place_of_the_member_that_it_stands_for_where_it_err
     assert entry["full"] == {"weights": [0.6, 0.4, 0.0] if is_kept else [0.6, 0.4], "members": 2}
     least = min(evidence["distilled"]["member_oof_mae_months"], evidence["distilled"]["distilled_oof_mae_months"])
     assert evidence["oof_mae_months"] == least
+
+
+def test_a_student_that_errs_less_by_chance_is_left_out():
+    error_MC = errors(6, 7)
+    student_C = error_MC[1].copy()
+    student_C[:10] *= 0.5
+    student_C[10:20] *= 1.3  # a little better on average, and no more
+    distilled = profiles(np.array([0.6, 0.4]), error_MC, np.array([10.0, 2.0]), MEAN, student_C)["fast"]["evidence"][
+        "distilled"
+    ]
+    assert distilled["distilled_less_member_months"] < 0 < distilled["distilled_less_member_ci95"][1]
+    assert not distilled["kept"]
