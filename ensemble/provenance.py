@@ -9,6 +9,15 @@ from ensemble.candidates import Candidate, Study
 from preprocessing.storage import canonical_hash
 from search.space import TrialConfig
 
+PACKAGES = (
+    *("carpal", "numpy"),
+    *("opencv-python-headless", "pillow", "pydicom", "pylibjpeg", "pylibjpeg-openjpeg", "pyjpegls", "python-gdcm"),
+    *("segmentation-models-pytorch", "timm", "torch", "torchvision", "safetensors"),
+    *("albumentations", "scipy"),
+)
+"""Whose versions a bundle names: what decodes and resamples pixels, what computes an answer of them, and what altered
+the pictures in training and fitted the weights."""
+
 
 def licence_of(config: TrialConfig) -> str:
     """Licence of the weights that a trial started from."""
@@ -37,9 +46,8 @@ def provenance(studies: tuple[Study, ...], members: list[Candidate]) -> dict[str
 
 
 def _packages() -> dict[str, str]:
-    names = ("carpal", "numpy", "safetensors", "timm", "torch")
     versions = {"python": platform.python_version()}
-    for name in names:
+    for name in PACKAGES:
         # Carpal itself is run from a checkout on a cluster, where it has no version
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
