@@ -22,6 +22,9 @@ from search.metrics import bootstrap_ci95
 from search.model import load_model, sex_codes
 from search.predict import predict
 
+WITH_VIEWS = "Optimistic: the members were selected, and the views kept, on these same cases."
+WITHOUT_VIEWS = "Of the picture alone: the selection was made, and this measured, without the views that are served."
+
 
 def with_views(
     combination: Combination,
@@ -46,7 +49,8 @@ def with_views(
 
     Returns:
         The ensemble with its views, and with ``views`` in its evidence: what each group changed, and whether it was
-        kept.
+        kept. Where one was, the evidence says which of its scores are of the picture alone, what the ensemble with
+        views scores on the same cases, and what it spends of a budget of latency.
 
     Raises:
         ValueError: There is no such group.
@@ -94,7 +98,23 @@ def with_views(
     views = (IDENTITY, *(view for group in kept for view in GROUPS[group]))
     mean_MCB = (whole_MCB + sum(sums[group] for group in kept)) / len(views)
     evidence = combination.evidence | {"views": tried}
+    if kept:
+        evidence |= _served(combination.evidence, float(error(kept).mean()), len(views))
     return replace(combination, views=views, distributions_of_views=mean_MCB if kept else None, evidence=evidence)
+
+
+def _served(evidence: dict[str, Any], mae_months: float, num_views: int) -> dict[str, Any]:
+    """What changes in the evidence of a selection that was made without views, now that they are served."""
+    without = {
+        name: evidence[name] | {"note": f"{evidence[name]['note']} {WITHOUT_VIEWS}"}
+        for name in ("ensemble_oof_mae_months", "bias_corrected_mae_months", "as_served_mae_months")
+        if evidence.get(name)
+    }
+    found: dict[str, Any] = {"with_views_oof_mae_months": {"value": round(mae_months, 6), "note": WITH_VIEWS}}
+    budget = evidence.get("budget")
+    if budget and budget["name"] == "latency_ms":
+        found["budget"] = budget | {"spent": round(budget["spent"] * num_views, 3)}
+    return without | found
 
 
 def _summed(member: Candidate, cohort: Cohort, fold: int, views: Sequence[str], device: str) -> np.ndarray:

@@ -106,6 +106,20 @@ def test_only_views_that_help_are_kept(folders, helpful_flip):
     assert tried["rotations"] == tried["rotations"] | {"kept": False, "beside": ["flip"]}
 
 
+def test_the_evidence_tells_what_is_served_from_what_was_selected(folders, helpful_flip, monkeypatch):
+    monkeypatch.setattr("ensemble.costs.measure", lambda config, side, device: Cost(1, 10.0, 5.0, device))
+    plain = combine(folders / "study", method="equal", budget=Budget(name="latency_ms", limit=1000.0))
+    found = with_views(plain, Cohort.load(folders / "cohort"), ["flip"])
+    served = np.abs(found.out_of_fold["months_C"] - plain.candidates.actual_C).mean()
+    assert found.evidence["with_views_oof_mae_months"]["value"] == pytest.approx(served, abs=1e-3)
+    assert found.evidence["budget"]["spent"] == 2 * plain.evidence["budget"]["spent"]
+    for name in ("ensemble_oof_mae_months", "bias_corrected_mae_months"):
+        assert found.evidence[name]["value"] == plain.evidence[name]["value"]
+        assert "without the views that are served" in found.evidence[name]["note"]
+    left_out = with_views(plain, Cohort.load(folders / "cohort"), ["rotations"])
+    assert left_out.evidence == plain.evidence | {"views": left_out.evidence["views"]}
+
+
 def test_the_bundle_says_out_of_fold_what_the_views_say_on_average(folders, helpful_flip, tmp_path):
     plain = combine(folders / "study", rule="mean")
     with_views(plain, Cohort.load(folders / "cohort"), ["flip"]).write(tmp_path / "bundle")
