@@ -13,7 +13,7 @@ import pandas as pd
 
 from ensemble import measures
 from ensemble.answers import BATCH, EvaluationError, file_batches, predict_cases
-from ensemble.locked import keep_figures, open_test
+from ensemble.locked import keep_figures, note_reading, open_test
 from ensemble.predictions import join, read_predictions, read_references
 from ensemble.predictor import Predictor
 from ensemble.unseen import leave_out
@@ -118,7 +118,8 @@ def evaluate(
     """Predict all cases of a source and measure the result.
 
     Cases that the bundle was trained on are left out, and counted: see `ensemble.unseen`. A reading of a cohort's
-    locked test is noted in the registry that the bundle lies in: see `ensemble.locked`.
+    locked test is noted in the registry that the bundle lies in: see `ensemble.locked`. So is that of a folder where
+    most are left out: the cohort was prepared from it, and the others are its locked test.
 
     Args:
         predictor: With the bundle to measure.
@@ -153,6 +154,9 @@ def evaluate(
                 f"{folder}: {bundle.version} was trained on every case of it that can be read, so that none is left to "
                 "measure it by. Name cases that it has not seen, or its cohort for the locked test."
             )
+        if not cohort and about["training_cases"]["is_training_folder"]:
+            own = bundle.manifest["provenance"]["cohort_hash"]
+            about["locked_test"] = note_reading(own, bundle, command=command, purpose=purpose, profile=profile)
     batches = _cohort_batches(cohort, found.cases) if cohort else file_batches(found.folder, found.paths, predictor)
     table, rejected = predict_cases(predictor, found.cases, batches, found.problems, folder, progress, profile=profile)
     report = {
@@ -161,7 +165,7 @@ def evaluate(
         **beside_median(table, bundle.training_median_months),
         **_of_rejected(rejected),
     }
-    if "locked_test" in about:
+    if cohort:
         keep_figures(bundle, report)
     return Evaluation(report, table, rejected)
 

@@ -39,10 +39,7 @@ def open_test(
         profile: Which members will answer.
 
     Returns:
-        ``(N,)`` int row numbers of the cohort, and what is known of the reading as JSON values: ``cohort``,
-        ``recorded``, ``says`` (a sentence for a person), and where it was recorded ``reading`` (which one of this test
-        it is, counted in this registry), ``versions`` (how many have read it) and ``first`` (the figures of this
-        version's first reading, or None).
+        ``(N,)`` int row numbers of the cohort, and what `note_reading` says.
 
     Raises:
         EvaluationError: The cohort locks no test split.
@@ -55,16 +52,31 @@ def open_test(
         raise EvaluationError(
             f"The cohort {cohort.hash[:12]} locks no test split. Prepare it with --test above 0, or name other cases."
         )
+    return rows, note_reading(cohort.hash, bundle, command=command, purpose=purpose, profile=profile)
+
+
+def note_reading(
+    cohort_hash: str, bundle: Bundle | None, *, command: str, purpose: str, profile: str = "full"
+) -> dict[str, Any]:
+    """Note that a cohort's locked test is about to be read; for other arguments see `open_test`, which calls it.
+
+    Returns:
+        What is known of the reading as JSON values: ``cohort``, ``recorded``, ``says`` (a sentence for a person), and
+        where it was recorded ``reading`` (which one of this test it is, counted in this registry), ``versions`` (how
+        many have read it) and ``first`` (the figures of this version's first reading, or None).
+
+    Raises:
+        OSError: The registry cannot be written to.
+    """
     registry = None if bundle is None else registry_around(bundle)
     if bundle is None or registry is None:
-        return rows, {"cohort": cohort.hash, "recorded": False, "says": _not_recorded(cohort, bundle)}
-    asked = {"version": bundle.version, "profile": profile, "cohort": cohort.hash}
+        return {"cohort": cohort_hash, "recorded": False, "says": _not_recorded(cohort_hash, bundle)}
+    asked = {"version": bundle.version, "profile": profile, "cohort": cohort_hash}
     first = first_figures(registry, **asked)
     registry.note({"event": READ, **asked, "command": command, "purpose": purpose})
-    before = readings(registry, cohort.hash)
-    versions = {change["version"] for change in before}
-    about = {"reading": len(before), "versions": len(versions), "first": first}
-    return rows, {"cohort": cohort.hash, "recorded": True, **about, "says": _recorded(bundle.version, asked, about)}
+    before = readings(registry, cohort_hash)
+    about = {"reading": len(before), "versions": len({change["version"] for change in before}), "first": first}
+    return {"cohort": cohort_hash, "recorded": True, **about, "says": _recorded(bundle.version, cohort_hash, about)}
 
 
 def keep_figures(bundle: Bundle, report: dict[str, Any]) -> None:
@@ -112,9 +124,9 @@ def _is_of(registry: Registry, change: Change, cohort_hash: str) -> bool:
     return not manifest.exists() or bool(read_json(manifest)["provenance"]["cohort_hash"] == cohort_hash)
 
 
-def _recorded(version: str, asked: dict[str, Any], about: dict[str, Any]) -> str:
+def _recorded(version: str, cohort_hash: str, about: dict[str, Any]) -> str:
     said = (
-        f"Reading {about['reading']} of this cohort's locked test ({asked['cohort'][:12]}), by {about['versions']} "
+        f"Reading {about['reading']} of this cohort's locked test ({cohort_hash[:12]}), by {about['versions']} "
         f"version{'s' if about['versions'] > 1 else ''} of this registry."
     )
     if first := about["first"]:
@@ -128,8 +140,8 @@ def _recorded(version: str, asked: dict[str, Any], about: dict[str, Any]) -> str
     return said
 
 
-def _not_recorded(cohort: Cohort, bundle: Bundle | None) -> str:
-    said = f"This reading of the cohort's locked test ({cohort.hash[:12]}) could not be recorded: "
+def _not_recorded(cohort_hash: str, bundle: Bundle | None) -> str:
+    said = f"This reading of the cohort's locked test ({cohort_hash[:12]}) could not be recorded: "
     if bundle is None:
         return said + "predictions of another system lie in no registry. Keep count of such readings yourself."
     return said + (

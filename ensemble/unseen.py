@@ -43,7 +43,8 @@ def leave_out(bundle: Bundle, source: Source) -> tuple[Source, dict[str, Any]]:
 
     Returns:
         The source without them, among whose problems they are, as `TRAINING_CASE`; and as JSON values ``left_out`` and
-        ``of`` (cases), and ``says``, a sentence for a person.
+        ``of`` (cases), ``is_training_folder`` (most are left out: it is what the cohort was prepared from, and the
+        rest its locked test), and ``says``, a sentence for a person.
 
     Raises:
         BundleError: The bundle holds no out-of-fold table.
@@ -56,7 +57,7 @@ def leave_out(bundle: Bundle, source: Source) -> tuple[Source, dict[str, Any]]:
     ]
     problems = pd.concat([source.problems, problem_table(known)], ignore_index=True)
     left = replace(source, cases=source.cases[~is_seen_C].reset_index(drop=True), problems=problems)
-    about = {"left_out": len(known), "of": len(source.cases)}
+    about = {"left_out": len(known), "of": len(source.cases), "is_training_folder": 2 * len(known) > len(source.cases)}
     return left, about | {"says": _sentence(bundle.version, len(known), len(source.cases))}
 
 
@@ -66,10 +67,11 @@ def _sentence(version: str, num_seen: int, num_cases: int) -> str:
             f"None of the cases has id, sex and bone age of one that {version} was trained on; "
             "a case that was renamed would not be noticed."
         )
-    return (
+    said = (
         f"Left out: {num_seen} of {num_cases} cases, which {version} was trained on by their id, sex and bone age. "
         f"The figures are of the other {num_cases - num_seen}."
     )
+    return said + (" Most were, so these are taken for its cohort's locked test." if 2 * num_seen > num_cases else "")
 
 
 def _names(cases: pd.DataFrame) -> pd.Index:

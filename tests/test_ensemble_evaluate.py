@@ -165,6 +165,7 @@ def training_folder(folder, cohort, *, new: int):
 def test_cases_that_the_bundle_was_trained_on_are_left_out_and_counted(predictor, folders, tmp_path, capsys):
     folder = training_folder(tmp_path / "raw", folders / "cohort", new=3)
     report = evaluate(predictor, folder).report
+    assert report["locked_test"]["cohort"] == Cohort.load(folders / "cohort").hash
     assert (report["n"], report["training_cases"]["left_out"], report["training_cases"]["of"]) == (3, 24, 27)
     assert report["rejected_reasons"] == {"training_case": 24}
     bundle = f"{folders / 'registry'}@{predictor.bundle.version}"
@@ -172,6 +173,7 @@ def test_cases_that_the_bundle_was_trained_on_are_left_out_and_counted(predictor
     out, err = capsys.readouterr()
     for stream in (out, err):
         assert "Left out: 24 of 27 cases, which ens-" in stream
+        assert "Most were, so these are taken for its cohort's locked test" in stream
     assert main(["compare", bundle, bundle, str(folder), "--json"]) == 0
     compared = json.loads(capsys.readouterr().out)
     assert (compared["n"], compared["training_cases"]["b"]["left_out"]) == (3, 24)
@@ -183,6 +185,8 @@ def test_nothing_but_training_cases_is_refused(predictor, folders, tmp_path):
 
 
 def test_new_cases_are_said_to_be_new(predictor, tmp_path):
-    said = evaluate(predictor, labelled_folder(tmp_path / "raw")).report["training_cases"]
+    report = evaluate(predictor, labelled_folder(tmp_path / "raw")).report
+    said = report["training_cases"]
     assert said["left_out"] == 0
+    assert "locked_test" not in report
     assert said["says"].startswith("None of the cases has id, sex and bone age of one that ens-")
