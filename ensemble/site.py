@@ -37,6 +37,8 @@ from preprocessing.storage import AnyPath
 
 MIN_CASES = 50
 """Fewer cannot show a gain, nor support an interval."""
+MAX_SEEN = 0.2
+"""Share of the cases that may be left out as training cases; of more the source is that of the bundle's cohort."""
 NUM_PARTS = 10
 """Of the outer split."""
 _BATCH = 32
@@ -107,8 +109,8 @@ def calibrate(
         progress: Called with the number of cases done and of all.
 
     Raises:
-        SiteError: The name is none, the cases that are new to the bundle are too few, it has a site already, or the
-            correction does not help.
+        SiteError: The name is none, the cases that are new to the bundle are too few, more than a few were trained on,
+            it has a site already, or the correction does not help.
         SourceError: The folder is in no known layout.
     """
     bundle = predictor.bundle
@@ -121,7 +123,13 @@ def calibrate(
         raise SiteError(
             f"{bundle.version} is calibrated to {base['site']['name']} already. Start from {base['site']['parent']}."
         )
-    found, _ = leave_out(bundle, read_source(source, options))
+    found, known = leave_out(bundle, read_source(source, options))
+    if known["left_out"] > MAX_SEEN * known["of"]:
+        raise SiteError(
+            f"{known['left_out']} of {known['of']} cases are by id, sex and bone age such that {bundle.version} was "
+            "trained on, and the others may be of its locked test, from which nothing may be learnt. Name radiographs "
+            "of the site alone."
+        )
     cases, predictions, problems = _predict(predictor, found, progress)
     if len(cases) < MIN_CASES:
         raise SiteError(

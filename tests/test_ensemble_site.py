@@ -106,17 +106,28 @@ def test_what_was_rejected_is_printed_and_kept_with_the_evidence(registry, predi
     assert "on 68 of its cases (2 rejected)" in (registry.resolve("west").folder / "card.md").read_text()
 
 
+def renamed(source: Path, known: pd.DataFrame) -> Path:
+    """The first cases of a site become these training cases."""
+    table, pictures = source / "boneage-training-dataset.csv", source / "boneage-training-dataset"
+    labels = pd.read_csv(table)
+    names = labels["id"].astype(str).tolist()
+    for row, case in enumerate(known.itertuples()):
+        (pictures / f"{names[row]}.png").rename(pictures / f"{case.case_id}.png")
+        labels.loc[row, ["boneage", "male"]] = [round(case.bone_age_months), case.is_male]
+        names[row] = case.case_id
+    labels.assign(id=names).to_csv(table, index=False)
+    return source
+
+
 def test_training_cases_are_no_cases_of_a_site(registry, predictor, tmp_path):
     source = site(tmp_path / "site", predictor, girls=3.0, boys=9.0)
-    table = source / "boneage-training-dataset.csv"
-    labels = pd.read_csv(table)
     known = pd.read_parquet(predictor.bundle.file("evidence/oof.parquet"))
-    for row, case in enumerate(known.head(7).itertuples()):
-        pictures = source / "boneage-training-dataset"
-        (pictures / f"{labels.loc[row, 'id']}.png").rename(pictures / f"{case.case_id}.png")
-        labels.loc[row, ["boneage", "male"]] = [round(case.bone_age_months), case.is_male]
-    names = labels["id"].astype(str).tolist()
-    names[:7] = known["case_id"].head(7)
-    labels.assign(id=names).to_csv(table, index=False)
-    found = calibrate(predictor, source, "east")
+    found = calibrate(predictor, renamed(source, known.head(7)), "east")
     assert (found.evidence["n"], found.evidence["rejected_reasons"]) == (63, {"training_case": 7})
+
+
+def test_nothing_is_learnt_of_what_the_cohort_was_prepared_from(registry, predictor, tmp_path):
+    known = pd.read_parquet(predictor.bundle.file("evidence/oof.parquet"))
+    source = renamed(write_source(tmp_path / "site", 70, seed=3), known.head(20))
+    with pytest.raises(SiteError, match=r"20 of 70 cases are .* from which nothing may be learnt"):
+        calibrate(predictor, source, "east")
