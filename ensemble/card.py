@@ -110,9 +110,9 @@ def _measured(report: dict[str, Any]) -> list[str]:
         low, high = report[f"within_{months}_ci95"]
         rows.append(f"| within {months} months | {report[f'within_{months}_months']:.1%} | {low:.1%} to {high:.1%} |")
     wrong = report["significant_errors"]
-    rows.append(
-        f"| clinically significant errors | {wrong['share']:.1%} | {wrong['ci95'][0]:.1%} to {wrong['ci95'][1]:.1%} |"
-    )
+    norms = f" by the norms of {wrong['norms']}" if "norms" in wrong else ""  # reports from before do not say
+    low, high = wrong["ci95"]
+    rows.append(f"| clinically significant errors{norms} | {wrong['share']:.1%} | {low:.1%} to {high:.1%} |")
     for level in report.get("coverage", {}).get("levels", ()):
         low, high = level["ci95"]
         rows.append(f"| inside the {level['level']} % interval | {level['share']:.1%} | {low:.1%} to {high:.1%} |")

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from ensemble.chronology import PUBLISHED, Norms
 from ensemble.measures import chronological_of
-from ensemble.significance import clinically_significant
+from ensemble.significance import clinically_significant, judged_by
 from search.metrics import bootstrap_ci95, limits_of_agreement, rounded
 
 
@@ -18,7 +19,7 @@ class ComparisonError(ValueError):
     """The two have no case in common."""
 
 
-def compare(a: pd.DataFrame, b: pd.DataFrame, *, seed: int = 0) -> dict[str, Any]:
+def compare(a: pd.DataFrame, b: pd.DataFrame, *, norms: Norms = PUBLISHED, seed: int = 0) -> dict[str, Any]:
     """Compare two tables of predictions, as `ensemble.measures` has them, on the cases that both answered.
 
     Differences are b minus a: below 0, b errs less. Wilcoxon's signed-rank test asks whether absolute errors differ,
@@ -27,12 +28,13 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, *, seed: int = 0) -> dict[str, Any
     Args:
         a: The one that stands.
         b: The one that may take its place.
+        norms: Of healthy children, by which an error of either is clinically significant.
         seed: Of the bootstrap: 95 % percentile intervals from 2,000 paired resamples of the cases.
 
     Returns:
         ``n``, ``only_a`` and ``only_b`` (cases that one alone answered), ``mae_a_months``, ``mae_b_months``,
         ``mae_difference_months`` with ``mae_difference_ci95``, ``wilcoxon_p``, ``significant_errors`` and
-        ``above_12_months`` (see `mcnemar`), and ``agreement`` of b with a.
+        ``above_12_months`` (see `mcnemar`), ``norms`` (their source), and ``agreement`` of b with a.
 
     Raises:
         ComparisonError: No case was answered by both.
@@ -46,7 +48,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, *, seed: int = 0) -> dict[str, Any
     error_KC = np.abs(np.stack([one_C, other_C]) - actual_C)
     difference_C = error_KC[1] - error_KC[0]
     rows = bootstrap_ci95(np.stack([*error_KC, difference_C, other_C - one_C]), seed=seed)
-    wrong = [clinically_significant(actual_C, x, is_male_C, chronological_C) for x in (one_C, other_C)]
+    wrong = [clinically_significant(actual_C, x, is_male_C, chronological_C, norms) for x in (one_C, other_C)]
     bias, low, high = limits_of_agreement(other_C - one_C)
     apart_C = np.abs(other_C - one_C)
     return {
@@ -61,6 +63,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, *, seed: int = 0) -> dict[str, Any
         "mae_difference_ci95": rows[2],
         "wilcoxon_p": wilcoxon_p(difference_C),
         "significant_errors": mcnemar(*wrong),
+        "norms": judged_by(norms),
         "above_12_months": mcnemar(error_KC[0] > 12, error_KC[1] > 12),
         "agreement": {
             "difference_months": rounded(bias),

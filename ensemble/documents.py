@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ensemble import card
+from ensemble.chronology import NORMS_FILE, PUBLISHED, read_norms
 from ensemble.figures import scale
 from ensemble.measures import figures
 from ensemble.pareto import Front, drawing
@@ -88,6 +89,7 @@ def pareto_drawing(folder: Path, files: dict[str, str]) -> Any:
 def _page(folder: Path, content: dict[str, Any]) -> str:
     cases = pd.read_parquet(io.BytesIO((folder / OOF_FILE).read_bytes()))
     calibration = content["calibration"]
+    norms = read_norms((folder / NORMS_FILE).read_bytes()) if NORMS_FILE in content["files"] else PUBLISHED
     template = page.environment(Path(__file__).parent / "templates", words=in_words).get_template("bundle.html")
     return template.render(
         members=content["members"],
@@ -95,7 +97,7 @@ def _page(folder: Path, content: dict[str, Any]) -> str:
         provenance=content["provenance"],
         profiles=content["profiles"],
         recipe_hash=content["recipe_hash"],
-        measured=figures(cases),
+        measured=figures(cases, norms=norms),
         coverage=calibration["intervals"]["out_of_fold"],
         site=calibration["site"],
         scores=selection_scores(content["evidence"]),

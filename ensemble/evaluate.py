@@ -13,6 +13,7 @@ import pandas as pd
 
 from ensemble import measures
 from ensemble.answers import BATCH, EvaluationError, file_batches, predict_cases
+from ensemble.chronology import PUBLISHED, Norms
 from ensemble.locked import keep_figures, note_reading, open_test
 from ensemble.predictions import join, read_predictions, read_references
 from ensemble.predictor import Predictor
@@ -39,6 +40,8 @@ class Evaluation:
     """One row a case, as `ensemble.measures` has it."""
     rejected: pd.DataFrame
     """One row a file or label that was not used: case_id, file, reason, detail."""
+    norms: Norms = PUBLISHED
+    """Of healthy children, by which errors were found clinically significant: the bundle's."""
 
 
 def beside_median(cases: pd.DataFrame, training_median_months: float, *, seed: int = 0) -> dict[str, Any]:
@@ -161,13 +164,13 @@ def evaluate(
     table, rejected = predict_cases(predictor, found.cases, batches, found.problems, folder, progress, profile=profile)
     report = {
         **about,
-        **measures.figures(table),
+        **measures.figures(table, norms=predictor.norms),
         **beside_median(table, bundle.training_median_months),
         **_of_rejected(rejected),
     }
     if cohort:
         keep_figures(bundle, report)
-    return Evaluation(report, table, rejected)
+    return Evaluation(report, table, rejected, predictor.norms)
 
 
 def _is_cohort(folder: AnyPath) -> bool:

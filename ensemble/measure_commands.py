@@ -135,16 +135,19 @@ def _matrix(cases: Any) -> Any:
 
 def _compare(options: argparse.Namespace) -> None:
     from ensemble.compare import compare
+    from ensemble.predictions import is_table
     from ensemble.printed import ASIDES, comparison_text
 
     a, b = (
         measured(one, options.source, options, command="compare", purpose=f"to compare it with {other}")
         for one, other in ((options.a, options.b), (options.b, options.a))
     )
-    report = {"a": options.a, "b": options.b, "source": options.source, **compare(a.cases, b.cases)}
+    norms = b.norms if is_table(options.a) else a.norms  # one measure for both: that of the bundle that stands
+    found = compare(a.cases, b.cases, norms=norms)
+    report = {"a": options.a, "b": options.b, "source": options.source, **found}
     for name in ASIDES:
-        if found := {side: of.report[name] for side, of in (("a", a), ("b", b)) if name in of.report}:
-            report[name] = found
+        if aside := {side: of.report[name] for side, of in (("a", a), ("b", b)) if name in of.report}:
+            report[name] = aside
     print(json.dumps(report, indent=1, allow_nan=False) if options.json else comparison_text(report))
     for of in (a, b):
         _warn(of.report, options.json)

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ensemble.chronology import PUBLISHED, Norms
 from ensemble.conformal import LEVELS
 from ensemble.coverage import coverage
-from ensemble.significance import clinically_significant
+from ensemble.significance import clinically_significant, judged_by
 from search.figures import confusion_matrix
 from search.metrics import bootstrap_ci95, limits_of_agreement, measure, rounded
 from search.months import NUM_BINS
@@ -25,11 +26,12 @@ PLAIN = "nothing noticed"
 """Acquisition style of a picture that needed no repair and gave no warning."""
 
 
-def figures(cases: pd.DataFrame, *, seed: int = 0) -> dict[str, Any]:
+def figures(cases: pd.DataFrame, *, norms: Norms = PUBLISHED, seed: int = 0) -> dict[str, Any]:
     """Measure a table of predictions.
 
     Args:
         cases: As the module says; at least one row.
+        norms: Of healthy children, by which an error is clinically significant: those of the bundle that answered.
         seed: Of the bootstrap: 95 % percentile intervals from 2,000 resamples of the cases.
 
     Returns:
@@ -46,7 +48,7 @@ def figures(cases: pd.DataFrame, *, seed: int = 0) -> dict[str, Any]:
     found = measure(actual_C, predicted_C, is_male_C, distribution_CM, seed=seed)
     bias, low, high = limits_of_agreement(predicted_C - actual_C)
     found |= {
-        "significant_errors": _significant(cases, actual_C, predicted_C, is_male_C, seed),
+        "significant_errors": _significant(cases, actual_C, predicted_C, is_male_C, norms, seed),
         "agreement": {"bias_months": rounded(bias), "limits_months": [rounded(low), rounded(high)]},
         "styles": styles(cases, predicted_C - actual_C, seed=seed),
         "confusion": confusion(cases).to_numpy().tolist(),
@@ -125,10 +127,10 @@ def worst(cases: pd.DataFrame, num_cases: int = NUM_WORST) -> pd.DataFrame:
 
 
 def _significant(
-    cases: pd.DataFrame, actual_C: np.ndarray, predicted_C: np.ndarray, is_male_C: np.ndarray, seed: int
+    cases: pd.DataFrame, actual_C: np.ndarray, predicted_C: np.ndarray, is_male_C: np.ndarray, norms: Norms, seed: int
 ) -> dict[str, Any]:
     chronological_C = chronological_of(cases)
-    wrong_C = clinically_significant(actual_C, predicted_C, is_male_C, chronological_C)
+    wrong_C = clinically_significant(actual_C, predicted_C, is_male_C, chronological_C, norms)
     known = 0 if chronological_C is None else int(np.isfinite(chronological_C).sum())
     (ci95,) = bootstrap_ci95(wrong_C[None].astype(float), seed=seed)
     return {
@@ -136,4 +138,5 @@ def _significant(
         "share": rounded(wrong_C.mean()),
         "ci95": ci95,
         "with_chronological_age": known,
+        "norms": judged_by(norms),
     }

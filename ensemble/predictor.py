@@ -50,9 +50,9 @@ class Predictor:
         self.bundle = bundle
         self._members = Members(bundle, device)
         self._reader: Reader | None = None
-        self._norms = PUBLISHED
+        self.norms = PUBLISHED
         if NORMS_FILE in bundle.manifest["files"]:
-            self._norms = read_norms(bundle.file(NORMS_FILE).read_bytes())
+            self.norms = read_norms(bundle.file(NORMS_FILE).read_bytes())
         self._profiles = {
             name: _Profile(
                 np.array(profile["weights"], float), calibration.parse(calibration.of_profile(bundle.manifest, name))
@@ -192,7 +192,7 @@ class Predictor:
                     by_sex,
                     guess,
                     profile,
-                    norms=self._norms,
+                    norms=self.norms,
                 )
             )
         return predictions

@@ -79,6 +79,7 @@ def _figures(report: dict[str, Any]) -> list[str]:
     wrong, limits = report["significant_errors"], report["agreement"]["limits_months"]
     judged = f"{wrong['with_chronological_age']} by chronological age, the others by the reference"
     lines.append(_line("clinically significant", wrong["share"], wrong["ci95"], "{:.1%}", "") + f"   ({judged})")
+    lines.append(f"    by the norms of {wrong['norms']}")
     lines.append(f"  limits of agreement      {limits[0]:+.1f} to {limits[1]:+.1f} months (Bland-Altman)")
     for level in report.get("coverage", {}).get("levels", ()):
         name = f"in the {level['level']} % interval"
@@ -112,6 +113,7 @@ def comparison_text(report: dict[str, Any]) -> str:
             ),
             f"  Wilcoxon signed-rank     p = {report['wilcoxon_p']:g}",
             _changed("clinically significant", report["significant_errors"]),
+            f"    by the norms of {report['norms']}",
             _changed("above 12 months", report["above_12_months"]),
             _line(
                 "b says more than a by",

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ensemble.chronology import read_norms
+from ensemble.compare import compare
 from ensemble.evaluate import evaluate_table
 from ensemble.measures import figures, styles
 from ensemble.predictions import read_predictions
@@ -38,6 +40,33 @@ def test_without_a_chronological_age_the_reference_stands_for_it():
     unknown_C = np.array([np.nan, np.nan])
     wrong_C = clinically_significant(np.array([120.0, 120]), np.array([142.0, 143]), np.ones(2, bool), unknown_C)
     assert wrong_C.tolist() == [False, True]
+
+
+def norms(text: str):
+    return read_norms(f"sex,age_months,mean_months,sd_months,source\n{text}".encode())
+
+
+def test_an_error_is_significant_by_the_norms_that_judge_the_answer():
+    wide = norms("male,12,12,20,Site\nmale,216,216,20,Site\n")  # two standard deviations are 40 months
+    one, boy, age_C = np.array([120.0]), np.ones(1, bool), np.array([120.0])
+    assert clinically_significant(one, one + 30, boy, age_C).tolist() == [True]
+    assert clinically_significant(one, one + 30, boy, age_C, wide).tolist() == [False]
+    assert clinically_significant(one, one + 41, boy, age_C, wide).tolist() == [True]
+
+
+def test_norms_with_a_mean_of_their_own_shift_the_borders():
+    late = norms("male,12,6,10,Site\nmale,216,186,10,Site\n")  # at 120 months the mean is 101.3: normal is 81 to 121
+    actual_C, predicted_C, age_C = np.array([120.0, 120]), np.array([119.0, 123]), np.array([120.0, 120])
+    assert clinically_significant(actual_C, predicted_C, np.ones(2, bool), age_C, late).tolist() == [False, True]
+    unknown = clinically_significant(actual_C, actual_C + np.array([19, 21]), np.ones(2, bool), None, late)
+    assert unknown.tolist() == [False, True]
+
+
+def test_reports_name_the_norms_and_what_stands_in_for_a_sex_they_leave_out():
+    girls, table = norms("female,12,12,20,Site\nfemale,216,216,20,Site\n"), cases()
+    for report in (figures(table, norms=girls)["significant_errors"], compare(table, table, norms=girls)):
+        assert report["norms"].startswith("Site; male children by Gilsanz")
+    assert figures(table)["significant_errors"]["norms"].startswith("Gilsanz")
 
 
 def test_the_figures_are_json_and_count_every_case():
