@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.locked_test import LockedTest
+from ensemble.printed import between
 from preprocessing.cohort import Cohort
 from search.metrics import bootstrap_ci95
 from search.trial import all_outcomes, finished_trials
@@ -107,8 +108,8 @@ def main() -> None:
     rows += [(name, check[name]["mae"], check[name]["ci95"]) for name in ("best_by_cv", "first") if name in check]
     rows += [("median predictor", evaluation["median_predictor_mae_months"], evaluation["median_predictor_ci95"])]
     print(f"locked test of {options.data}, n = {evaluation['n']}, after {minutes:.1f} minutes")
-    for name, mae, (low, high) in rows:
-        print(f"  {name:18s} {mae:6.2f} months   95 % interval {low:.2f} to {high:.2f}")
+    for name, mae, ci95 in rows:
+        print(f"  {name:18s} {mae:6.2f} months   95 % interval {between(ci95)}")
     print(f"  {difference(check)}")
     for name, figure in PUBLISHED:
         print(f"  {name}: {figure} (their own report)")

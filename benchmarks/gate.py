@@ -24,17 +24,10 @@ from preprocessing.radiograph import RadiographError
 from preprocessing.recipe import Recipe
 from preprocessing.sources import read_source
 from preprocessing.standardize import Reader
+from search.metrics import wilson
 
 SEED = 991
 _reader: list[Reader] = []
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson, JASA 1927)."""
-    z, share = 1.96, hits / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z / (1 + z * z / n) * float(np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)))
-    return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
 def verdict(data: bytes) -> tuple[str, list[str]]:

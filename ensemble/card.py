@@ -5,6 +5,8 @@ Source of the form: Mitchell et al., "Model cards for model reporting", FAT* 201
 
 from typing import Any
 
+from ensemble.printed import between
+
 INTENDED = """Estimates the bone age of a child from one radiograph of the left hand with wrist, as Greulich and Pyle's
 atlas would be read, together with the sex. For research, and for measuring it on data of one's own.
 
@@ -104,24 +106,46 @@ def _measured(report: dict[str, Any]) -> list[str]:
         ("bias, months", "bias"),
         ("root mean square, months", "rmse"),
     ):
-        low, high = report[f"{key}_ci95"]
-        rows.append(f"| {name} | {report[f'{key}_months']:.2f} | {low:.2f} to {high:.2f} |")
+        rows.append(f"| {name} | {report[f'{key}_months']:.2f} | {between(report[f'{key}_ci95'])} |")
     for months in (6, 12, 24):
-        low, high = report[f"within_{months}_ci95"]
-        rows.append(f"| within {months} months | {report[f'within_{months}_months']:.1%} | {low:.1%} to {high:.1%} |")
+        ends = between(report[f"within_{months}_ci95"], "{:.1%}")
+        rows.append(f"| within {months} months | {report[f'within_{months}_months']:.1%} | {ends} |")
     wrong = report["significant_errors"]
     norms = f" by the norms of {wrong['norms']}" if "norms" in wrong else ""  # reports from before do not say
-    low, high = wrong["ci95"]
-    rows.append(f"| clinically significant errors{norms} | {wrong['share']:.1%} | {low:.1%} to {high:.1%} |")
-    for level in report.get("coverage", {}).get("levels", ()):
-        low, high = level["ci95"]
-        rows.append(f"| inside the {level['level']} % interval | {level['share']:.1%} | {low:.1%} to {high:.1%} |")
+    ends = between(wrong["ci95"], "{:.1%}")
+    rows.append(f"| clinically significant errors{norms} | {wrong['share']:.1%} | {ends} |")
+    coverage = report.get("coverage")
+    for level in coverage["levels"] if coverage else ():
+        ends = between(level["ci95"], "{:.1%}")
+        rows.append(f"| inside the {level['level']} % interval{_left_out(level)} | {level['share']:.1%} | {ends} |")
     rows += ["", "| sex | bone age | cases | error, months | 95 % interval | bias |", "|---|---|---|---|---|---|"]
     for group in report["groups"]:
         low, high = group["bone_age_years"]
-        ends = group["mae_ci95"]
         rows.append(
             f"| {group['sex']} | {low} to {high} years | {group['n']} | {group['mae_months']:.2f} | "
-            f"{ends[0]:.2f} to {ends[1]:.2f} | {group['bias_months']:+.2f} |"
+            f"{between(group['mae_ci95'])} | {group['bias_months']:+.2f} |"
         )
+    if not all(group["mae_ci95"] for group in report["groups"]):
+        rows += ["", "A mean of fewer than 10 cases has no interval."]
+    return rows + (_coverage(coverage) if coverage else [])
+
+
+def _coverage(coverage: dict[str, Any]) -> list[str]:
+    """How often the intervals held, by sex and band of bone age; beside each share its own 95 % interval."""
+    levels = [level["level"] for level in coverage["levels"]]
+    rows = ["", "| sex | bone age | cases | " + " | ".join(f"inside the {level} % interval" for level in levels) + " |"]
+    rows.append("|---" * (3 + len(levels)) + "|")
+    for group in coverage["groups"]:
+        low, high = group["bone_age_years"]
+        held = {
+            level["level"]: f"{level['share']:.1%} ({between(level['ci95'], '{:.1%}')}){_left_out(level)}"
+            for level in group["levels"]
+        }
+        cells = " | ".join(held.get(level, "-") for level in levels)
+        rows.append(f"| {group['sex']} | {low} to {high} years | {group['n']} | {cells} |")
     return rows
+
+
+def _left_out(level: dict[str, Any]) -> str:
+    missing = level.get("left_out", 0)  # reports from before do not say, and left none out
+    return f", {missing} cases without" if missing else ""

@@ -12,7 +12,7 @@ from scipy import stats
 from ensemble.chronology import PUBLISHED, Norms
 from ensemble.measures import chronological_of
 from ensemble.significance import clinically_significant, judged_by
-from search.metrics import bootstrap_ci95, limits_of_agreement, rounded
+from search.metrics import limits_ci95, limits_of_agreement, mean_ci95, rounded, share_ci95
 
 
 class ComparisonError(ValueError):
@@ -29,7 +29,8 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, *, norms: Norms = PUBLISHED, seed:
         a: The one that stands.
         b: The one that may take its place.
         norms: Of healthy children, by which an error of either is clinically significant.
-        seed: Of the bootstrap: 95 % percentile intervals from 2,000 paired resamples of the cases.
+        seed: Of the bootstrap: 95 % percentile intervals from 2,000 paired resamples of the cases;
+            null of fewer than 10 cases.
 
     Returns:
         ``n``, ``only_a`` and ``only_b`` (cases that one alone answered), ``mae_a_months``, ``mae_b_months``,
@@ -47,7 +48,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, *, norms: Norms = PUBLISHED, seed:
     is_male_C, chronological_C = cases["is_male"].to_numpy(bool), chronological_of(cases)
     error_KC = np.abs(np.stack([one_C, other_C]) - actual_C)
     difference_C = error_KC[1] - error_KC[0]
-    rows = bootstrap_ci95(np.stack([*error_KC, difference_C, other_C - one_C]), seed=seed)
+    rows = mean_ci95(np.stack([*error_KC, difference_C, other_C - one_C]), seed=seed)
     wrong = [clinically_significant(actual_C, x, is_male_C, chronological_C, norms) for x in (one_C, other_C)]
     bias, low, high = limits_of_agreement(other_C - one_C)
     apart_C = np.abs(other_C - one_C)
@@ -69,8 +70,11 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, *, norms: Norms = PUBLISHED, seed:
             "difference_months": rounded(bias),
             "difference_ci95": rows[3],
             "limits_months": [rounded(low), rounded(high)],
+            "limits_ci95": limits_ci95(other_C - one_C, seed=seed),
             "within_6_months": rounded((apart_C <= 6).mean()),
+            "within_6_ci95": share_ci95(apart_C <= 6),
             "within_12_months": rounded((apart_C <= 12).mean()),
+            "within_12_ci95": share_ci95(apart_C <= 12),
             "concordance": concordance(one_C, other_C),
         },
     }

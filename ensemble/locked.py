@@ -18,6 +18,7 @@ import numpy as np
 from ensemble.answers import EvaluationError
 from ensemble.bundle import MARKER, Bundle
 from ensemble.changes import Change
+from ensemble.printed import between
 from ensemble.registry import Registry
 from preprocessing.cohort import Cohort
 from preprocessing.storage import as_path, read_json
@@ -130,10 +131,9 @@ def _recorded(version: str, cohort_hash: str, about: dict[str, Any]) -> str:
         f"version{'s' if about['versions'] > 1 else ''} of this registry."
     )
     if first := about["first"]:
-        low, high = first["mae_ci95"]
         said += (
             f" {version} was read on it before, on {first['time']}: {first['mae_months']:.2f} months "
-            f"({low:.2f} to {high:.2f}), n = {first['n']}. That reading is the one to quote."
+            f"({between(first['mae_ci95'])}), n = {first['n']}. That reading is the one to quote."
         )
     if about["versions"] > 1:
         said += " It no longer tells how good a version is that was chosen by such readings: measure that on new cases."

@@ -1,12 +1,15 @@
 """All figures of a table of predictions, each with what is needed to judge it.
 
 A table has one row a case: case_id, is_male, bone_age_months, predicted_months; and where they are known
-distribution (240 probabilities), low_80, high_80, low_90, ... (ends of the intervals, in months),
-chronological_age_months, and findings (what was noticed of the picture, as words with commas between).
+distribution (240 probabilities), low_80, high_80, low_90, ... (ends of the intervals in months, of any level in
+percent; NaN in cases that lack one), chronological_age_months, and findings (what was noticed of the picture, as words
+with commas between).
 
 Shape letters: C cases, K kinds of value.
 """
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,7 @@ from ensemble.conformal import LEVELS
 from ensemble.coverage import coverage
 from ensemble.significance import clinically_significant, judged_by
 from search.figures import confusion_matrix
-from search.metrics import bootstrap_ci95, limits_of_agreement, measure, rounded
+from search.metrics import limits_ci95, limits_of_agreement, mean_ci95, measure, rounded, share_ci95
 from search.months import NUM_BINS
 
 NUM_WORST = 10
@@ -32,7 +35,7 @@ def figures(cases: pd.DataFrame, *, norms: Norms = PUBLISHED, seed: int = 0) -> 
     Args:
         cases: As the module says; at least one row.
         norms: Of healthy children, by which an error is clinically significant: those of the bundle that answered.
-        seed: Of the bootstrap: 95 % percentile intervals from 2,000 resamples of the cases.
+        seed: Of the bootstrap: 95 % percentile intervals from 2,000 resamples of the cases; see `search.metrics`.
 
     Returns:
         What `search.metrics.measure` gives, and ``significant_errors``, ``agreement`` (Bland and Altman), ``styles``
@@ -48,24 +51,34 @@ def figures(cases: pd.DataFrame, *, norms: Norms = PUBLISHED, seed: int = 0) -> 
     found = measure(actual_C, predicted_C, is_male_C, distribution_CM, seed=seed)
     bias, low, high = limits_of_agreement(predicted_C - actual_C)
     found |= {
-        "significant_errors": _significant(cases, actual_C, predicted_C, is_male_C, norms, seed),
-        "agreement": {"bias_months": rounded(bias), "limits_months": [rounded(low), rounded(high)]},
+        "significant_errors": _significant(cases, actual_C, predicted_C, is_male_C, norms),
+        "agreement": {
+            "bias_months": rounded(bias),
+            "limits_months": [rounded(low), rounded(high)],
+            "limits_ci95": limits_ci95(predicted_C - actual_C, seed=seed),
+        },
         "styles": styles(cases, predicted_C - actual_C, seed=seed),
         "confusion": confusion(cases).to_numpy().tolist(),
         "worst": worst(cases).to_dict("records"),
     }
-    intervals_CL2 = intervals_of(cases)
+    levels = levels_of(cases)
+    intervals_CL2 = intervals_of(cases, levels)
     if intervals_CL2 is not None:
-        found["coverage"] = coverage(actual_C, intervals_CL2, is_male_C, seed=seed)
+        found["coverage"] = coverage(actual_C, intervals_CL2, is_male_C, levels=levels, seed=seed)
     return found
 
 
-def intervals_of(cases: pd.DataFrame) -> np.ndarray | None:
-    """``(C, 3, 2)`` ends of the intervals in months, or None where the table has none."""
-    names = [f"{end}_{level}" for level in LEVELS for end in ("low", "high")]
-    if not set(names) <= set(cases) or cases[names].isna().to_numpy().any():
-        return None
-    return cases[names].to_numpy(np.float64).reshape(len(cases), len(LEVELS), 2)
+def levels_of(cases: pd.DataFrame) -> list[int]:
+    """Levels of the intervals that the table has both ends of, in percent, ascending."""
+    named = [int(found[1]) for name in cases if (found := re.fullmatch(r"low_(\d+)", str(name)))]
+    return sorted(level for level in named if f"high_{level}" in cases)
+
+
+def intervals_of(cases: pd.DataFrame, levels: Sequence[int] = LEVELS) -> np.ndarray | None:
+    """``(C, L, 2)`` ends of the intervals in months, NaN where a case lacks one; None where no case has any."""
+    names = [f"{end}_{level}" for level in levels for end in ("low", "high")]
+    ends_CL2 = cases.reindex(columns=names).to_numpy(np.float64).reshape(len(cases), len(levels), 2)
+    return ends_CL2 if np.isfinite(ends_CL2).all(axis=2).any() else None
 
 
 def chronological_of(cases: pd.DataFrame) -> np.ndarray | None:
@@ -88,7 +101,7 @@ def styles(cases: pd.DataFrame, error_C: np.ndarray, *, seed: int = 0) -> list[d
         if not chosen_C.any():
             continue
         error = error_C[chosen_C]
-        mae_ci, bias_ci = bootstrap_ci95(np.stack([np.abs(error), error]), seed=seed)
+        mae_ci, bias_ci = mean_ci95(np.stack([np.abs(error), error]), seed=seed)
         rows.append(
             {
                 "style": code or PLAIN,
@@ -127,16 +140,15 @@ def worst(cases: pd.DataFrame, num_cases: int = NUM_WORST) -> pd.DataFrame:
 
 
 def _significant(
-    cases: pd.DataFrame, actual_C: np.ndarray, predicted_C: np.ndarray, is_male_C: np.ndarray, norms: Norms, seed: int
+    cases: pd.DataFrame, actual_C: np.ndarray, predicted_C: np.ndarray, is_male_C: np.ndarray, norms: Norms
 ) -> dict[str, Any]:
     chronological_C = chronological_of(cases)
     wrong_C = clinically_significant(actual_C, predicted_C, is_male_C, chronological_C, norms)
     known = 0 if chronological_C is None else int(np.isfinite(chronological_C).sum())
-    (ci95,) = bootstrap_ci95(wrong_C[None].astype(float), seed=seed)
     return {
         "n": int(wrong_C.sum()),
         "share": rounded(wrong_C.mean()),
-        "ci95": ci95,
+        "ci95": share_ci95(wrong_C),
         "with_chronological_age": known,
         "norms": judged_by(norms),
     }

@@ -8,6 +8,9 @@ from ensemble.unseen import TRAINING_CASE
 
 ASIDES = ("training_cases", "locked_test")
 """Of a report: what a person must know beside the figures, each with a sentence under ``says``."""
+NO_INTERVAL = "-"
+"""Of a mean of too few cases."""
+_FEW = "  -: a mean of fewer than 10 cases has no interval"
 
 
 def asides(report: dict[str, Any]) -> list[str]:
@@ -27,11 +30,13 @@ def evaluation_text(report: dict[str, Any]) -> str:
     ]
     for group in report["groups"]:
         low, high = group["bone_age_years"]
-        mae_low, mae_high = group["mae_ci95"]
         lines.append(
             f"  {group['sex']:<7} {low:>2} to {high:>2} years {group['n']:>5}  {group['mae_months']:6.2f}   "
-            f"{mae_low:5.2f} to {mae_high:5.2f}  {group['bias_months']:+7.2f}"
+            f"{between(group['mae_ci95'], '{:5.2f}'):<14}  {group['bias_months']:+7.2f}"
         )
+    if not all(group["mae_ci95"] for group in report["groups"]):
+        lines.append(_FEW)
+    lines += _coverage(report.get("coverage"))
     if len(report["styles"]) > 1:
         lines += ["", "  noticed of the picture    n     MAE    bias"]
         lines += [
@@ -80,24 +85,56 @@ def _figures(report: dict[str, Any]) -> list[str]:
     judged = f"{wrong['with_chronological_age']} by chronological age, the others by the reference"
     lines.append(_line("clinically significant", wrong["share"], wrong["ci95"], "{:.1%}", "") + f"   ({judged})")
     lines.append(f"    by the norms of {wrong['norms']}")
-    lines.append(f"  limits of agreement      {limits[0]:+.1f} to {limits[1]:+.1f} months (Bland-Altman)")
+    lines.append(_limits("limits of agreement", limits, report["agreement"]["limits_ci95"]))
     for level in report.get("coverage", {}).get("levels", ()):
         name = f"in the {level['level']} % interval"
         line = _line(name, level["share"], level["ci95"], "{:.1%}", "")
-        lines.append(f"{line}   (mean width {level['width_months']:.1f} months)")
+        missing = f"; {level['left_out']} of {report['n']} cases have none" if level["left_out"] else ""
+        lines.append(f"{line}   (mean width {level['width_months']:.1f} months{missing})")
     return lines
 
 
-def _line(name: str, value: float, ci95: list[float], form: str, unit: str) -> str:
-    low, high = (form.format(bound) for bound in ci95)
-    line = f"  {name:<22} {form.format(value):>8} {unit:<7} 95 % interval {low} to {high}"
+def between(ci95: Sequence[float] | None, form: str = "{:.2f}") -> str:
+    """Both ends of an interval, or a dash where there is none."""
+    return NO_INTERVAL if ci95 is None else " to ".join(form.format(end) for end in ci95)
+
+
+def _coverage(coverage: dict[str, Any] | None) -> list[str]:
+    """One line a group, one column a level: the share held, with its interval."""
+    if coverage is None:
+        return []
+    levels = [level["level"] for level in coverage["levels"]]
+    titles = "".join(f"{f'in the {level} % interval':<30}" for level in levels)
+    lines = ["", f"  sex     bone age          n   {titles}".rstrip()]
+    for group in coverage["groups"]:
+        low, high = group["bone_age_years"]
+        held = {level["level"]: level for level in group["levels"]}
+        cells = [_held(held[level], group["n"]) if level in held else NO_INTERVAL for level in levels]
+        years = f"{low:>2} to {high:>2} years"
+        lines.append(
+            f"  {group['sex']:<7} {years} {group['n']:>5}   {''.join(f'{cell:<30}' for cell in cells)}".rstrip()
+        )
+    return lines
+
+
+def _held(level: dict[str, Any], num_cases: int) -> str:
+    of = f" of {level['n']}" if level["n"] < num_cases else ""
+    return f"{100 * level['share']:.1f} %{of} ({between([100 * end for end in level['ci95']], '{:.1f}')})"
+
+
+def _limits(name: str, limits: Sequence[float], ci95: Sequence[Sequence[float]] | None) -> str:
+    ends = "" if ci95 is None else f"; 95 % intervals {between(ci95[0], '{:+.1f}')}, {between(ci95[1], '{:+.1f}')}"
+    return f"  {name:<22}   {between(limits, '{:+.1f}')} months (Bland-Altman{ends})"
+
+
+def _line(name: str, value: float, ci95: list[float] | None, form: str, unit: str) -> str:
+    line = f"  {name:<22} {form.format(value):>8} {unit:<7} 95 % interval {between(ci95, form)}"
     return re.sub(r"(?<=\d)%", " %", line)
 
 
 def comparison_text(report: dict[str, Any]) -> str:
     """A comparison, as `ensemble.compare` reports it, with a, b and source beside."""
     agreement = report["agreement"]
-    low, high = agreement["limits_months"]
     sides = [{name: report[name][side] for name in ASIDES if side in report.get(name, {})} for side in ("a", "b")]
     said = [f"{side}: {line}" for side, found in zip("ab", sides, strict=True) for line in asides(found)]
     return "\n".join(
@@ -122,8 +159,11 @@ def comparison_text(report: dict[str, Any]) -> str:
                 "{:+.2f}",
                 "months",
             ),
-            f"  agreement                limits {low:+.1f} to {high:+.1f} months, concordance "
-            f"{agreement['concordance']:.3f}, within 6 months of each other {agreement['within_6_months']:.1%}",
+            _limits("limits of agreement", agreement["limits_months"], agreement["limits_ci95"]),
+            _line("within 6 months", agreement["within_6_months"], agreement["within_6_ci95"], "{:.1%}", ""),
+            _line("within 12 months", agreement["within_12_months"], agreement["within_12_ci95"], "{:.1%}", ""),
+            f"  concordance (Lin)        {agreement['concordance']:.3f}",
+            *([] if report["mae_difference_ci95"] else [_FEW]),
             *(line for of_side in said for line in ("", f"  {of_side}")),
         ]
     )

@@ -19,7 +19,6 @@ from preprocessing.charts import svg
 from preprocessing.cohort import Cohort
 from preprocessing.storage import AnyPath, as_path, read_json
 from search.figures import agreement, bland_altman
-from search.metrics import limits_of_agreement
 from search.trial import all_outcomes, read_study
 
 STRIP_LENGTH = 8
@@ -65,9 +64,6 @@ def render(
             )
     purpose = "to describe a run on a page"
     evaluation = evaluate(Predictor(bundle), cohort, command="report", purpose=purpose, progress=progress)
-    bias, low, high = limits_of_agreement(
-        (evaluation.cases["predicted_months"] - evaluation.cases["bone_age_months"]).to_numpy()
-    )
     template = page.environment(Path(__file__).parent / "templates", words=in_words).get_template("report.html")
     return template.render(
         bundle=bundle,
@@ -79,7 +75,6 @@ def render(
         trials=_leaderboard(study, bundle),
         members=_members(bundle),
         test=evaluation.report,
-        limits=(bias, low, high),
         worst=_worst(evaluation.cases, opened),
         scale=_scale(evaluation.report),
         scores=selection_scores(bundle.manifest["evidence"]),

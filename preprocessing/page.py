@@ -13,6 +13,7 @@ import jinja2
 import numpy as np
 
 MINUS, THIN = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
+NO_INTERVAL = "\N{EN DASH}"
 _BASE = Path(__file__).parent / "templates"
 
 
@@ -37,6 +38,9 @@ def environment(templates: Path, **filters: Callable[..., Any]) -> jinja2.Enviro
         "signed": signed,
         "short": in_short,
         "years": in_years,
+        "interval": lambda ends, kind="months", *digits: (
+            NO_INTERVAL if ends is None else " to ".join(made.filters[kind](end, *digits) for end in ends)
+        ),
         **filters,
     }
     return made

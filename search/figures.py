@@ -50,7 +50,7 @@ def bland_altman(cases: pd.DataFrame) -> Figure:
 
 
 def errors_by_group(groups: Sequence[dict[str, Any]]) -> Figure:
-    """MAE of each sex and bone-age band with its interval; `groups` as `search.metrics.groups` returns them."""
+    """MAE of each sex and bone-age band with its interval if it has one; `groups` as of `search.metrics.groups`."""
     figure = empty(5.4, 3.2)
     axes = plain(figure.add_subplot())
     bands = sorted({tuple(group["bone_age_years"]) for group in groups})
@@ -61,7 +61,8 @@ def errors_by_group(groups: Sequence[dict[str, Any]]) -> Figure:
         of_sex = [group for group in groups if group["sex"] == sex]
         for group in of_sex:
             place = bands.index(tuple(group["bone_age_years"])) + offset
-            axes.plot([place, place], group["mae_ci95"], color=colour, linewidth=2, alpha=0.45)
+            if group["mae_ci95"]:
+                axes.plot([place, place], group["mae_ci95"], color=colour, linewidth=2, alpha=0.45)
             axes.plot([place], [group["mae_months"]], marker, color=colour, markersize=6, label=label)
             label = "_nolegend_"
     axes.set_xticks(range(len(bands)), [f"{low} to {high}" for low, high in bands])

@@ -1,5 +1,8 @@
 """How far predictions lie from references, each figure with a 95 % interval.
 
+A mean has a percentile interval from resamples of the cases, and none (null) below `FEWEST_CASES`; a share has Wilson's
+score interval, since resamples of 30 hits of 30 say that nothing else was possible.
+
 What the literature of bone age calls MAD, Memon & Cuomo among it, is the mean absolute difference: our ``mae_months``.
 It is given once, under the name that says what it is; the median of the absolute errors stands beside it.
 
@@ -7,11 +10,16 @@ Shape letters: C cases, M monthly bins, Y years, K kinds of value, R resamples.
 """
 
 from collections.abc import Iterator
+from math import sqrt
 from typing import Any
 
 import numpy as np
 
 RESAMPLES = 2000
+FEWEST_CASES = 10
+"""Of an interval of a mean: resamples of fewer repeat a handful of values. Measured on the
+absolute value of normal errors: such a 95 % interval holds the mean 75 times of 100 with 3 cases, 85 with 5, 90 with
+10 and 93 with 20."""
 BAND_YEARS = 5
 """Width of the bone-age bands in the table of groups."""
 _CELLS = 2_000_000
@@ -41,8 +49,8 @@ def measure(
         seed: Of the bootstrap.
 
     Returns:
-        ``n``, each figure beside its interval (``mae_months`` and ``mae_ci95``, ...), and ``groups`` of sex and
-        bone-age band with the same for error and bias. Months; shares within 0..1.
+        ``n``, each figure beside its interval (``mae_months`` and ``mae_ci95``, ...; null where there is none), and
+        ``groups`` of sex and bone-age band with the same for error and bias. Months; shares within 0..1.
 
     Raises:
         ValueError: No case, or a number that is not finite.
@@ -54,35 +62,22 @@ def measure(
     error_C = predicted_C - actual_C
     absolute_C = np.abs(error_C)
     years = _years(actual_C, predicted_C, distribution_CM)
-    means = {
-        "mae": absolute_C,
-        "rmse": np.square(error_C),
-        "bias": error_C,
-        "within_6": absolute_C <= 6,
-        "within_12": absolute_C <= 12,
-        "within_24": absolute_C <= 24,
-        **years,
-    }
-    values_KC = np.stack(list(means.values())).astype(float)
-    intervals = dict(zip(means, bootstrap_ci95(values_KC, seed=seed), strict=True))
+    mae_ci, square_ci, bias_ci = mean_ci95(np.stack([absolute_C, np.square(error_C), error_C]), seed=seed)
+    within = {months: absolute_C <= months for months in (6, 12, 24)}
     return {
         "n": len(actual_C),
         "mae_months": rounded(absolute_C.mean()),
-        "mae_ci95": intervals["mae"],
+        "mae_ci95": mae_ci,
         "rmse_months": rounded(np.sqrt(np.square(error_C).mean())),
-        "rmse_ci95": [rounded(np.sqrt(bound)) for bound in intervals["rmse"]],
+        "rmse_ci95": None if square_ci is None else [rounded(np.sqrt(bound)) for bound in square_ci],
         "median_absolute_error_months": rounded(np.median(absolute_C)),
         "median_absolute_error_ci95": median_ci95(absolute_C, seed=seed),
         "bias_months": rounded(error_C.mean()),
-        "bias_ci95": intervals["bias"],
-        "within_6_months": rounded((absolute_C <= 6).mean()),
-        "within_6_ci95": intervals["within_6"],
-        "within_12_months": rounded((absolute_C <= 12).mean()),
-        "within_12_ci95": intervals["within_12"],
-        "within_24_months": rounded((absolute_C <= 24).mean()),
-        "within_24_ci95": intervals["within_24"],
+        "bias_ci95": bias_ci,
+        **{f"within_{months}_months": rounded(hit_C.mean()) for months, hit_C in within.items()},
+        **{f"within_{months}_ci95": share_ci95(hit_C) for months, hit_C in within.items()},
         **{name: rounded(hit_C.mean()) for name, hit_C in years.items()},
-        **{f"{name}_ci95": intervals[name] for name in years},
+        **{f"{name}_ci95": share_ci95(hit_C) for name, hit_C in years.items()},
         "groups": groups(actual_C, error_C, is_male_C, seed=seed),
     }
 
@@ -94,7 +89,7 @@ def groups(actual_C: np.ndarray, error_C: np.ndarray, is_male_C: np.ndarray, *, 
     for sex, of_sex_C in (("female", ~is_male_C), ("male", is_male_C)):
         for band in np.unique(band_C[of_sex_C]):
             error = error_C[of_sex_C & (band_C == band)]
-            mae_ci, bias_ci = bootstrap_ci95(np.stack([np.abs(error), error]), seed=seed)
+            mae_ci, bias_ci = mean_ci95(np.stack([np.abs(error), error]), seed=seed)
             found.append(
                 {
                     "sex": sex,
@@ -148,11 +143,38 @@ def bootstrap_ci95(values_KC: np.ndarray, *, num_resamples: int = RESAMPLES, see
     return [[rounded(low), rounded(high)] for low, high in np.percentile(means_KR, [2.5, 97.5], axis=1).T]
 
 
-def median_ci95(values_C: np.ndarray, *, num_resamples: int = RESAMPLES, seed: int = 0) -> list[float]:
-    """95 % percentile interval of the median, from the same resamples as those of the means."""
+def mean_ci95(values_KC: np.ndarray, *, seed: int = 0) -> list[list[float]] | list[None]:
+    """As `bootstrap_ci95`, to be reported: None for each row of fewer than `FEWEST_CASES` cases."""
+    num_rows, num_cases = values_KC.shape
+    return [None] * num_rows if num_cases < FEWEST_CASES else bootstrap_ci95(values_KC, seed=seed)
+
+
+def median_ci95(values_C: np.ndarray, *, num_resamples: int = RESAMPLES, seed: int = 0) -> list[float] | None:
+    """95 % percentile interval of the median, from the same resamples and as many cases as those of the means."""
+    if len(values_C) < FEWEST_CASES:
+        return None
     medians = [np.median(values_C[drawn_RC], axis=1) for drawn_RC in _draws(len(values_C), num_resamples, seed)]
     low, high = np.percentile(np.concatenate(medians), [2.5, 97.5])
     return [rounded(low), rounded(high)]
+
+
+def wilson(hits: float, n: int) -> tuple[float, float]:
+    """95 % score interval of a share (Wilson, JASA 1927), within 0..1; as good at 0 and 1, and of few cases.
+
+    Raises:
+        ValueError: No case.
+    """
+    if n < 1:
+        raise ValueError(f"A share needs 1 case or more, got {n}.")
+    z, share = 1.96, hits / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    reach = z / (1 + z * z / n) * sqrt(max(0.0, share * (1 - share)) / n + z * z / (4 * n * n))
+    return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
+def share_ci95(hit_C: np.ndarray) -> list[float]:
+    """`wilson` of ``(C,)`` bool, rounded as figures are."""
+    return [rounded(end) for end in wilson(float(hit_C.sum()), len(hit_C))]
 
 
 def limits_of_agreement(difference_C: np.ndarray) -> tuple[float, float, float]:
@@ -160,6 +182,17 @@ def limits_of_agreement(difference_C: np.ndarray) -> tuple[float, float, float]:
     bias = float(difference_C.mean())
     reach = 1.96 * float(difference_C.std(ddof=1)) if len(difference_C) > 1 else 0.0
     return bias, bias - reach, bias + reach
+
+
+def limits_ci95(difference_C: np.ndarray, *, seed: int = 0) -> list[list[float]] | None:
+    """95 % percentile interval of the lower limit of agreement and of the upper; None as in `mean_ci95`."""
+    num_cases = len(difference_C)
+    if num_cases < FEWEST_CASES:
+        return None
+    mean_R, square_R = bootstrap_means(np.stack([difference_C, np.square(difference_C)]), seed=seed)
+    reach_R = 1.96 * np.sqrt(np.maximum(0.0, square_R - mean_R**2) * num_cases / (num_cases - 1))
+    ends_KR = np.stack([mean_R - reach_R, mean_R + reach_R])
+    return [[rounded(low), rounded(high)] for low, high in np.percentile(ends_KR, [2.5, 97.5], axis=1).T]
 
 
 def rounded(value: float) -> float:

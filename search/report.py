@@ -209,7 +209,7 @@ def _figures_table(measured: dict[str, Any]) -> pd.DataFrame:
     rows = []
     for name, value in measured.items():
         if isinstance(value, int | float):
-            low, high = measured.get(name.removesuffix("_months") + "_ci95", (None, None))
+            low, high = measured.get(name.removesuffix("_months") + "_ci95") or (None, None)
             rows.append({"figure": name, "value": value, "low": low, "high": high})
     return pd.DataFrame(rows)
 

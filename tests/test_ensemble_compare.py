@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from ensemble.compare import ComparisonError, compare, concordance, holm, mcnemar
+from ensemble.printed import comparison_text
 
 
 def table(predicted, actual=(100.0, 110.0, 120.0, 130.0), start: int = 0) -> pd.DataFrame:
@@ -23,7 +24,19 @@ def test_differences_are_paired_by_case_whatever_the_order():
     report = compare(a, b.iloc[::-1])
     assert (report["n"], report["mae_a_months"], report["mae_b_months"]) == (4, 2.5, 1.5)
     assert report["mae_difference_months"] == -1
-    assert report["mae_difference_ci95"] == [-1, -1]
+    assert report["mae_difference_ci95"] is None  # of four cases a mean has none
+
+
+def test_twelve_cases_have_intervals_and_four_say_that_they_have_none():
+    actual = tuple(np.arange(60.0, 72))
+    many = compare(table([x + 3 for x in actual], actual), table([x + 2 for x in actual], actual))
+    assert many["mae_difference_ci95"] == [-1, -1]
+    assert many["agreement"]["limits_ci95"] is not None
+    few = compare(table([101.0, 112, 123, 134]), table([100.0, 111, 122, 133]))
+    text = comparison_text({"a": "a", "b": "b", "source": "x", **few})
+    assert "95 % interval -\n" in text
+    assert "fewer than 10 cases has no interval" in text
+    assert few["agreement"]["within_6_ci95"] == [pytest.approx(0.5101, abs=1e-3), 1]
 
 
 def test_cases_that_one_alone_answered_are_counted_and_left_out():

@@ -70,6 +70,8 @@ def test_the_page_counts_every_band_of_the_cases_out_of_fold(bundle):
     table = page[page.index("By sex and bone age") : page.index("Intervals</h3>")]
     assert table.count("<tr>") == 1 + len(bands)
     assert len(re.findall(r'<td class="n[^"]*">\d+\xa0%</td>', table)) == len(bands)
+    assert table.count("<td>\N{EN DASH}</td>") == (bands < 10).sum() > 0
+    assert "A mean of fewer than 10 cases has no interval." in table
 
 
 def test_what_is_optimistic_is_hollow_and_has_no_interval(bundle):

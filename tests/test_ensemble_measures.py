@@ -6,13 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ensemble import card
 from ensemble.chronology import read_norms
 from ensemble.compare import compare
 from ensemble.evaluate import evaluate_table
 from ensemble.measures import figures, styles
 from ensemble.predictions import read_predictions
+from ensemble.printed import evaluation_text
 from ensemble.significance import clinically_significant
 from preprocessing.source import SourceError
+
+ENDS = (("low", -1), ("high", 1))
 
 
 def cases(num_cases: int = 40, seed: int = 0) -> pd.DataFrame:
@@ -85,6 +89,47 @@ def test_coverage_is_measured_where_the_table_has_intervals():
         )
     shares = {level["level"]: level["share"] for level in figures(table)["coverage"]["levels"]}
     assert shares[80] <= shares[90] <= shares[95] == 1
+
+
+def with_intervals(table: pd.DataFrame, *levels: int) -> pd.DataFrame:
+    ends = {f"{end}_{level}": table["predicted_months"] + sign * level / 6 for level in levels for end, sign in ENDS}
+    return table.assign(**ends)
+
+
+def test_one_level_is_measured_where_it_stands_alone_and_on_the_cases_that_have_it():
+    table = with_intervals(cases(), 90)
+    table.loc[[3, 5], ["low_90", "high_90"]] = [[np.nan, 200], [np.nan, np.nan]]
+    (level,) = figures(table)["coverage"]["levels"]
+    assert (level["level"], level["n"], level["left_out"]) == (90, 38, 2)
+    error = (table["predicted_months"] - table["bone_age_months"]).drop(index=[3, 5])
+    assert level["share"] == pytest.approx(error.abs().le(15).mean(), abs=1e-4)
+
+
+def test_no_level_but_empty_cells_is_no_coverage():
+    assert "coverage" not in figures(cases().assign(low_90=np.nan, high_90=np.nan))
+
+
+def report_of(table: pd.DataFrame) -> dict:
+    rejected = {"rejected": 0, "rejected_reasons": {}, "rejected_files": []}
+    return {"predictions": "theirs.csv", "source": "a table", **figures(table), **rejected}
+
+
+def test_text_and_card_show_the_shares_held_by_sex_and_band_and_a_dash_where_a_mean_has_no_interval():
+    report = report_of(with_intervals(cases(), 68, 90))
+    held = next(g for g in report["coverage"]["groups"] if g["n"] >= 5)
+    level = next(level for level in held["levels"] if level["level"] == 68)
+    for text, dash in ((evaluation_text(report), "-  "), ("\n".join(card._measured(report)), "| - |")):
+        assert "68 % interval" in text
+        assert f"{100 * level['share']:.1f}" in text
+        assert dash in text
+        assert "a mean of fewer than 10 cases has no interval" in text.lower()
+
+
+def test_cases_without_an_interval_are_counted_where_it_is_printed():
+    table = with_intervals(cases(), 90)
+    table.loc[0, "low_90"] = np.nan
+    assert "1 of 40 cases have none" in evaluation_text(report_of(table))
+    assert "inside the 90 % interval, 1 cases without" in "\n".join(card._measured(report_of(table)))
 
 
 def test_a_style_holds_the_cases_of_which_that_was_noticed():

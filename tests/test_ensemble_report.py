@@ -24,7 +24,7 @@ def run(tmp_path_factory):
     """A whole run: cohort, study with every state, bundle, answer, page."""
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("report")
-    cohort = make_cohort(root / "cohort")
+    cohort = make_cohort(root / "cohort", num_cases=34, num_test=10)
     study = make_study(root / "study", cohort, states=("complete", "stopped", "complete", "failed", "running"))
     registry = Registry(root / "registry")
     bundle = registry.resolve(registry.publish(combine(study).write).version)

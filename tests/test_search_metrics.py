@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from search.metrics import bootstrap_ci95, bootstrap_means, measure, median_ci95
+from search.metrics import (
+    bootstrap_ci95,
+    bootstrap_means,
+    limits_ci95,
+    limits_of_agreement,
+    measure,
+    median_ci95,
+    share_ci95,
+    wilson,
+)
 
 
 def one_hot(months: object) -> np.ndarray:
@@ -99,6 +108,35 @@ def test_the_interval_holds_the_mean_in_95_of_100_samples() -> None:
         low, high = bootstrap_ci95(rng.exponential(5, (1, 80)), num_resamples=400, seed=seed)[0]
         hits += low <= 5 <= high
     assert 0.88 <= hits / 200 <= 0.98
+
+
+def test_a_share_has_wilsons_interval_which_is_not_empty_where_all_or_none_were_held() -> None:
+    assert share_ci95(np.ones(30, bool)) == [pytest.approx(0.8865, abs=1e-4), 1]  # 1 / (1 + 1.96^2 / 30)
+    assert share_ci95(np.zeros(12, bool)) == [0, pytest.approx(0.2425, abs=1e-4)]
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)  # Newcombe, Stat Med 1998, table I
+    assert wilson(0, 20) == pytest.approx((0, 0.1611), abs=1e-4)
+
+
+def test_all_shares_of_few_cases_have_an_interval_and_no_mean_has() -> None:
+    actual_C = np.arange(20.0, 29)
+    figures = measure(actual_C, actual_C + 3, np.ones(9, bool), None)
+    assert [figures[f"{name}_ci95"] for name in ("mae", "rmse", "bias", "median_absolute_error")] == [None] * 4
+    assert all(group["mae_ci95"] is None and group["bias_ci95"] is None for group in figures["groups"])
+    assert figures["within_12_ci95"][0] == pytest.approx(0.7008, abs=1e-3)
+    assert measure(*[np.arange(20.0, 30)] * 2, np.ones(10, bool), None)["mae_ci95"] == [0, 0]
+
+
+def test_the_interval_of_the_limits_holds_them_in_95_of_100_samples() -> None:
+    rng = np.random.default_rng(0)
+    found = [limits_ci95(rng.normal(2, 10, 100), seed=seed) for seed in range(100)]
+    bounds = np.array(found)
+    for end, true in enumerate((2 - 19.6, 2 + 19.6)):
+        assert 0.87 <= ((bounds[:, end, 0] <= true) & (true <= bounds[:, end, 1])).mean() <= 0.99
+    difference_C = rng.normal(2, 10, 100)
+    (low_from, low_to), (high_from, high_to) = limits_ci95(difference_C) or [[0, 0], [0, 0]]
+    _, low, high = limits_of_agreement(difference_C)
+    assert low_from < low < low_to < high_from < high < high_to
+    assert limits_ci95(difference_C[:9]) is None
 
 
 def test_the_interval_is_the_same_twice() -> None:
