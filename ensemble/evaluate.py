@@ -91,7 +91,7 @@ def evaluate_table(
         EvaluationError: The cohort locks no test split.
         SourceError: A table cannot be read, or the two share no case.
     """
-    predicted = read_predictions(predictions, column=column, unit=unit)
+    predicted, unanswered = read_predictions(predictions, column=column, unit=unit)
     about: dict[str, Any] = {"predictions": Path(str(predictions)).name, "source": "a table of predictions"}
     if source is not None and _is_cohort(as_path(source)):
         cohort = Cohort.load(source)
@@ -99,7 +99,7 @@ def evaluate_table(
         references, problems = _cases_at(cohort, rows), problem_table([])
     else:
         references, problems = read_references(predictions if source is None else source, options)
-    cases, unmatched = join(predicted, references)
+    cases, unmatched = join(predicted, references, unanswered)
     rejected = pd.concat([problems, unmatched], ignore_index=True)
     report = {
         **about,

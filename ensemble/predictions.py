@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ensemble.conformal import LEVELS
 from preprocessing import labels
 from preprocessing.columns import find_columns
 from preprocessing.rows import RowError, bone_age, case_id_of, extras, find_units, require, sex_of
@@ -32,6 +31,8 @@ _NAMES = {
     "months": {name for base in _BASES for name in (base, f"{base}_months", f"{base}_month")},
     "years": {f"{base}_{unit}" for base in _BASES for unit in ("years", "year", "yrs")},
 }
+_END = re.compile(r"(low|high)_([1-9]\d?)")
+"""Column with one end of the intervals of a level in percent."""
 
 
 def is_table(path: str | Path | AnyPath) -> bool:
@@ -39,41 +40,57 @@ def is_table(path: str | Path | AnyPath) -> bool:
     return str(path).lower().endswith(TABLE_SUFFIXES)
 
 
-def read_predictions(path: str | Path | AnyPath, *, column: str = "", unit: str = "") -> pd.DataFrame:
-    """Read a table of predictions: an id and a bone age a row.
+def read_predictions(
+    path: str | Path | AnyPath, *, column: str = "", unit: str = ""
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read a table of predictions: an id and a bone age a row, or a reason for none.
 
     Args:
-        path: CSV or Parquet.
+        path: CSV or Parquet, such as ``python -m ensemble score`` writes.
         column: Of the predicted bone age; empty to look for one called ``predicted_months`` or the like.
         unit: ``months`` or ``years``; empty to go by the column's name, else months.
 
     Returns:
-        case_id, predicted_months, and the ends of the intervals where there are any (``low_90``, ``high_90``, ...).
+        The predictions: case_id, predicted_months, and the ends of the intervals where there are any (``low_90``,
+        ``high_90``, ... in months; NaN in a row that lacks one). And the cases without one, as problems: a row whose
+        prediction is empty and whose column ``reason`` says why.
 
     Raises:
-        SourceError: No such column, values that look like another unit, a row without id or number, or an id twice.
+        SourceError: No such column, values that look like another unit, a row without id or without number and
+            reason, an id twice, one end of an interval without a column for the other, or a low end above the high.
     """
     table = read_table(as_path(path))
     place, named = _predicted(table, column)
     unit = unit or named
     columns = find_columns(table, {})
     require(table, columns, ("id", "image"))
-    ends = {name: table.header.index(name) for name in _ends() if name in table.header}
+    places = {_simple(name): at for at, name in enumerate(table.header)}
+    levels = _levels(table.name, places)
     rows: dict[str, dict[str, Any]] = {}
+    unanswered: dict[str, dict[str, str]] = {}
     for row in table.rows:
-        case_id, value = case_id_of(row, columns), labels.number(row.cells[place])
-        if row.fault or not case_id or value is None:
-            said = row.fault or f"got the id {case_id!r} and the prediction {row.cells[place]!r}."
-            raise SourceError(f"{row.where}: a row must hold an id and a number, {said} Leave out what has no answer.")
-        if case_id in rows:
+        case_id, cell = case_id_of(row, columns), row.cells[place]
+        value, reason = labels.number(cell), _cell(row, places, "reason")
+        if row.fault or not case_id or (value is None and not (reason and labels.is_missing(cell))):
+            said = row.fault or f"got the id {case_id!r} and the prediction {cell!r}."
+            raise SourceError(
+                f"{row.where}: a row must hold an id and a number, or say in a column 'reason' why there is none; "
+                f"{said} Leave out what has no answer."
+            )
+        if case_id in rows or case_id in unanswered:
             raise SourceError(f"{row.where}: {case_id} stands there twice. Leave one prediction a case.")
-        rows[case_id] = {"case_id": case_id, "predicted_months": labels.to_months(value, unit)} | {
-            name: _end(row, at, unit) for name, at in ends.items()
-        }
-    labels.check_unit([labels.number(row.cells[place]) or 0.0 for row in table.rows], unit, repr(table.header[place]))
+        if value is None:
+            detail = _cell(row, places, "detail") or "The system gave no prediction."
+            unanswered[case_id] = problem(case_id, columns.get(row, "image"), reason, detail)
+            continue
+        rows[case_id] = {"case_id": case_id, "predicted_months": labels.to_months(value, unit)}
+        for level in levels:
+            rows[case_id] |= _interval(row, places, level, unit)
     if not rows:
         raise SourceError(f"{table.name} holds no prediction.")
-    return pd.DataFrame(list(rows.values()))
+    numbers = (labels.number(row.cells[place]) for row in table.rows)
+    labels.check_unit([value for value in numbers if value is not None], unit, repr(table.header[place]))
+    return pd.DataFrame(list(rows.values())), problem_table(list(unanswered.values()))
 
 
 def read_references(
@@ -120,8 +137,15 @@ def read_references(
     return pd.DataFrame(list(cases.values())), problem_table(problems)
 
 
-def join(predictions: pd.DataFrame, references: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def join(
+    predictions: pd.DataFrame, references: pd.DataFrame, unanswered: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Predictions beside their references, by case, and a problem for each that has no other half.
+
+    Args:
+        predictions: As `read_predictions` has them, as the last.
+        references: As `read_references` has them.
+        unanswered: Cases without a prediction; their problems come first, with the reason that they have already.
 
     Raises:
         SourceError: Not one case is in both.
@@ -133,7 +157,7 @@ def join(predictions: pd.DataFrame, references: pd.DataFrame) -> tuple[pd.DataFr
             f"Predictions and references share no case: {_some(predictions['case_id'])} against "
             f"{_some(references['case_id'])}. Their ids must be the same."
         )
-    alone = sorted(set(references["case_id"]) - set(joined["case_id"]))
+    alone = sorted(set(references["case_id"]) - set(joined["case_id"]) - set(unanswered["case_id"]))
     extra = sorted(set(predictions["case_id"]) - set(joined["case_id"]))
     problems = [
         problem(case_id, "", "no_prediction", "The case has a reference and no prediction.") for case_id in alone
@@ -141,7 +165,7 @@ def join(predictions: pd.DataFrame, references: pd.DataFrame) -> tuple[pd.DataFr
     problems += [
         problem(case_id, "", "no_reference", "The case has a prediction and no reference.") for case_id in extra
     ]
-    return joined, problem_table(problems)
+    return joined, pd.concat([unanswered, problem_table(problems)], ignore_index=True)
 
 
 def _predicted(table: Table, column: str) -> tuple[int, str]:
@@ -150,8 +174,7 @@ def _predicted(table: Table, column: str) -> tuple[int, str]:
         if column not in table.header:
             raise SourceError(f"{table.name} has no column {column!r}; it has {', '.join(table.header)}. Name one.")
         return table.header.index(column), "years" if "year" in column.lower() else "months"
-    simple = [re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") for name in table.header]
-    found = [(at, unit) for at, name in enumerate(simple) for unit in _NAMES if name in _NAMES[unit]]
+    found = [(at, unit) for at, name in enumerate(table.header) for unit in _NAMES if _simple(name) in _NAMES[unit]]
     if len(found) != 1:
         raise SourceError(
             f"{table.name} must have one column of predictions such as predicted_months, got "
@@ -160,13 +183,42 @@ def _predicted(table: Table, column: str) -> tuple[int, str]:
     return found[0]
 
 
-def _ends() -> list[str]:
-    return [f"{end}_{level}" for level in LEVELS for end in ("low", "high")]
+def _simple(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
-def _end(row: Row, place: int, unit: str) -> float:
-    value = labels.number(row.cells[place])
-    return np.nan if value is None else labels.to_months(value, unit)
+def _cell(row: Row, places: dict[str, int], name: str) -> str:
+    """What a row says in a column; empty where it says nothing, or there is none."""
+    text = row.cells[places[name]] if name in places else ""
+    return "" if labels.is_missing(text) else text
+
+
+def _levels(table: str, places: dict[str, int]) -> list[int]:
+    """Levels of the intervals in a table, ascending; the low end of each must have a high one."""
+    named = [found for name in places if (found := _END.fullmatch(name))]
+    for end, level in (found.groups() for found in named):
+        other = f"{'high' if end == 'low' else 'low'}_{level}"
+        if other not in places:
+            raise SourceError(f"{table} must have a column {other} beside {end}_{level}. Add it, or rename that one.")
+    return sorted({int(found[2]) for found in named})
+
+
+def _interval(row: Row, places: dict[str, int], level: int, unit: str) -> dict[str, float]:
+    """Both ends of an interval by column, in months; NaN where the row lacks one."""
+    ends = {}
+    for name in (f"low_{level}", f"high_{level}"):
+        text = _cell(row, places, name)
+        value = labels.number(text)
+        if text and value is None:
+            raise SourceError(f"{row.where}: {name} must be a number or empty, got {text!r}. Mend the row.")
+        ends[name] = np.nan if value is None else labels.to_months(value, unit)
+    low, high = ends.values()
+    if low > high:
+        raise SourceError(
+            f"{row.where}: low_{level} must lie at or below high_{level}, got {low:g} and {high:g} months. "
+            "Mend the row, or swap the columns' names."
+        )
+    return ends
 
 
 def _some(names: pd.Series) -> str:

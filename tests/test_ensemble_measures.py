@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from ensemble import card
@@ -11,6 +12,7 @@ from ensemble.chronology import read_norms
 from ensemble.compare import compare
 from ensemble.evaluate import evaluate_table
 from ensemble.measures import figures, styles
+from ensemble.parts import SCHEMA
 from ensemble.predictions import read_predictions
 from ensemble.printed import evaluation_text
 from ensemble.significance import clinically_significant
@@ -166,12 +168,48 @@ def test_one_table_may_hold_predictions_and_references(tmp_path):
         ("id,predicted\n1,10\n2,11\n3,12\n", "look like years"),
         ("id,predicted,pred_months\n1,10,20\n", "must have one column of predictions"),
         ("id,predicted\n", "holds no prediction"),
+        ("id,predicted,reason\n1,,no_hand\n", "holds no prediction"),
+        ("id,predicted,reason\n1,abc,no_hand\n", "an id and a number, or say in a column 'reason'"),
+        ("id,predicted,reason\n1,,\n", "got the id '1' and the prediction ''"),
+        ("id,predicted,reason\n1,100,\n1,,no_hand\n", "1 stands there twice"),
+        ("id,predicted,low_90\n1,100,90\n", "must have a column high_90 beside low_90"),
+        ("id,predicted,low_90,high_90\n1,100,90,110\n2,100,110,90\n", "line 3: low_90 must lie at or below high_90"),
+        ("id,predicted,low_90,high_90\n1,100,wide,110\n", "low_90 must be a number or empty, got 'wide'"),
     ],
 )
 def test_a_table_that_is_not_understood_is_refused(tmp_path, text, sentence):
     (tmp_path / "theirs.csv").write_text(text)
     with pytest.raises(SourceError, match=sentence):
         read_predictions(tmp_path / "theirs.csv")
+
+
+@pytest.mark.parametrize("name", ["scored.csv", "scored.parquet"])
+def test_the_table_that_score_writes_is_measured_with_its_reasons(tmp_path, name):
+    refused = {"predicted_months": None, "reason": "no_hand", "detail": "There is no hand."}
+    rows = [
+        {"case_id": row.case_id, "file": f"{row.case_id}.png", "distribution": [1 / 240] * 240}
+        | ({"predicted_months": row.predicted_months, "low_90": row.predicted_months - 1, "high_90": 239.0})
+        for row in cases().itertuples()
+    ]
+    rows[3] = {"case_id": "003", "file": "003.png"} | refused
+    scored = pd.DataFrame(pa.Table.from_pylist(rows, SCHEMA).to_pandas())
+    scored.to_csv(tmp_path / name, index=False) if name.endswith("csv") else scored.to_parquet(tmp_path / name)
+    cases().to_csv(tmp_path / "labels.csv", index=False, columns=["case_id", "sex", "bone_age_months"])
+    found = evaluate_table(tmp_path / name, tmp_path / "labels.csv")
+    assert found.report["n"] == 39
+    assert found.report["rejected_reasons"] == {"no_hand": 1}
+    assert [level["level"] for level in found.report["coverage"]["levels"]] == [90]
+    assert "003.png: There is no hand." in evaluation_text(found.report)
+
+
+def test_intervals_of_years_are_measured_in_months(tmp_path):
+    table = cases()
+    years = {"id": table["case_id"], "predicted_years": table["predicted_months"] / 12}
+    ends = {"Low 90": years["predicted_years"] - 1, "High 90": years["predicted_years"] + 1}
+    pd.DataFrame(years | ends).to_csv(tmp_path / "theirs.csv", index=False)
+    predicted, unanswered = read_predictions(tmp_path / "theirs.csv")
+    assert (predicted["high_90"] - predicted["low_90"]).to_numpy() == pytest.approx(24)
+    assert unanswered.empty
 
 
 def test_tables_without_a_common_case_name_their_ids(tmp_path):
