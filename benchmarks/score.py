@@ -122,6 +122,7 @@ def _repeated(inputs: Inputs, number: int) -> Inputs:
         tuple(inputs.files[row] for row in rows),
         tuple(f"{inputs.case_ids[row]}-{turn}" for turn, row in enumerate(rows)),
         tuple(inputs.sexes[row] for row in rows),
+        tuple(inputs.ages[row] for row in rows),
     )
 
 

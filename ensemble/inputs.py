@@ -3,15 +3,17 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path, PurePosixPath
 
+from ensemble.chronology import OLDEST_MONTHS
 from preprocessing import labels
-from preprocessing.columns import find_columns
+from preprocessing.columns import Columns, find_columns
 from preprocessing.dicom_folder import find_dicom
-from preprocessing.rows import case_id_of, require
+from preprocessing.rows import Units, case_id_of, extras, find_units, require
 from preprocessing.source import SourceError, SourceOptions, find_images
 from preprocessing.storage import AnyPath, as_path, canonical_hash
-from preprocessing.table import TABLE_SUFFIXES, read_table
+from preprocessing.table import TABLE_SUFFIXES, Row, read_table
 
 _URI = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
@@ -27,14 +29,16 @@ class Inputs:
     case_ids: tuple[str, ...]
     sexes: tuple[str, ...]
     """``male``, ``female`` or empty where nobody has said."""
+    ages: tuple[float | None, ...]
+    """Chronological, in months; None where nobody has said. They judge the answers and never enter them."""
 
     def __len__(self) -> int:
         return len(self.files)
 
     @property
     def hash(self) -> str:
-        """Names this list: files, ids and sexes in their order."""
-        return canonical_hash([str(self.folder), self.files, self.case_ids, self.sexes])
+        """Names this list: files, ids, sexes and ages in their order."""
+        return canonical_hash([str(self.folder), self.files, self.case_ids, self.sexes, self.ages])
 
     def chunk(self, start: int, stop: int) -> Iterator[tuple[str, str, str, str]]:
         """Location, file, case id and sex of some of them."""
@@ -55,12 +59,13 @@ def read_inputs(path: str | Path | AnyPath, options: SourceOptions | None = None
 
     Args:
         path: A folder, below which every picture and DICOM file counts; or a CSV or Parquet file with a path or URI a
-            row (a column such as ``file``, relative to the table's folder), and sex and id where they are known.
+            row (a column such as ``file``, relative to the table's folder), and sex, id and chronological age where
+            they are known.
         options: Its columns, where their names do not say what they are.
         sex: Of every child whose row does not tell; empty where it is unknown.
 
     Raises:
-        SourceError: There is no such folder or table, or no file in it.
+        SourceError: There is no such folder or table, or no file in it; or a sex or an age that cannot be.
     """
     root, options = as_path(path), options or SourceOptions()
     if root.is_file() and root.suffix.lower() in TABLE_SUFFIXES:
@@ -70,7 +75,8 @@ def read_inputs(path: str | Path | AnyPath, options: SourceOptions | None = None
     files = sorted({*find_images(root), *find_dicom(root)})
     if not files:
         raise SourceError(f"{root} holds neither pictures nor DICOM files. Name the folder that does.")
-    return Inputs(root, tuple(files), tuple(PurePosixPath(file).stem for file in files), (sex,) * len(files))
+    case_ids, number = tuple(PurePosixPath(file).stem for file in files), len(files)
+    return Inputs(root, tuple(files), case_ids, (sex,) * number, (None,) * number)
 
 
 def _of_table(root: AnyPath, options: SourceOptions, sex: str) -> Inputs:
@@ -78,7 +84,8 @@ def _of_table(root: AnyPath, options: SourceOptions, sex: str) -> Inputs:
     columns = find_columns(table, options.columns)
     require(table, columns, ("image",))
     asks = "is_male" in columns
-    files, case_ids, sexes = [], [], []
+    units = find_units(table, columns, options, default="months")
+    files, case_ids, sexes, ages = [], [], [], []
     for row in table.rows:
         file = columns.get(row, "image")
         files.append("" if labels.is_missing(file) else file)
@@ -88,6 +95,18 @@ def _of_table(root: AnyPath, options: SourceOptions, sex: str) -> Inputs:
         if said is None and not labels.is_missing(cell):
             raise SourceError(f"{row.where}: the sex must be male, female or empty, got {cell!r}. Mend the table.")
         sexes.append(said or sex)
+        ages.append(_age(row, columns, units))
     if not files:
         raise SourceError(f"{table.name} names no file. Give one row a radiograph.")
-    return Inputs(root.parent, tuple(files), tuple(case_ids), tuple(sexes))
+    return Inputs(root.parent, tuple(files), tuple(case_ids), tuple(sexes), tuple(ages))
+
+
+def _age(row: Row, columns: Columns, units: Units) -> float | None:
+    """Chronological age in months; None where the row does not tell."""
+    months, _, doubts = extras(row, columns, units)
+    said = next((sentence for reason, sentence in doubts if reason == "bad_chronological_age"), "")
+    if not said and months > OLDEST_MONTHS:
+        said = f"The chronological age must lie within 0..{OLDEST_MONTHS:.0f} months, got {months:g}."
+    if said:
+        raise SourceError(f"{row.where}: {said} Mend the table, or leave the cell empty.")
+    return None if isnan(months) else months

@@ -16,11 +16,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ensemble.conformal import LEVELS
+from ensemble.conformal import LEVELS, SEXES
 from preprocessing.storage import AnyPath, is_local, read_json, remote, write_atomic, write_json
 
 _PART = re.compile(r"([0-9]{9})-([0-9]{9})\.parquet")
 ENDS = tuple(f"{end}_{level}" for level in LEVELS for end in ("low", "high"))
+BY_SEX = tuple(f"if_{sex}_{name}" for sex in SEXES for name in ("months", *ENDS))
+"""Of the answers for a girl and for a boy, where the sex is unknown."""
 SCHEMA = pa.schema(
     [
         ("case_id", pa.string()),
@@ -30,6 +32,12 @@ SCHEMA = pa.schema(
         ("predicted_months", pa.float64()),
         *[(name, pa.float64()) for name in ENDS],
         ("spread_months", pa.float64()),
+        ("male_probability", pa.float64()),
+        *[(name, pa.float64()) for name in BY_SEX],
+        ("chronological_age_months", pa.float64()),
+        ("sds", pa.float64()),
+        ("status", pa.string()),
+        ("norms", pa.string()),
         ("distribution", pa.list_(pa.float32())),
         ("findings", pa.string()),
         ("warnings", pa.string()),
@@ -39,7 +47,11 @@ SCHEMA = pa.schema(
         ("profile", pa.string()),
     ]
 )
-"""One row an input: ``predicted_months`` and what belongs to it, or a ``reason``; never both, never neither."""
+"""One row an input: ``predicted_months`` and what belongs to it, or a ``reason``; never both, never neither.
+
+Where the sex is unknown the answer is a mixture, beside the probability of a boy and both answers that it is made of,
+``if_female_months``, ``if_female_low_80``, ... Where the chronological age is given, ``sds`` and ``status`` say by
+``norms`` where the answer lies beside it (`ensemble.chronology`); null of an unknown sex and beyond the norms' ages."""
 
 
 class PartsError(ValueError):
@@ -63,7 +75,7 @@ class Parts:
         self.folder = out.with_name(f"{out.name}.parts")
         if is_local(out):
             self.folder.mkdir(parents=True, exist_ok=True)
-        place = self.folder / "plan.json"
+        place, plan = self.folder / "plan.json", plan | {"columns": SCHEMA.names}  # parts of another release lack some
         if place.exists() and (found := read_json(place)) != plan:
             other = ", ".join(sorted(key for key in {*plan, *found} if plan.get(key) != found.get(key)))
             raise PartsError(

@@ -18,7 +18,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from ensemble.bundle import Bundle
 from ensemble.inputs import Inputs, locate
-from ensemble.parts import ENDS, Parts, write_part
+from ensemble.parts import Parts, write_part
 from ensemble.prediction import Prediction
 from ensemble.predictor import Predictor
 from preprocessing.cluster import connection
@@ -140,6 +140,7 @@ def _told(inputs: Inputs, start: int, stop: int) -> list[dict[str, Any]]:
             "location": locate(inputs.folder, inputs.files[index]),
             "sex": inputs.sexes[index],
             "sex_from": "caller" if inputs.sexes[index] else "",
+            "chronological_age_months": inputs.ages[index],
         }
         for index in range(start, stop)
     ]
@@ -191,7 +192,7 @@ def answer(predictor: Predictor, rows: list[dict[str, Any]], profile: str = "ful
 
     Args:
         predictor: With the bundle.
-        rows: case_id, file, sex, sex_from and reading, as the readers leave them.
+        rows: case_id, file, sex, sex_from, chronological_age_months and reading, as the readers leave them.
         profile: Which members answer.
 
     Returns:
@@ -214,26 +215,36 @@ def answer(predictor: Predictor, rows: list[dict[str, Any]], profile: str = "ful
     about = {"version": predictor.bundle.version, "profile": profile}
     return [
         {name: value for name, value in row.items() if name != "reading"}
-        | (_answered(next(said)) if isinstance(row["reading"], Reading) else _refused(*row["reading"]))
+        | (_answered(next(said), row) if isinstance(row["reading"], Reading) else _refused(*row["reading"]))
         | about
         for row in rows
     ]
 
 
-def _answered(prediction: Prediction) -> dict[str, Any]:
-    ends = dict.fromkeys(ENDS)
-    for level, (low, high) in prediction.intervals.items():
-        ends |= {f"low_{level}": low, f"high_{level}": high}
+def _answered(prediction: Prediction, row: dict[str, Any]) -> dict[str, Any]:
+    age = row["chronological_age_months"]
+    found = None if age is None else prediction.beside(age, row["sex"] or None).chronology
+    judged = {} if found is None else {"sds": found.sds, "status": found.status, "norms": found.source}
+    by_sex = prediction.by_sex.items()
     return {
         "predicted_months": prediction.bone_age_months,
-        **ends,
+        **_ends(prediction.intervals),
         "spread_months": prediction.spread_months,
+        "male_probability": prediction.by_sex["male"].probability if by_sex else None,
+        **{f"if_{sex}_months": answer.bone_age_months for sex, answer in by_sex},
+        **{f"if_{sex}_{end}": months for sex, answer in by_sex for end, months in _ends(answer.intervals).items()},
+        **judged,
         "distribution": prediction.distribution,
         "findings": ",".join(sorted({warning.code for warning in prediction.warnings})),
         "warnings": " ".join(warning.message for warning in prediction.warnings),
         "reason": None,
         "detail": None,
     }
+
+
+def _ends(intervals: dict[int, tuple[float, float]]) -> dict[str, float]:
+    ends = (("low", 0), ("high", 1))
+    return {f"{end}_{level}": pair[side] for level, pair in intervals.items() for end, side in ends}
 
 
 def _refused(reason: str, detail: str) -> dict[str, Any]:

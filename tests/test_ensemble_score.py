@@ -109,6 +109,7 @@ def test_each_row_is_answered_as_the_predictor_answers_it_or_says_why_not(bundle
             "file": name,
             "sex": "male",
             "sex_from": "caller",
+            "chronological_age_months": None,
             "reading": _reading(predictor.reader, place),
         }
         for name, place in (
@@ -123,6 +124,55 @@ def test_each_row_is_answered_as_the_predictor_answers_it_or_says_why_not(bundle
     alone = predictor.score((tmp_path / "a.png").read_bytes(), "male")
     assert found[1]["predicted_months"] == pytest.approx(alone.bone_age_months, abs=1e-3)
     assert all((row["predicted_months"] is None) == (row["reason"] is not None) for row in found)
+
+
+def answered(bundle, tmp_path, **row):
+    """The row of one picture, as the table of `score` holds it."""
+    from ensemble.score import _reading, answer
+
+    predictor = Predictor(bundle)
+    pictures(tmp_path, ("a.png",))
+    place = str(tmp_path / "a.png")
+    told = {"case_id": "a", "file": "a.png", "sex": "", "sex_from": "", "chronological_age_months": None} | row
+    write_part(tmp_path, 0, answer(predictor, [told | {"reading": _reading(predictor.reader, place)}]))
+    (found,) = pd.read_parquet(tmp_path / "000000000-000000001.parquet").to_dict("records")
+    return found, predictor.score((tmp_path / "a.png").read_bytes(), row.get("sex"))
+
+
+def test_of_an_unknown_sex_both_answers_stand_beside_the_mixture(bundle, tmp_path):
+    found, alone = answered(bundle, tmp_path)
+    for sex in ("female", "male"):
+        assert found[f"if_{sex}_months"] == pytest.approx(alone.by_sex[sex].bone_age_months, abs=1e-3)
+        ends = [found[f"if_{sex}_{end}_90"] for end in ("low", "high")]
+        assert ends == pytest.approx(alone.by_sex[sex].intervals[90], abs=1e-3)
+    share = found["male_probability"]
+    mixture = share * found["if_male_months"] + (1 - share) * found["if_female_months"]
+    assert found["predicted_months"] == pytest.approx(mixture, abs=1e-3)
+
+
+def test_a_known_sex_has_one_answer_which_is_judged_by_the_chronological_age(bundle, tmp_path):
+    found, alone = answered(bundle, tmp_path, sex="male", chronological_age_months=120.0)
+    judged = alone.beside(120.0, "male").chronology
+    assert (found["status"], found["norms"]) == (judged.status, judged.source)
+    assert found["sds"] == pytest.approx(judged.sds, abs=1e-3)
+    assert np.isnan([found["if_male_months"], found["male_probability"]]).all()
+
+
+def test_a_table_tells_chronological_ages_in_its_unit_and_those_that_no_child_has_are_refused(tmp_path):
+    place = tmp_path / "batch.csv"
+    place.write_text("path,age_years\na.png,10\nb.png,\nc.png,12.5\n")
+    assert read_inputs(place).ages == (120.0, None, 150.0)
+    for age, sentence in (("250", "within 0..240 months, got 250"), ("ten", "'ten' cannot be")):
+        place.write_text(f"path,chronological_age_months\na.png,{age}\n")
+        with pytest.raises(SourceError, match=f"line 2: .*{sentence}"):
+            read_inputs(place)
+
+
+def test_parts_of_a_release_with_other_columns_are_not_mixed_in(tmp_path):
+    folder = Parts(tmp_path / "out.parquet", {"bundle": "x"}).folder
+    (folder / "plan.json").write_text('{"bundle": "x"}')
+    with pytest.raises(PartsError, match="its columns differs"):
+        Parts(tmp_path / "out.parquet", {"bundle": "x"})
 
 
 @pytest.mark.ray
