@@ -12,7 +12,7 @@ from scipy import stats
 from ensemble.chronology import PUBLISHED, Norms
 from ensemble.measures import chronological_of
 from ensemble.significance import clinically_significant, judged_by
-from search.metrics import limits_ci95, limits_of_agreement, mean_ci95, rounded, share_ci95
+from search.metrics import agreement_limits, mean_ci95, rounded, share_ci95
 
 
 class ComparisonError(ValueError):
@@ -50,7 +50,6 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, *, norms: Norms = PUBLISHED, seed:
     difference_C = error_KC[1] - error_KC[0]
     rows = mean_ci95(np.stack([*error_KC, difference_C, other_C - one_C]), seed=seed)
     wrong = [clinically_significant(actual_C, x, is_male_C, chronological_C, norms) for x in (one_C, other_C)]
-    bias, low, high = limits_of_agreement(other_C - one_C)
     apart_C = np.abs(other_C - one_C)
     return {
         "n": len(cases),
@@ -67,10 +66,9 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, *, norms: Norms = PUBLISHED, seed:
         "norms": judged_by(norms),
         "above_12_months": mcnemar(error_KC[0] > 12, error_KC[1] > 12),
         "agreement": {
-            "difference_months": rounded(bias),
+            "difference_months": rounded((other_C - one_C).mean()),
             "difference_ci95": rows[3],
-            "limits_months": [rounded(low), rounded(high)],
-            "limits_ci95": limits_ci95(other_C - one_C, seed=seed),
+            **agreement_limits(other_C - one_C, seed=seed),
             "within_6_months": rounded((apart_C <= 6).mean()),
             "within_6_ci95": share_ci95(apart_C <= 6),
             "within_12_months": rounded((apart_C <= 12).mean()),

@@ -20,7 +20,7 @@ from ensemble.conformal import LEVELS
 from ensemble.coverage import coverage
 from ensemble.significance import clinically_significant, judged_by
 from search.figures import confusion_matrix
-from search.metrics import limits_ci95, limits_of_agreement, mean_ci95, measure, rounded, share_ci95
+from search.metrics import agreement_limits, mean_ci95, measure, rounded, share_ci95
 from search.months import NUM_BINS
 
 NUM_WORST = 10
@@ -49,14 +49,9 @@ def figures(cases: pd.DataFrame, *, norms: Norms = PUBLISHED, seed: int = 0) -> 
     is_male_C = cases["is_male"].to_numpy(bool)
     distribution_CM = np.stack(cases["distribution"].to_list()) if "distribution" in cases else None
     found = measure(actual_C, predicted_C, is_male_C, distribution_CM, seed=seed)
-    bias, low, high = limits_of_agreement(predicted_C - actual_C)
     found |= {
         "significant_errors": _significant(cases, actual_C, predicted_C, is_male_C, norms),
-        "agreement": {
-            "bias_months": rounded(bias),
-            "limits_months": [rounded(low), rounded(high)],
-            "limits_ci95": limits_ci95(predicted_C - actual_C, seed=seed),
-        },
+        "agreement": {"bias_months": found["bias_months"], **agreement_limits(predicted_C - actual_C, seed=seed)},
         "styles": styles(cases, predicted_C - actual_C, seed=seed),
         "confusion": confusion(cases).to_numpy().tolist(),
         "worst": worst(cases).to_dict("records"),

@@ -122,7 +122,7 @@ def _held(level: dict[str, Any], num_cases: int) -> str:
     return f"{100 * level['share']:.1f} %{of} ({between([100 * end for end in level['ci95']], '{:.1f}')})"
 
 
-def _limits(name: str, limits: Sequence[float], ci95: Sequence[Sequence[float]] | None) -> str:
+def _limits(name: str, limits: Sequence[float] | None, ci95: Sequence[Sequence[float]] | None) -> str:
     ends = "" if ci95 is None else f"; 95 % intervals {between(ci95[0], '{:+.1f}')}, {between(ci95[1], '{:+.1f}')}"
     return f"  {name:<22}   {between(limits, '{:+.1f}')} months (Bland-Altman{ends})"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from preprocessing.charts import ACCENT, FEMALE, GREY, INK, MALE, MANY, SEXES, empty, legend, plain
+from preprocessing.charts import ACCENT, FEMALE, GREY, INK, MALE, MANY, PAPER, SEXES, empty, legend, plain
 from preprocessing.page import MINUS, signed
 from search.metrics import by_year, limits_of_agreement
 
@@ -50,7 +50,7 @@ def bland_altman(cases: pd.DataFrame) -> Figure:
 
 
 def errors_by_group(groups: Sequence[dict[str, Any]]) -> Figure:
-    """MAE of each sex and bone-age band with its interval if it has one; `groups` as of `search.metrics.groups`."""
+    """MAE of each sex and bone-age band with its interval, hollow without; `groups` as of `search.metrics.groups`."""
     figure = empty(5.4, 3.2)
     axes = plain(figure.add_subplot())
     bands = sorted({tuple(group["bone_age_years"]) for group in groups})
@@ -63,7 +63,8 @@ def errors_by_group(groups: Sequence[dict[str, Any]]) -> Figure:
             place = bands.index(tuple(group["bone_age_years"])) + offset
             if group["mae_ci95"]:
                 axes.plot([place, place], group["mae_ci95"], color=colour, linewidth=2, alpha=0.45)
-            axes.plot([place], [group["mae_months"]], marker, color=colour, markersize=6, label=label)
+            fill = colour if group["mae_ci95"] else PAPER
+            axes.plot([place], [group["mae_months"]], marker, color=colour, mfc=fill, markersize=6, label=label)
             label = "_nolegend_"
     axes.set_xticks(range(len(bands)), [f"{low} to {high}" for low, high in bands])
     axes.set(xlabel="bone age, years", ylabel="MAE, months", xlim=(-0.5, len(bands) - 0.5))

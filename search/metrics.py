@@ -184,6 +184,15 @@ def limits_of_agreement(difference_C: np.ndarray) -> tuple[float, float, float]:
     return bias, bias - reach, bias + reach
 
 
+def agreement_limits(difference_C: np.ndarray, *, seed: int = 0) -> dict[str, Any]:
+    """``limits_months`` as `limits_of_agreement` has them, None of one case, with ``limits_ci95`` of each end."""
+    _, low, high = limits_of_agreement(difference_C)
+    return {
+        "limits_months": [rounded(low), rounded(high)] if len(difference_C) > 1 else None,
+        "limits_ci95": limits_ci95(difference_C, seed=seed),
+    }
+
+
 def limits_ci95(difference_C: np.ndarray, *, seed: int = 0) -> list[list[float]] | None:
     """95 % percentile interval of the lower limit of agreement and of the upper; None as in `mean_ci95`."""
     num_cases = len(difference_C)

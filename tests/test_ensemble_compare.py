@@ -39,6 +39,12 @@ def test_twelve_cases_have_intervals_and_four_say_that_they_have_none():
     assert few["agreement"]["within_6_ci95"] == [pytest.approx(0.5101, abs=1e-3), 1]
 
 
+def test_of_one_case_there_are_no_limits_of_agreement():
+    report = compare(table([101.0]), table([100.0]))
+    assert report["agreement"]["limits_months"] is None
+    assert "limits of agreement      - months" in comparison_text({"a": "a", "b": "b", "source": "x", **report})
+
+
 def test_cases_that_one_alone_answered_are_counted_and_left_out():
     report = compare(table([100.0, 110, 120]), table([110.0, 120, 130], actual=(110.0, 120, 130), start=1))
     assert (report["n"], report["only_a"], report["only_b"]) == (2, 1, 1)
