@@ -9,6 +9,7 @@ import torch
 from ensemble.bundle import Bundle
 from ensemble.chronology import PUBLISHED, NormsError, compare, read_norms, sd_months
 from ensemble.combine import combine
+from ensemble.evaluate import evaluate
 from ensemble.prediction import Prediction
 from ensemble.predictor import Predictor
 from tests.ensemble_fixtures import SIZE, make_cohort, make_study
@@ -96,3 +97,7 @@ def test_a_bundle_carries_the_norms_that_it_was_built_with(tmp_path):
     )
     assert own.beside(90.0, "female").chronology.source == "Own children, 2020"
     assert published.beside(90.0, "female").chronology.source == PUBLISHED.source
+    assert "Own children, 2020; male children by Gilsanz" in (tmp_path / "own" / "report.html").read_text()
+    found = evaluate(Predictor(Bundle.load(tmp_path / "own")), tmp_path / "cohort")
+    assert found.report["significant_errors"]["norms"].startswith("Own children, 2020; male children by Gilsanz")
+    assert found.norms.source == "Own children, 2020"
