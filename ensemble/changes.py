@@ -5,24 +5,34 @@
 A record is created under the next number, and creating fails when the number is taken. That is a compare-and-swap on
 the whole registry: whoever was slower reads what has changed and decides again. A local disk has it as a link to a
 finished file, object stores as a conditional put; no lock is held, so none is left behind by a killed process. Each
-record carries the state after it, so that one is read to know what points where.
+record carries the state after it, so that one is read to know what points where, and a random token, by which its
+writer knows it again: a put whose answer was lost may be refused when it is sent once more.
 """
 
+import contextlib
+import inspect
 import json
 import re
+import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from fsspec import AbstractFileSystem
 
 from ensemble.staging import sync_folder
 from preprocessing.storage import AnyPath, StorageError, is_local, read_json, remote, written_beside
 
 Change = dict[str, Any]
 State = dict[str, Any]
-"""``aliases``: alias to version; ``removed``: versions that were taken away."""
+"""``aliases``: alias to version; ``removed``: names of the folders that were taken away."""
 _RECORD = re.compile(r"([0-9]{9})\.json")
 _TRIES = 100
+_HIDDEN = {"state", "token"}
+_REFUSING = ("s3", "s3a", "gs", "gcs", "memory")
+"""Stores that refuse the second of two writers themselves. On most others a driver looks whether the file is there and
+then writes, and both writers may have looked before one has written."""
 
 
 class ChangeError(ValueError):
@@ -43,14 +53,15 @@ class Changes:
     def all(self) -> list[Change]:
         """Every change, without the state that it led to."""
         records = [self._read(number) for number in range(1, self._last() + 1)]
-        return [{key: value for key, value in record.items() if key != "state"} for record in records]
+        return [{key: value for key, value in record.items() if key not in _HIDDEN} for record in records]
 
     def make(self, decide: Callable[[State], tuple[Change, State] | None]) -> Change | None:
         """Make one change on top of whatever holds when it is made.
 
         Args:
             decide: From the state to the change and the state after it, or None when nothing is to be done; it
-                raises where the change must not be made. Called again when somebody else was faster.
+                raises where the change must not be made. Called again when somebody else was faster, also where it
+                has raised: what it saw may have been half of the other's change.
 
         Returns:
             The change as it was recorded, or None.
@@ -58,9 +69,17 @@ class Changes:
         Raises:
             ChangeError: Others keep changing the registry, or the store cannot refuse a second writer.
         """
+        if not is_local(self._folder):
+            check_store(self._folder)
         for _ in range(_TRIES):
             last = self._last()
-            decided = decide(dict(self._read(last)["state"]) if last else {"aliases": {}, "removed": []})
+            state = dict(self._read(last)["state"]) if last else {"aliases": {}, "removed": []}
+            try:
+                decided = decide(state)
+            except (ValueError, OSError):
+                if self._last() == last:
+                    raise
+                continue
             if decided is None:
                 return None
             change, state = decided
@@ -86,20 +105,34 @@ class Changes:
 
     def _create(self, number: int, record: Change) -> bool:
         """Write a record that was not there; False when it is there by now."""
-        data = (json.dumps(record, indent=1) + "\n").encode()
+        data = (json.dumps(record | {"token": secrets.token_hex(8)}, indent=1) + "\n").encode()
         if is_local(self._folder):
             return _create_file(Path(str(self._place(number))), data)
         place = remote(self._place(number))
-        try:
+        with contextlib.suppress(FileExistsError):
             place.fs.pipe_file(place.path, data, mode="create")
-        except FileExistsError:
-            return False
-        except (NotImplementedError, TypeError) as error:
-            raise ChangeError(
-                f"{self._folder}: this store cannot refuse to overwrite ({error}), so two people could move an alias "
-                "at once. Keep the registry on a local or shared disk, on S3 or on Google Cloud Storage."
-            ) from None
-        return True
+        return bool(place.fs.cat_file(place.path) == data)
+
+
+def check_store(folder: AnyPath) -> None:
+    """Refuse a store on which two people could make one change at once.
+
+    Raises:
+        ChangeError: It, or the driver that is installed for it, is not known to refuse a second writer.
+    """
+    place = remote(folder)
+    write = place.fs.pipe_file
+    is_inherited = getattr(write, "__func__", None) is AbstractFileSystem.pipe_file
+    if place.protocol not in _REFUSING:
+        raise ChangeError(
+            f"A registry must lie where the second of two writers is refused, got {folder}: on {place.protocol} two "
+            "people could move an alias at once. Keep it on a local or shared disk, on S3 or on Google Cloud Storage."
+        )
+    if is_inherited or "mode" not in inspect.signature(write).parameters:
+        raise ChangeError(
+            f"{folder}: the installed driver of {place.protocol} ({type(place.fs).__module__}) cannot refuse the "
+            "second of two writers. Install its newest release, or keep the registry on a local or shared disk."
+        )
 
 
 def _create_file(path: Path, data: bytes) -> bool:
