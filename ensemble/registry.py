@@ -5,8 +5,13 @@
 
 A bundle appears whole or not at all: on a local disk by one rename, in an object store by its manifest, which is
 uploaded last. What a killed publisher left is hidden, and swept away by the next one.
+
+A folder whose removal is on record is never a bundle's again: who publishes that version once more puts it into
+``ens-0123456789ab.2``. So the record alone decides what is there, and who takes the files away afterwards, however
+late, cannot take another's.
 """
 
+import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,21 +63,25 @@ class Registry:
         Raises:
             BundleError: What was built, or what the registry holds under its version, does not pass its own check.
         """
+        moved_in: set[AnyPath] = set()
+        folder = self.path
+
+        def decide(state: State) -> tuple[Change, State] | None:
+            nonlocal folder
+            folder = self._folder(version, state)
+            if not (folder / MARKER).exists() and move_in(staging, folder):
+                moved_in.add(folder)
+            if folder not in moved_in:
+                Bundle.load(folder)
+                if self._is_published(version):
+                    return None
+            return {"event": "publish", "version": version}, state
+
         with staging_folder(self.path / "bundles") as staging:
             version = build(staging)
             Bundle.load(staging)  # nothing is published that could not be loaded
-            target = self._folder(version)
-            is_new = not (target / MARKER).exists() and move_in(staging, target)
-        if not is_new:
-            Bundle.load(target)
-
-        def decide(state: State) -> tuple[Change, State] | None:
-            is_known = not is_new and version not in state["removed"] and self._published(version)
-            removed = [name for name in state["removed"] if name != version]
-            return None if is_known else ({"event": "publish", "version": version}, {**state, "removed": removed})
-
-        self._changes.make(decide)
-        return Published(version, target, is_new)
+            self._changes.make(decide)
+        return Published(version, folder, folder in moved_in)
 
     def resolve(self, name: str = CHAMPION) -> Bundle:
         """Load the bundle that an alias or a version names.
@@ -82,9 +91,10 @@ class Registry:
             BundleError: The bundle does not pass its check.
         """
         version = self.version_of(name)
-        bundle = Bundle.load(self._folder(version))
+        folder = self._folder(version, self._changes.state())
+        bundle = Bundle.load(folder)
         if bundle.version != version:
-            raise BundleError(f"{self._folder(version)} holds {bundle.version}. Publish it again from its study.")
+            raise BundleError(f"{folder} holds {bundle.version}. Publish it again from its study.")
         return bundle
 
     def version_of(self, name: str) -> str:
@@ -181,14 +191,16 @@ class Registry:
         def decide(state: State) -> tuple[Change, State] | None:
             if pointing := sorted(alias for alias, target in state["aliases"].items() if target == version):
                 raise RegistryError(f"{version} is {', '.join(pointing)}: move that alias first, then remove it.")
-            if version in state["removed"] and (self._folder(version) / MARKER).exists():
-                return None  # somebody was killed between the record and the files
-            if version not in self._names(state):
+            if version in self._names(state):
+                removed = [*state["removed"], self._folder(version, state).name]
+                return {"event": "remove", "version": version}, {**state, "removed": removed}
+            if not self._left_behind(version, state):
                 raise RegistryError(f"{self.path} has no bundle {version!r}. See: python -m ensemble list")
-            return {"event": "remove", "version": version}, {**state, "removed": [*state["removed"], version]}
+            return None
 
         self._changes.make(decide)
-        take_away(self._folder(version))
+        for folder in self._left_behind(version, self._changes.state()):
+            take_away(folder)
 
     def note(self, change: Change) -> None:
         """Record something about a bundle that changes no alias, such as the verdict of a stress test."""
@@ -196,16 +208,16 @@ class Registry:
 
     def versions(self) -> list[dict[str, Any]]:
         """One dict a bundle, as its manifest has it, oldest first: version, aliases, published, members, evidence."""
-        aliases = self.aliases()
+        state = self._changes.state()
         published = {line["version"]: line["time"] for line in self.history() if line["event"] == "publish"}
         order = {version: place for place, version in enumerate(published)}  # several may share a second
         rows = []
-        for version in sorted(self._names(), key=lambda version: (order.get(version, -1), version)):
-            manifest = read_json(self._folder(version) / MARKER)
+        for version in sorted(self._names(state), key=lambda version: (order.get(version, -1), version)):
+            manifest = read_json(self._folder(version, state) / MARKER)
             rows.append(
                 {
                     "version": version,
-                    "aliases": sorted(alias for alias, target in aliases.items() if target == version),
+                    "aliases": sorted(alias for alias, target in state["aliases"].items() if target == version),
                     "published": published.get(version),
                     "recipe": manifest["recipe_hash"],
                     "members": len(manifest["members"]),
@@ -218,20 +230,31 @@ class Registry:
         """Every change, oldest first."""
         return self._changes.all()
 
-    def _published(self, version: str) -> bool:
-        return any(line["event"] == "publish" and line["version"] == version for line in self.history())
+    def _is_published(self, version: str) -> bool:
+        """Whether the last record of its coming and going is that it came."""
+        events = [line["event"] for line in self.history() if line.get("version") == version]
+        return [event for event in events if event in ("publish", "remove")][-1:] == ["publish"]
 
-    def _folder(self, version: str) -> AnyPath:
-        return self.path / "bundles" / version
+    def _folder(self, version: str, state: State) -> AnyPath:
+        """Where a version lies, or would: in the first of its folders that was never removed."""
+        names = (version if count == 1 else f"{version}.{count}" for count in itertools.count(1))
+        return self.path / "bundles" / next(name for name in names if name not in state["removed"])
+
+    def _left_behind(self, version: str, state: State) -> list[AnyPath]:
+        """Folders of a version whose removal is on record, and of which files are there."""
+        bundles = self.path / "bundles"
+        folders = [bundles / name for name in state["removed"] if name.partition(".")[0] == version]
+        return [folder for folder in folders if folder.exists()]
 
     def _names(self, state: State | None = None) -> list[str]:
-        bundles, removed = self.path / "bundles", (state or self._changes.state())["removed"]
+        bundles, state = self.path / "bundles", state or self._changes.state()
         if not bundles.exists():
             return []
         if not is_local(self.path):
             remote(self.path).fs.invalidate_cache()
-        names = (path.name for path in bundles.iterdir() if VERSION_PATTERN.fullmatch(path.name))
-        return sorted(name for name in names if name not in removed and (bundles / name / MARKER).exists())
+        found = {path.name.partition(".")[0] for path in bundles.iterdir()}
+        versions = sorted(name for name in found if VERSION_PATTERN.fullmatch(name))
+        return [version for version in versions if (self._folder(version, state) / MARKER).exists()]
 
 
 def check_alias(alias: str) -> None:

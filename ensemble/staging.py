@@ -41,15 +41,20 @@ def staging_folder(bundles: AnyPath) -> Iterator[Path]:
 
 
 def move_in(staging: Path, target: AnyPath) -> bool:
-    """Make a finished bundle visible; False when another publisher was faster with the same content."""
+    """Make a finished bundle visible; False when another publisher was faster with the same content.
+
+    What is in `staging` stays there: where somebody removes the bundle at once, it is moved in elsewhere.
+    """
     if isinstance(target, Path):  # as_path makes every local path one
-        staging.chmod(0o755)  # mkdtemp makes it private; a registry has several readers
-        try:
-            staging.rename(target)
-        except OSError:
-            if not (target / MARKER).exists():
-                raise
-            return False
+        with staging_folder(target.parent) as links:
+            shutil.copytree(staging, links, copy_function=os.link, dirs_exist_ok=True)
+            links.chmod(0o755)  # mkdtemp makes it private; a registry has several readers
+            try:
+                links.rename(target)
+            except OSError:
+                if not (target / MARKER).exists():
+                    raise
+                return False
         sync_folder(target.parent)
         return True
     files = sorted(path for path in staging.rglob("*") if path.is_file())
@@ -60,15 +65,16 @@ def move_in(staging: Path, target: AnyPath) -> bool:
 
 
 def take_away(folder: AnyPath) -> None:
-    """Remove a bundle; from the first moment on, nobody sees a part of it."""
+    """Remove a bundle, or what another who is at it has left; from the first moment on, nobody sees a part of it."""
     if isinstance(folder, Path):
-        aside = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=folder.parent))
-        folder.rename(aside / folder.name)
-        shutil.rmtree(aside)
+        with staging_folder(folder.parent) as aside, contextlib.suppress(FileNotFoundError):
+            folder.rename(aside / folder.name)
         return
-    (folder / MARKER).unlink()
     there = remote(folder)
-    there.fs.rm(there.path, recursive=True)
+    with contextlib.suppress(FileNotFoundError):
+        (folder / MARKER).unlink()
+    with contextlib.suppress(FileNotFoundError):
+        there.fs.rm(there.path, recursive=True)
 
 
 def sync_folder(folder: Path) -> None:
