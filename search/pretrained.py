@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from preprocessing.storage import as_path
 from search.models import OWN, import_own  # makes timm know our own networks
-from search.space import TrialConfig
+from search.space import WRAPPERS, TrialConfig
 
 CLASSIFIERS = ("fc.", "head.fc.", "head.weight", "head.bias", "head_dist.", "classifier.", "last_linear.")
 """Beginnings of the names of a classifier's weights in published files."""
@@ -36,11 +36,11 @@ def make_backbone(config: TrialConfig, *, fetch: bool = True) -> Any:
         ValueError: timm has no model of that name, its weights cannot be had, or a file does not fit.
     """
     name, options = config.backbone, dict[str, Any](in_chans=1, num_classes=0)
-    if name.partition(":")[0] == "prs_r":
+    if name.partition(":")[0] in WRAPPERS:
         name, _, of = name.partition(":")
         options |= {"parts": config.parts, "of": of or "slim_resnet18"}
     network = options.get("of", name)
-    if ":" not in network and not timm.is_model(network.partition(".")[0]):
+    if not timm.is_model(network.partition(".")[0]):
         import_own()
         if not timm.is_model(network.partition(".")[0]):
             raise ValueError(

@@ -22,6 +22,8 @@ HEAD_TERMS: dict[str, tuple[str, ...]] = {
 }
 """Loss terms that each head can learn by: ``laplace`` has no shape to learn, and what lies outside of the outermost
 ``quantiles`` has probability 0, whose logarithm teaches nothing."""
+WRAPPERS = ("prs_r",)
+"""Networks of ours that are put on another, as in ``prs_r:resnet18``."""
 TERMS = tuple(dict.fromkeys(name for names in HEAD_TERMS.values() for name in names))
 """All loss terms of the age itself."""
 
@@ -102,6 +104,12 @@ class TrialConfig:
     """Of weights, order of images and augmentation."""
 
     def __post_init__(self) -> None:
+        wrapper, colon, _ = self.backbone.rpartition(":")
+        if colon and wrapper not in WRAPPERS:  # timm would look there, on the network or this disk
+            raise ValueError(
+                f"backbone must be the name of a timm model, alone or after {WRAPPERS[0]}:, got {self.backbone!r}. "
+                "Name the model that timm itself knows; weights of your own are given as pretrained."
+            )
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}.")

@@ -201,6 +201,13 @@ def test_a_member_of_a_view_that_the_recipe_does_not_make_is_refused(bundle):
         Bundle.load(bundle)
 
 
+@pytest.mark.parametrize("name", ["hf-hub:some/one", "hf_hub:some/one", "local-dir:/x", "prs_r:hf-hub:a/b", ":x"])
+def test_a_member_whose_network_timm_would_look_for_elsewhere_is_refused(bundle, name):
+    rewrite(bundle, lambda manifest: manifest["members"][0]["config"].update(backbone=name))
+    with pytest.raises(BundleError, match="backbone must be the name of a timm model, alone or after prs_r:"):
+        Bundle.load(bundle)
+
+
 def test_a_folder_without_manifest_is_no_bundle(tmp_path):
     with pytest.raises(BundleError, match="not a bundle"):
         Bundle.load(tmp_path)

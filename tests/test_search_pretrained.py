@@ -126,6 +126,22 @@ def test_without_network_the_local_file_is_named(name: str, monkeypatch: pytest.
         BoneAgeNet(TrialConfig(backbone=name, pretrained="hub"))
 
 
+@pytest.mark.parametrize("name", ["someone/else", "//huggingface.co/resnet18", "prs_r:a/b", "no_such_net.tag"])
+def test_a_network_that_timm_does_not_know_is_refused_before_it_is_asked(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("timm.create_model", lambda *args, **options: pytest.fail("timm was asked"))
+    with pytest.raises(ValueError, match="backbone must be the name of a timm model, got"):
+        make_backbone(TrialConfig(backbone=name))
+
+
+def test_timms_own_weights_of_a_network_can_be_named_by_a_tag(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("timm.models._builder.load_pretrained", lambda model, **options: asked.append("weights"))
+    make_backbone(TrialConfig(backbone="test_resnet.r160_in1k", pretrained="hub"))
+    assert asked == ["weights"]
+
+
 def test_loading_a_trained_fold_fetches_nothing() -> None:
     assert BoneAgeNet(TrialConfig(backbone="test_resnet", pretrained="hub"), fetch=False).grey_sd > 0
 
