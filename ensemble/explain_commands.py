@@ -1,6 +1,7 @@
 """The command ``explain``: maps of one radiograph, or of some of a labelled folder, as pictures and figures."""
 
 import argparse
+import re
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def _explain(options: argparse.Namespace) -> None:
     predictor, out = Predictor(registry_or_bundle(options.bundle_or_registry, options.version)), as_path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
-    for name, path, sex, reference in cases:
+    for number, (name, path, sex, reference) in enumerate(cases, start=1):
         try:
             explanation = explain(predictor, path.read_bytes(), sex)
         except RadiographError as error:
@@ -46,22 +47,29 @@ def _explain(options: argparse.Namespace) -> None:
             rows.append({"case_id": name, "refused": error.code, "detail": str(error)})
             continue
         checks = None if options.no_checks else check(predictor, explanation)
-        write_atomic(out / f"{name}.png", png(draw(explanation, checks, reference_months=reference)))
+        stem = file_stem(number, name)
+        write_atomic(out / f"{stem}.png", png(draw(explanation, checks, reference_months=reference)))
         row = {
             "case_id": name,
+            "picture": f"{stem}.png",
             "sex": sex,
             "bone_age_months": round(explanation.prediction.bone_age_months, 4),
             "reference_months": reference,
             "version": explanation.prediction.version,
             "checks": checks.to_dict() if checks else None,
         }
-        write_json(out / f"{name}.json", row)
+        write_json(out / f"{stem}.json", row)
         rows.append(row)
-        print(f"{name}: {explanation.prediction.bone_age}, {out / name}.png")
+        print(f"{name}: {explanation.prediction.bone_age}, {out / stem}.png")
     found = _summary([row["checks"] for row in rows if row.get("checks")])
     write_json(out / "summary.json", {"cases": rows, "mean": found})
     if found:
         print("\n".join(_lines(found)))
+
+
+def file_stem(number: int, name: str) -> str:
+    """A file's name for a case, whatever its id holds: its number makes it the only one, and none leaves the folder."""
+    return f"{number:04d}-{re.sub(r'[^A-Za-z0-9._-]+', '_', name)[:80]}"
 
 
 def _cases(options: argparse.Namespace) -> list[tuple[str, AnyPath, str, float | None]]:

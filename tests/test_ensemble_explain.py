@@ -136,10 +136,23 @@ def test_the_command_explains_a_folder(registry, tmp_path, capsys):
     source = write_source(tmp_path / "rsna", 5)
     assert main(["explain", str(registry.path), str(source), str(tmp_path / "out"), "--limit", "1"]) == 0
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    names = [row["case_id"] for row in summary["cases"]]
-    assert len(names) == summary["mean"]["n"] == 1
-    assert all((tmp_path / "out" / f"{name}.png").exists() for name in names)
+    pictures = [row["picture"] for row in summary["cases"]]
+    assert len(pictures) == summary["mean"]["n"] == 1
+    assert all((tmp_path / "out" / picture).exists() for picture in pictures)
     assert "mean of 1 cases" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("case_id", ["../../evil", "{folder}/absolute", "a/b", "..", "summary", "x" * 300])
+def test_a_case_id_is_no_path(registry, tmp_path, case_id):
+    (tmp_path / "p.png").write_bytes(PICTURE)
+    name = case_id.format(folder=tmp_path)
+    (tmp_path / "t.csv").write_text(f"case_id,file,sex,bone_age_months\n{name},p.png,male,100\n")
+    out = tmp_path / "maps" / "out"
+    assert main(["explain", str(registry.path), str(tmp_path / "t.csv"), str(out), "--no-checks"]) == 0
+    assert json.loads((out / "summary.json").read_text())["cases"][0]["case_id"] == name
+    written = {path for path in tmp_path.rglob("*") if path.is_file()} - {tmp_path / "p.png", tmp_path / "t.csv"}
+    assert {path.parent for path in written} == {out}
+    assert len(written) == 3
 
 
 def test_one_radiograph_needs_its_sex(registry, tmp_path, capsys):
