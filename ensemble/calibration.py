@@ -47,10 +47,10 @@ class Calibration:
     def corrected(
         self, distribution_BM: np.ndarray, months_B: np.ndarray, is_male_B: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Distributions ``(B, 240)`` and months ``(B,)`` after all corrections."""
+        """Distributions ``(B, 240)`` and months ``(B,)``, their means, after all corrections."""
         for step in self.corrections:
-            distribution_BM = _moved(step, distribution_BM, is_male_B)
             months_B = step.months(months_B, is_male_B)
+            distribution_BM = _moved(step, distribution_BM, months_B, is_male_B)
         return distribution_BM, months_B
 
     def intervals_of(self, months_B: np.ndarray, sd_B: np.ndarray, is_male_B: np.ndarray) -> np.ndarray:
@@ -58,11 +58,11 @@ class Calibration:
         return self.intervals.of(months_B, sd_B, is_male_B)
 
 
-def _moved(step: Correction, distribution_BM: np.ndarray, is_male_B: np.ndarray) -> np.ndarray:
-    moved_BM = np.empty_like(distribution_BM)
+def _moved(step: Correction, distribution_BM: np.ndarray, months_B: np.ndarray, is_male_B: np.ndarray) -> np.ndarray:
+    moved_BM = np.empty(distribution_BM.shape)
     for is_male in (False, True):
         of_sex_B = is_male_B == is_male
-        moved_BM[of_sex_B] = step.distribution(distribution_BM[of_sex_B], is_male)
+        moved_BM[of_sex_B] = step.distribution(distribution_BM[of_sex_B], months_B[of_sex_B], is_male)
     return moved_BM
 
 
@@ -109,7 +109,7 @@ def fit(oof: Mapping[str, np.ndarray]) -> dict[str, Any]:
     sd_C = np.sqrt(variance(distribution_CM))  # before any correction, as the predictor gives it
     rule, crossed_CL2 = conformal.fit(actual_C, months_C, sd_C, is_male_C, fold_C)
     if trial.helps:  # the distribution moves as the answer does
-        distribution_CM = _moved(trial.correction, distribution_CM, is_male_C)
+        distribution_CM = _moved(trial.correction, distribution_CM, months_C, is_male_C)
     drawn = width.measured(distribution_CM, months_C, crossed_CL2, actual_C)
     found = coverage(actual_C, crossed_CL2, is_male_C) | {"distribution": drawn}
     return {

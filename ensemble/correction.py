@@ -4,7 +4,7 @@ A line fitted by least squares to noisy labels over-corrects: its slope pulls th
 with the least absolute error is a conditional median. Hence corrections here are medians and least-absolute-deviation
 lines, they are chosen inside the training part of an outer split, and the outer split judges the choice as a whole.
 
-Shape letters: C cases, B batch, M monthly bins, S sexes (girls, boys).
+Shape letters: C cases, B batch, M monthly bins, K offsets, S sexes (girls, boys).
 """
 
 from dataclasses import dataclass
@@ -22,6 +22,8 @@ KINDS = ("none", "shift", "line")
 MIN_CASES = 20
 """Of a sex: with fewer, its predictions are left alone."""
 INNER_PARTS = 5
+LAST = NUM_BINS - 1
+"""The last month of the scale."""
 _LAD_ROUNDS = 60
 
 
@@ -41,16 +43,35 @@ class Correction:
         """``(C,)`` corrected months within 0..239 of predicted ones."""
         sex_C = np.asarray(is_male_C, int)
         offset_C, slope_C = np.array(self.offset_S)[sex_C], np.array(self.slope_S)[sex_C]
-        return np.clip(months_C + offset_C + slope_C * (months_C - CENTRE_MONTHS), 0, NUM_BINS - 1)
+        return np.clip(months_C + offset_C + slope_C * (months_C - CENTRE_MONTHS), 0, LAST)
 
-    def distribution(self, distribution_BM: np.ndarray, is_male: bool) -> np.ndarray:
-        """Distributions, ``(B, 240)``, moved like their means; mass between two bins is shared, so the mean is kept."""
-        target_M = self.months(BIN_MONTHS.astype(np.float64), np.full(NUM_BINS, is_male))
-        low_M = np.minimum(np.floor(target_M).astype(int), NUM_BINS - 2)
-        move_MM = np.zeros((NUM_BINS, NUM_BINS))
-        move_MM[np.arange(NUM_BINS), low_M] = 1 - (target_M - low_M)
-        move_MM[np.arange(NUM_BINS), low_M + 1] += target_M - low_M
-        return distribution_BM @ move_MM
+    def distribution(self, distribution_BM: np.ndarray, months_B: np.ndarray, is_male: bool) -> np.ndarray:
+        """Distributions moved as their means are.
+
+        Their spread grows or shrinks as the line says. What leaves the scale gathers in its first or last month. That
+        would pull the mean away from the answer, so the rest goes further: the answer is what was fitted, and what
+        the intervals were measured on.
+
+        Args:
+            distribution_BM: ``(B, 240)`` probabilities by month.
+            months_B: ``(B,)`` corrected months within 0..239.
+            is_male: Of all of them.
+
+        Returns:
+            ``(B, 240)`` float64, whose means are `months_B`.
+        """
+        line_M = (1 + self.slope_S[int(is_male)]) * BIN_MONTHS.astype(np.float64)
+        offset_K = np.sort(np.concatenate([-line_M, LAST - line_M]))  # a month reaches an end; linear in between
+        mean_BK = distribution_BM @ np.clip(line_M[:, None] + offset_K, 0, LAST)
+        offset_B = np.array([np.interp(*case, offset_K) for case in zip(months_B, mean_BK, strict=True)])
+        target_BM = np.clip(line_M + offset_B[:, None], 0, LAST)
+        low_BM = np.minimum(np.floor(target_BM).astype(int), LAST - 1)
+        place_BM = low_BM + NUM_BINS * np.arange(len(distribution_BM))[:, None]
+        upper_BM = distribution_BM * (target_BM - low_BM)  # mass between two months is shared, which keeps the mean
+        size = distribution_BM.size
+        moved = np.bincount(place_BM.ravel(), (distribution_BM - upper_BM).ravel(), size)
+        moved += np.bincount(place_BM.ravel() + 1, upper_BM.ravel(), size)
+        return moved.reshape(distribution_BM.shape)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; `from_dict` is its inverse."""

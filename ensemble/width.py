@@ -41,7 +41,7 @@ def agreeing(distribution_BM: np.ndarray, months_B: np.ndarray, ends_B2: np.ndar
         ends_B2: ``(B, 2)`` ends of the 90 % intervals, in months; one that spans all months says nothing of the width.
 
     Returns:
-        ``(B, 240)`` float64 of the same means, to a tenth of a month. Of a child of few months, or nearly grown, the
+        ``(B, 240)`` float64 of the same means, to an eighth of a month. Of a child of few months, or nearly grown, the
         interval may hold more: there is no room to stretch into.
     """
     distribution_BM = np.asarray(distribution_BM, np.float64)

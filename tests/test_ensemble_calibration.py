@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from ensemble import calibration
+from ensemble import calibration, width
 from ensemble.calibration import CalibrationError
+from ensemble.conformal import LEVELS
+from ensemble.correction import Correction
 from ensemble.coverage import coverage
 from search.months import BIN_MONTHS
 
@@ -48,6 +50,27 @@ def test_new_cases_are_held_after_the_bias_is_corrected():
     months, ends = answers(fitted, new)
     assert np.abs(months - new["actual_C"]).mean() < np.abs(new["months_C"] - new["actual_C"]).mean()
     assert coverage(new["actual_C"], ends, new["is_male_C"])["levels"][1]["share"] == pytest.approx(0.9, abs=0.04)
+
+
+@pytest.mark.parametrize("steps", [(), (Correction((-9.0, 9.0), (0.1, 0.1)),), (Correction((30.0, -30.0)),) * 2])
+def test_the_answer_is_the_mean_of_what_is_drawn_near_both_ends_too(steps):
+    found, new = calibration.parse(calibration.fit(oof())), oof(seed=1)
+    new["distribution_CM"] = np.eye(240)[[0, 1, 3, 10, 25, 120, 215, 230, 236, 238, 239] * 2]
+    new["distribution_CM"] = 0.5 * new["distribution_CM"] + 0.5 * oof(22, error=60.0)["distribution_CM"]
+    months, is_male = new["distribution_CM"] @ BIN_MONTHS, np.arange(22) < 11
+    sd = np.sqrt(calibration.variance(new["distribution_CM"]))
+    served = calibration.Calibration(found.intervals, steps, found.sex)
+    drawn, answer = served.corrected(new["distribution_CM"], months, is_male)
+    np.testing.assert_allclose(drawn @ BIN_MONTHS, answer, atol=1e-6)
+    ends = served.intervals_of(answer, sd, is_male)[:, LEVELS.index(width.LEVEL)]
+    np.testing.assert_allclose(width.agreeing(drawn, answer, ends) @ BIN_MONTHS, answer, atol=0.126)
+
+
+def test_what_the_nested_test_measures_is_what_is_served():
+    new = oof(bias=8.0)
+    fitted = calibration.fit(new)
+    step = Correction.from_dict(fitted["bias"]["correction"])
+    np.testing.assert_array_equal(answers(fitted, new)[0], step.months(new["months_C"], new["is_male_C"]))
 
 
 def test_a_bias_that_no_nested_test_finds_is_not_corrected():

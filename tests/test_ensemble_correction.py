@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ensemble.correction import Correction, fit, nested, parts
+from ensemble.correction import NO_CORRECTION, Correction, fit, nested, parts
 from search.months import BIN_MONTHS
 
 
@@ -57,11 +57,35 @@ def test_a_corrected_distribution_has_the_corrected_mean():
     shape = np.exp(-0.5 * ((BIN_MONTHS - np.array([[70.0], [120.4]])) / 8) ** 2)
     shape /= shape.sum(axis=1, keepdims=True)
     for is_male in (False, True):
-        moved = correction.distribution(shape, is_male)
+        months = correction.months(shape @ BIN_MONTHS, np.full(2, is_male))
+        moved = correction.distribution(shape, months, is_male)
         np.testing.assert_allclose(moved.sum(axis=1), 1)
-        np.testing.assert_allclose(
-            moved @ BIN_MONTHS, correction.months(shape @ BIN_MONTHS, np.full(2, is_male)), atol=1e-6
-        )
+        np.testing.assert_allclose(moved @ BIN_MONTHS, months, atol=1e-6)
+
+
+@pytest.mark.parametrize("centre", [1, 6, 15, 30, 210, 225, 234, 238])
+@pytest.mark.parametrize(("offset", "slope"), [(5.35, 0.0), (-5.35, 0.0), (-12.0, 0.2), (20.0, 0.3), (0.0, -0.5)])
+def test_near_the_ends_it_has_the_corrected_mean_too(centre, offset, slope):
+    correction = Correction((offset, offset), (slope, slope))
+    shape = np.exp(-0.5 * ((np.arange(240.0) - centre) / 9) ** 2)[None]
+    shape /= shape.sum()
+    months = correction.months(shape @ BIN_MONTHS, np.array([True]))
+    moved = correction.distribution(shape, months, True)
+    assert moved.sum() == pytest.approx(1)
+    assert moved.min() >= -1e-12
+    assert moved @ BIN_MONTHS == pytest.approx(months, abs=1e-6)
+
+
+def test_far_from_the_ends_it_moves_as_the_line_says():
+    correction = Correction((7.0, 7.0), (0.25, 0.25))
+    shape = np.zeros((1, 240))
+    shape[0, [100, 120]] = 0.3, 0.7
+    moved = correction.distribution(shape, correction.months(shape @ BIN_MONTHS, np.array([False])), False)
+    np.testing.assert_allclose(moved[0, [102, 127]], [0.3, 0.7], atol=1e-9)
+
+
+def test_no_case_is_no_case():
+    assert NO_CORRECTION.distribution(np.empty((0, 240)), np.empty(0), True).shape == (0, 240)
 
 
 def test_corrected_months_stay_on_the_grid():
