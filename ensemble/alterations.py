@@ -30,7 +30,7 @@ def png8(image_HW: np.ndarray) -> bytes:
 
 
 def png16(image_HW: np.ndarray, levels: int = 65535) -> bytes:
-    """As PNG of 16 bit that uses the lowest `levels` levels: 4095 is a detector's 12 bit."""
+    """As PNG of 16 bit whose white is `levels`: 4095 is a detector's 12 bit."""
     return cv2.imencode(".png", np.rint(levels * image_HW.clip(0, 1)).astype(np.uint16))[1].tobytes()
 
 
@@ -41,17 +41,23 @@ def jpeg(image_HW: np.ndarray, quality: int) -> bytes:
 
 
 def dicom(
-    image_HW: np.ndarray, *, photometric: str = "MONOCHROME2", invert: bool = False, spacing: float = 0.0
+    image_HW: np.ndarray,
+    *,
+    photometric: str = "MONOCHROME2",
+    invert: bool = False,
+    spacing: float = 0.0,
+    bits: int = 16,
 ) -> bytes:
-    """As DICOM of 12 bit without any patient.
+    """As DICOM without any patient.
 
     Args:
         image_HW: Bone bright.
         photometric: What the header says of dark and bright.
         invert: Store dark bones.
         spacing: Millimetres a pixel that the header claims; 0 claims none.
+        bits: Stored ones of 16; a detector has 10 to 16.
     """
-    levels = np.rint(4095 * (1 - image_HW if invert else image_HW).clip(0, 1)).astype("<u2")
+    levels = np.rint(((1 << bits) - 1) * (1 - image_HW if invert else image_HW).clip(0, 1)).astype("<u2")
     data = Dataset()
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -60,7 +66,7 @@ def dicom(
     data.Modality, data.Laterality = "DX", "L"
     data.Rows, data.Columns = image_HW.shape
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, photometric
-    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, bits, bits - 1, 0
     if spacing:
         data.PixelSpacing = data.ImagerPixelSpacing = [spacing, spacing]
     data.PixelData = levels.tobytes()
@@ -78,15 +84,24 @@ class Alteration:
     level: str
     pixels: Pixels | None = None
     """What happens to the picture; None leaves it."""
-    encode: Encode = png8
+    encode: Encode | None = None
+    """How it is then written; None loses no level: the file as it is, or a changed picture as PNG of 16 bit."""
     sex: str = "as it is"
     """``as it is``, ``swapped`` or ``missing``."""
     is_wrong: bool = False
     """Whether the result is no radiograph that could be answered, so that the right answer is a refusal."""
 
-    def file(self, image_HW: np.ndarray, rng: np.random.Generator) -> bytes:
-        """The altered radiograph as a file."""
-        return self.encode(image_HW if self.pixels is None else self.pixels(image_HW, rng))
+    def file(self, original: bytes, image_HW: np.ndarray, rng: np.random.Generator) -> bytes:
+        """The altered radiograph as a file.
+
+        Args:
+            original: The file as it is.
+            image_HW: Its picture.
+            rng: Of what is drawn.
+        """
+        if self.pixels is None and self.encode is None:
+            return original
+        return (self.encode or png16)(image_HW if self.pixels is None else self.pixels(image_HW, rng))
 
     def sex_of(self, sex: str) -> str | None:
         """The sex that the caller then states."""
@@ -108,7 +123,7 @@ def suite(wrong_kinds: tuple[str, ...] = KINDS) -> list[Alteration]:
     made += [Alteration("resolution", f"{side} pixels", partial(_resize, side=side)) for side in _SIDES]
     made += [Alteration("compression", f"JPEG {q}", encode=partial(jpeg, quality=q)) for q in (90, 50, 20, 10)]
     made += [
-        Alteration("bit depth", "8 bit"),
+        Alteration("bit depth", "8 bit", encode=png8),
         Alteration("bit depth", "16 bit", encode=png16),
         Alteration("bit depth", "12 in 16 bit", encode=partial(png16, levels=4095)),
     ]

@@ -1,5 +1,7 @@
 """The stress test: every alteration of the suite on the same labelled cases, against their answers as they are.
 
+A refusal is a judgement of the file; a failure is none, such as a service that breaks. Both are counted, apart.
+
 Shape letters: C cases.
 """
 
@@ -7,23 +9,23 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 
-from ensemble.alterations import Alteration, png8
+from ensemble.alterations import Alteration
+from ensemble.answers import BATCH
 from ensemble.compare import holm, mcnemar
+from ensemble.families import FAILED, REFUSED, RIGHT, WRONG
+from ensemble.material import drawn, levels
 from ensemble.measures import chronological_of
 from ensemble.significance import clinically_significant
 from ensemble.subjects import Answer, Subject
 from preprocessing import cohort as cohort_folder
 from preprocessing.cohort import Cohort
-from preprocessing.radiograph import RadiographError, decode
+from preprocessing.radiograph import RadiographError
 from preprocessing.sources import Source, SourceOptions, problem_table, read_source
-from preprocessing.storage import as_path
+from preprocessing.storage import AnyPath, as_path
 from search.metrics import bootstrap_ci95, rounded
-
-CLEAN = Alteration("as it is", "")
 
 
 class StressError(ValueError):
@@ -50,42 +52,63 @@ def stress(
         progress: Called with the number of cases done and of all.
 
     Returns:
-        ``n``, ``clean`` and ``alterations``: for each its family, level, rejected share and reasons; for those that
-        can be answered also the error, its paired change with a 95 % interval, the mean shift, the shares that moved by
-        more than 6 and 12 months, the clinically significant errors (McNemar, p after Holm), the coverage of the 90 %
-        interval, and the share with a warning that the clean picture did not have.
+        ``n`` cases, of which ``undecoded`` hold no picture and are asked as they are alone; ``clean`` and
+        ``alterations``: for each its family, level, cases ``asked``, shares ``rejected`` and ``failed``, and their
+        reasons; for those that can be answered also the ``marks`` of the cases that were altered, one letter each
+        (see `ensemble.families`), the error, its paired change with a 95 % interval, the mean shift, the
+        shares that moved by more than 6 and 12 months, the clinically significant errors (McNemar, p after Holm), the
+        coverage of the 90 % interval, and the share with a warning that the clean picture did not have.
 
     Raises:
         StressError: No case can be decoded and is answered as it is.
     """
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(source.cases))[:num_cases])
+    rows = drawn(source, num_cases, seed)
     asked: list[list[Answer]] = []
-    rows = []
-    for done, row in enumerate(chosen):
-        try:
-            image_HW = _levels((source.folder / source.paths[row]).read_bytes())
-        except (RadiographError, OSError):
-            continue
+    for done, row in enumerate(rows, start=1):
         sex = str(source.cases["sex"].iloc[row])
-        queries = []
-        for index, alteration in enumerate([CLEAN, *suite]):
-            rng = np.random.default_rng([seed, int(row), index])
-            queries.append((alteration.file(image_HW, rng), alteration.sex_of(sex)))
-        asked.append(subject(queries))
-        rows.append(row)
-        progress(done + 1, len(chosen))
-    progress(len(chosen), len(chosen))
-    if not asked or not any(answers[0].months is not None for answers in asked):
+        asked.append(_ask(subject, source.folder / source.paths[row], sex, suite, [seed, int(row)]))
+        progress(done, len(rows))
+    altered_C = np.array([len(answers) == 1 + len(suite) for answers in asked], bool)
+    altered = [answers for answers in asked if len(answers) == 1 + len(suite)]
+    if not any(answers[0].months is not None for answers in altered):
         raise StressError("A stress test needs 1 case or more that is answered as it is; none was. Name other cases.")
-    cases = source.cases.iloc[rows].reset_index(drop=True)
-    answers = [[of_case[index] for of_case in asked] for index in range(len(suite) + 1)]
+    cases = source.cases.iloc[rows]
+    clean = [answers[0] for answers in altered]
     measured = [
-        _measure(cases, answers[0], answers[index], alteration, seed) for index, alteration in enumerate(suite, start=1)
+        _measure(cases[altered_C], clean, [answers[index] for answers in altered], alteration, seed)
+        for index, alteration in enumerate(suite, start=1)
     ]
     tested = [row for row in measured if "significant_errors" in row]
     for row, p in zip(tested, holm([row["significant_errors"]["p"] for row in tested]), strict=True):
         row["significant_errors"]["p_holm"] = p
-    return {"n": len(cases), "seed": seed, "clean": _clean(cases, answers[0], seed), "alterations": measured}
+    return {
+        "n": len(cases),
+        "undecoded": int((~altered_C).sum()),
+        "seed": seed,
+        "clean": _clean(cases, [answers[0] for answers in asked], seed) | {"marks": _marks(cases[altered_C], clean)},
+        "alterations": measured,
+    }
+
+
+def _ask(subject: Subject, path: AnyPath, sex: str, suite: list[Alteration], seed: list[int]) -> list[Answer]:
+    """The answer to a case as it is, and to each of its alterations; without these where it holds no picture."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return [Answer(None, reason="unreadable")]
+    queries: list[tuple[bytes, str | None]] = [(data, sex)]
+    try:
+        image_HW = levels(data)
+    except RadiographError:
+        return subject(queries)
+    answers: list[Answer] = []
+    for index, alteration in enumerate(suite, start=1):
+        if len(queries) == BATCH:  # a hundred altered files of a large radiograph are a gigabyte
+            answers += subject(queries)
+            queries = []
+        rng = np.random.default_rng([*seed, index])
+        queries.append((alteration.file(data, image_HW, rng), alteration.sex_of(sex)))
+    return answers + subject(queries)
 
 
 def read_cases(path: str, options: SourceOptions) -> Source:
@@ -105,36 +128,9 @@ def read_cases(path: str, options: SourceOptions) -> Source:
     return Source(as_path(cohort.source), cases, problem_table([]))
 
 
-def examples(source: Source, suite: list[Alteration], *, seed: int = 0, side: int = 160) -> list[tuple[str, bytes]]:
-    """The first case that can be decoded after each alteration, as small PNGs, with their names."""
-    for path in source.paths:
-        try:
-            image_HW = _levels((source.folder / path).read_bytes())
-        except (RadiographError, OSError):
-            continue
-        found = []
-        for index, alteration in enumerate(suite):
-            data = alteration.file(image_HW, np.random.default_rng([seed, 0, index]))
-            try:
-                altered = _levels(data)
-            except RadiographError:
-                continue
-            scale = side / max(altered.shape)
-            size = max(1, round(altered.shape[1] * scale)), max(1, round(altered.shape[0] * scale))
-            found.append((f"{alteration.family}: {alteration.level}", png8(cv2.resize(altered, size))))
-        return found
-    return []
-
-
-def _levels(data: bytes) -> np.ndarray:
-    """The picture as float32 within 0..1, by the range of its own type."""
-    image = decode(data)
-    return image.astype(np.float32) / np.iinfo(image.dtype).max
-
-
 def _clean(cases: pd.DataFrame, answers: list[Answer], seed: int) -> dict[str, Any]:
     answered_C = np.array([answer.months is not None for answer in answers])
-    found = {"rejected": _share(~answered_C), "reasons": _reasons(answers)}
+    found = _unanswered(answers)
     actual_C, said_C, is_male_C = _of(cases, answers, answered_C)
     error_C = np.abs(said_C - actual_C)
     ends = [answer.interval90 for answer in answers if answer.months is not None]
@@ -150,18 +146,20 @@ def _clean(cases: pd.DataFrame, answers: list[Answer], seed: int) -> dict[str, A
 def _measure(
     cases: pd.DataFrame, clean: list[Answer], altered: list[Answer], alteration: Alteration, seed: int
 ) -> dict[str, Any]:
-    rejected_C = np.array([answer.months is None for answer in altered])
+    answered_C = np.array([answer.months is not None for answer in altered])
     new = [bool(set(a.warnings) - set(c.warnings)) for a, c in zip(altered, clean, strict=True) if a.months is not None]
     row: dict[str, Any] = {
         "family": alteration.family,
         "level": alteration.level,
         "is_wrong": alteration.is_wrong,
-        "rejected": _share(rejected_C),
-        "reasons": _reasons(altered),
+        "asked": len(altered),
+        **_unanswered(altered),
         "warned": _share(np.array(new)) if new else None,
     }
-    both_C = ~rejected_C & np.array([answer.months is not None for answer in clean])
+    both_C = answered_C & np.array([answer.months is not None for answer in clean])
     row["answered"] = int(both_C.sum())
+    if not alteration.is_wrong:
+        row["marks"] = _marks(cases, altered)
     if alteration.is_wrong or not both_C.any():
         return row
     actual_C, before_C, is_male_C = _of(cases, clean, both_C)
@@ -207,5 +205,22 @@ def _share(hits_C: np.ndarray) -> float:
     return rounded(hits_C.mean())
 
 
-def _reasons(answers: list[Answer]) -> dict[str, int]:
-    return dict(Counter(answer.reason for answer in answers if answer.months is None).most_common())
+def _unanswered(answers: list[Answer]) -> dict[str, Any]:
+    """Shares refused and failed, and how often for which reason."""
+    none = [answer for answer in answers if answer.months is None]
+    return {
+        "rejected": rounded(sum(not answer.is_failure for answer in none) / len(answers)),
+        "failed": rounded(sum(answer.is_failure for answer in none) / len(answers)),
+        "reasons": dict(Counter(answer.reason for answer in none).most_common()),
+    }
+
+
+def _marks(cases: pd.DataFrame, answers: list[Answer]) -> str:
+    """One letter a case."""
+    answered_C = np.array([answer.months is not None for answer in answers])
+    actual_C, said_C, is_male_C = _of(cases, answers, answered_C)
+    wrong_C = iter(_significant(cases, actual_C, said_C, is_male_C, answered_C))
+    return "".join(
+        (WRONG if next(wrong_C) else RIGHT) if answer.months is not None else FAILED if answer.is_failure else REFUSED
+        for answer in answers
+    )

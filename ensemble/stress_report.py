@@ -5,12 +5,15 @@ import io
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 from matplotlib.figure import Figure
 
-from ensemble.alterations import Alteration
-from ensemble.stress import examples
+from ensemble.alterations import Alteration, png8
+from ensemble.material import levels
 from preprocessing import page
 from preprocessing.charts import ACCENT, FEMALE, GREY, INK, empty, plain, png, svg
+from preprocessing.radiograph import RadiographError
 from preprocessing.sources import Source
 from preprocessing.storage import AnyPath, write_atomic
 
@@ -30,7 +33,7 @@ def write(report: dict[str, Any], source: Source, suite: list[Alteration], folde
 
 
 def drawing(report: dict[str, Any]) -> Figure:
-    """Change of the error with its interval on the left, share refused on the right, one line an alteration."""
+    """Change of the error with its interval on the left, shares refused and failed (dark) on the right."""
     rows = report["alterations"]
     figure = empty(9.0, 0.6 + 0.19 * len(rows))
     grid = figure.add_gridspec(1, 2, width_ratios=(3, 1))
@@ -44,6 +47,7 @@ def drawing(report: dict[str, Any]) -> Figure:
             left.plot([row["mae_change_months"]], [place], "o", color=colour, markersize=3.5)
         wanted = row["is_wrong"]
         right.barh(place, 100 * row["rejected"], 0.7, color=ACCENT if wanted else FEMALE, alpha=0.8 if wanted else 0.6)
+        right.barh(place, 100 * row["failed"], 0.7, left=100 * row["rejected"], color=INK)
     edges = [at for at in range(1, len(rows)) if rows[at]["family"] != rows[at - 1]["family"]]
     for axes in (left, right):
         axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -57,7 +61,7 @@ def drawing(report: dict[str, Any]) -> Figure:
     left.set_xticks([-5, -2, 0, 2, 5, 10, 20, 50], ["−5", "−2", "0", "2", "5", "10", "20", "50"])
     left.set(xlabel="change of the mean absolute error, months")
     right.set_yticks([])
-    right.set(xlabel="refused, %", xlim=(0, 100))
+    right.set(xlabel="refused (failed: dark), %", xlim=(0, 100))
     return figure
 
 
@@ -65,16 +69,19 @@ def table_csv(report: dict[str, Any]) -> str:
     """One row an alteration."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    simple = ("family", "level", "is_wrong", "answered", "rejected", "warned", "mae_months", "mae_change_months")
+    simple = ("family", "level", "is_wrong", "asked", "answered", "rejected", "failed", "warned", "mae_months")
     moved = ("shift_months", "moved_6_months", "moved_12_months", "coverage_90")
     tested = ("before", "after", "gained", "lost", "p", "p_holm")
-    writer.writerow([*simple, "change_low", "change_high", *moved, *(f"significant_{name}" for name in tested)])
+    writer.writerow(
+        [*simple, "mae_change_months", "change_low", "change_high", *moved, *(f"significant_{name}" for name in tested)]
+    )
     for row in report["alterations"]:
         test = row.get("significant_errors", {})
         ends = row.get("mae_change_ci95", ["", ""])
         writer.writerow(
             [
                 *(row.get(n, "") for n in simple),
+                row.get("mae_change_months", ""),
                 *ends,
                 *(row.get(n, "") for n in moved),
                 *(test.get(n, "") for n in tested),
@@ -88,14 +95,16 @@ def table_text(report: dict[str, Any]) -> str:
     clean = report["clean"]
     covered = "" if clean["coverage_90"] is None else f", {clean['coverage_90']:.1%} inside the 90 % interval"
     lines = [
-        f"{report['subject']} on {report['n']} cases: as they are {clean['rejected']:.1%} refused, MAE "
+        f"{report['subject']} on {report['n']} cases, {report['undecoded']} of them without a picture: as they are "
+        f"{clean['rejected']:.1%} refused, {clean['failed']:.1%} failed{_reasons(clean)}, MAE "
         f"{clean['mae_months']:.2f} months (95 % interval {clean['mae_ci95'][0]:.2f} to {clean['mae_ci95'][1]:.2f}), "
         f"{clean['significant_errors']} clinically significant errors{covered}",
         "",
-        f"{'alteration':<40} refused warned  change of MAE, 95 %      shift  >12 mo  signif. errors  p (Holm)  in 90 %",
+        f"{'alteration':<40} refused failed warned  change of MAE, 95 %      shift  >12 mo  signif. errors  p (Holm)  "
+        "in 90 %",
     ]
     for row in report["alterations"]:
-        head = f"{row['family'] + ': ' + row['level']:<40} {row['rejected']:>7.0%} "
+        head = f"{row['family'] + ': ' + row['level']:<40} {row['rejected']:>7.0%} {row['failed']:>6.0%} "
         head += "     -" if row["warned"] is None else f"{row['warned']:>6.0%}"
         if "mae_change_months" not in row:
             lines.append(head)
@@ -109,3 +118,29 @@ def table_text(report: dict[str, Any]) -> str:
             f"{test['before']:>5} to {test['after']:<5} {test['p_holm']:>9.3g} {covered}"
         )
     return "\n".join(lines)
+
+
+def _reasons(clean: dict[str, Any]) -> str:
+    found = ", ".join(f"{count} x {reason}" for reason, count in clean["reasons"].items())
+    return f" ({found})" if found else ""
+
+
+def examples(source: Source, suite: list[Alteration], *, seed: int = 0, side: int = 160) -> list[tuple[str, bytes]]:
+    """The first case that can be decoded after each alteration, as small PNGs, with their names."""
+    for path in source.paths:
+        try:
+            original = (source.folder / path).read_bytes()
+            image_HW = levels(original)
+        except (RadiographError, OSError):
+            continue
+        found = []
+        for index, alteration in enumerate(suite):
+            try:
+                altered = levels(alteration.file(original, image_HW, np.random.default_rng([seed, 0, index])))
+            except RadiographError:
+                continue
+            scale = side / max(altered.shape)
+            size = max(1, round(altered.shape[1] * scale)), max(1, round(altered.shape[0] * scale))
+            found.append((f"{alteration.family}: {alteration.level}", png8(cv2.resize(altered, size))))
+        return found
+    return []

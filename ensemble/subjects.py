@@ -22,6 +22,8 @@ _TIMEOUT_S = 120.0
 _MAX_ATTEMPTS = 6
 _MAX_WAIT_S = 60.0
 """Of one wait: a limit counts by the minute."""
+_REFUSALS = (400, 413, 415, 422)
+"""What a service says of a file that it was given and will not read; any other status says nothing of the file."""
 
 
 class SubjectError(ValueError):
@@ -33,10 +35,13 @@ class Answer:
     """What was said of one file."""
 
     months: float | None
-    """None where it was refused."""
+    """None where it was refused, or nothing was said."""
     interval90: tuple[float, float] | None = None
     reason: str = ""
-    """Why there is no bone age: a code of the gate, ``http_400`` and the like, ``no_answer``."""
+    """Why there is no bone age: a code of the gate, ``http_400`` and the like, ``timeout``, ``no_answer``."""
+    is_failure: bool = False
+    """Whether nobody judged the file: the service broke (5xx), was busy, not found, silent, or said no bone age. A
+    refusal is a judgement, and only that is the right answer to a wrong input."""
     warnings: tuple[str, ...] = ()
     """Codes of what the answer warns of."""
 
@@ -128,18 +133,19 @@ class Endpoint:
                 raise SubjectError(
                     f"{url} wants a key that may score: {_code(error)}. Put it into CARPAL_KEY."
                 ) from None
-            return Answer(None, reason=_code(error))
+            return Answer(None, reason=_code(error), is_failure=error.code not in _REFUSALS)
         except TimeoutError:
-            return Answer(None, reason="timeout")
+            return Answer(None, reason="timeout", is_failure=True)
         except (OSError, ValueError) as error:
             if isinstance(getattr(error, "reason", error), ConnectionRefusedError):
                 raise SubjectError(f"Nobody answers at {url}. Start the service, or mend the address.") from None
-            return Answer(None, reason="no_answer")
+            is_late = isinstance(getattr(error, "reason", None), TimeoutError)
+            return Answer(None, reason="timeout" if is_late else "no_answer", is_failure=True)
 
     def _answer(self, body: Any) -> Answer:
         value = _at(body, self.answer)
         if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-            return Answer(None, reason="no_answer")
+            return Answer(None, reason="no_answer", is_failure=True)
         scale = 12.0 if self.answer_unit == "years" else 1.0
         ends = _at(body, self.interval)
         interval = (

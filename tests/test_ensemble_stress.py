@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ensemble.alterations import suite
+from ensemble.alterations import dicom, png8, png16, suite
+from ensemble.material import levels, material
 from ensemble.stress import StressError, stress
 from ensemble.stress_report import table_csv, table_text, write
 from ensemble.subjects import Answer, Endpoint, SubjectError
@@ -65,7 +66,7 @@ def test_every_alteration_has_a_name_of_its_own_and_gives_a_file_that_depends_on
     image = np.random.default_rng(0).random((96, 80)).astype(np.float32)
     for alteration in SUITE:
         before = image.copy()
-        one, other = (alteration.file(image, np.random.default_rng(5)) for _ in range(2))
+        one, other = (alteration.file(png8(image), image, np.random.default_rng(5)) for _ in range(2))
         assert one == other, alteration
         assert (image == before).all(), alteration
         if alteration.level != "not a picture":
@@ -75,7 +76,7 @@ def test_every_alteration_has_a_name_of_its_own_and_gives_a_file_that_depends_on
 def test_an_inverted_file_whose_header_says_so_is_the_same_picture():
     image = np.linspace(0, 1, 96 * 96, dtype=np.float32).reshape(96, 96)
     plain, rightly, wrongly = (
-        decode(BY_NAME[f"{name}"].file(image, np.random.default_rng(0))).astype(float)
+        decode(BY_NAME[f"{name}"].file(b"", image, np.random.default_rng(0))).astype(float)
         for name in ("metadata: spacing 1.0 mm", "inversion: MONOCHROME1, rightly", "inversion: MONOCHROME1, wrongly")
     )
     assert np.abs(plain - rightly).max() <= plain.max() / 4000
@@ -84,14 +85,14 @@ def test_an_inverted_file_whose_header_says_so_is_the_same_picture():
 
 def test_a_turn_by_a_right_angle_loses_nothing():
     image = np.random.default_rng(0).random((48, 40)).astype(np.float32)
-    turned = decode(BY_NAME["rotation: +90°"].file(image, np.random.default_rng(0)))
-    np.testing.assert_array_equal(np.rot90(turned, -1), np.rint(255 * image).astype(np.uint8))
+    turned = decode(BY_NAME["rotation: +90°"].file(b"", image, np.random.default_rng(0)))
+    np.testing.assert_array_equal(np.rot90(turned, -1), np.rint(65535 * image).astype(np.uint16))
 
 
 @pytest.mark.parametrize("paper", ["printed page", "slide"])
 def test_on_an_atlas_plate_the_film_is_whole_and_the_words_are_beside_it(paper):
     image = np.full((300, 240), 0.5, np.float32)
-    page = decode(BY_NAME[f"atlas plate: {paper}"].file(image, np.random.default_rng(0)))
+    page = decode(BY_NAME[f"atlas plate: {paper}"].file(b"", image, np.random.default_rng(0))) / 257
     rows, columns = (np.flatnonzero((np.abs(page - 127.5) < 2).mean(axis=axis) > 0.5) for axis in (1, 0))
     assert (len(rows), len(columns)) == pytest.approx((300, 240), abs=40)  # less the letter of lead and the frame
     margin = page.copy()
@@ -115,6 +116,72 @@ def test_a_refusal_is_counted_with_its_reason_and_not_as_an_error(tmp_path):
     row = of(report, "wrong input: not a picture")
     assert (row["rejected"], row["reasons"]) == (1, {"unsupported_format": 3})
     assert "mae_change_months" not in row
+
+
+def test_one_picture_in_any_file_is_altered_alike():
+    image = cv2.GaussianBlur(np.random.default_rng(0).random((96, 80)).astype(np.float32), (0, 0), 6)
+    image = 0.1 + 0.8 * (image - image.min()) / (image.max() - image.min())  # near 0 a gamma magnifies the rounding
+    files = {"8 bit": png8(image), "12 in 16": png16(image, 4095), "DICOM": dicom(image, bits=12), "16": png16(image)}
+    for name, file in files.items():
+        held = levels(file)
+        assert len(np.unique(held)) == len(np.unique(decode(file))), name
+        for alteration in SUITE:
+            if alteration.is_wrong or alteration.family == "noise":
+                continue
+            ours, best = (
+                levels(alteration.file(data, levels(data), np.random.default_rng(1))) for data in (file, files["16"])
+            )
+            limit = 0.1 if alteration.family == "compression" else 0.012  # JPEG may round a block the other way
+            assert np.abs(ours - best).max() < limit, (name, alteration)
+        if name != "8 bit":
+            turned = levels(BY_NAME["flip: both"].file(file, held, np.random.default_rng(0)))
+            assert len(np.unique(turned)) == len(np.unique(held)), name
+
+
+def test_a_case_as_it_is_is_the_file_itself(tmp_path):
+    sent = []
+
+    def subject(queries):
+        sent.append([data for data, _ in queries])
+        return by_brightness(queries)
+
+    cases = source(tmp_path)
+    stress(subject, cases, [BY_NAME["metadata: sex missing"], BY_NAME["flip: both"]])
+    for number, (clean, missing, flipped) in enumerate(sent):
+        assert clean == missing == (tmp_path / f"{number}.png").read_bytes() != flipped
+
+
+def test_a_case_without_a_picture_is_counted_as_refused_with_its_code(tmp_path):
+    cases = source(tmp_path)
+    (tmp_path / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    (tmp_path / "2.png").unlink()
+    report = stress(by_brightness, cases, [BY_NAME["flip: both"]])
+    assert (report["n"], report["undecoded"], report["clean"]["answered"]) == (3, 2, 1)
+    assert report["clean"]["reasons"] == {"unreadable": 2}
+    assert of(report, "flip: both")["asked"] == 1
+    assert "66.7% refused, 0.0% failed (2 x unreadable)" in table_text({"subject": "x", **report})
+
+
+def test_a_crash_is_no_refusal(tmp_path):
+    def subject(queries):
+        return [Answer(100.0), Answer(None, reason="not_a_hand"), Answer(None, reason="http_500", is_failure=True)]
+
+    chosen = [BY_NAME["wrong input: chest"], BY_NAME["wrong input: skull"]]
+    report = stress(subject, source(tmp_path), chosen)
+    refused, failed = report["alterations"]
+    assert (refused["rejected"], refused["failed"], failed["rejected"], failed["failed"]) == (1, 0, 0, 1)
+    assert failed["reasons"] == {"http_500": 3}
+    assert "failed" in table_csv({"subject": "x", **report}).splitlines()[0]
+
+
+def test_the_material_is_named_by_labels_and_pictures(tmp_path):
+    cases = source(tmp_path)
+    rows = np.arange(3)
+    named = material(cases, rows)
+    assert (named["name"], named["num_cases"]) == (tmp_path.name, 3)
+    assert material(cases, rows[::-1]) == named
+    (tmp_path / "1.png").write_bytes(b"another")
+    assert material(cases, rows)["cases_sha256"] != named["cases_sha256"]
 
 
 def test_cases_of_which_none_is_answered_are_refused(tmp_path):
@@ -151,6 +218,30 @@ class Theirs(BaseHTTPRequestHandler):
 
     def log_message(self, *args):
         pass
+
+
+class Broken(BaseHTTPRequestHandler):
+    """Refuses what is short, breaks at what is longer, and has no such page for the rest."""
+
+    def do_POST(self):
+        size = int(self.headers["Content-Length"])
+        self.rfile.read(size)
+        self.send_response({1: 422, 2: 500}.get(size, 404))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
+def test_only_what_a_service_says_of_the_file_is_a_refusal():
+    server = HTTPServer(("127.0.0.1", 0), Broken)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    answers = Endpoint(url=f"http://127.0.0.1:{server.server_port}").ask([(b"x" * n, "male") for n in (1, 2, 3)])
+    server.shutdown()
+    server.server_close()
+    assert [answer.reason for answer in answers] == ["http_422", "http_500", "http_404"]
+    assert [answer.is_failure for answer in answers] == [False, True, True]
 
 
 class Limited(BaseHTTPRequestHandler):
