@@ -1,24 +1,19 @@
 """The whole examination that the gate judges: the stress test of a bundle, and how it stands beside another."""
 
-import hashlib
-import json
 from collections.abc import Callable
 from typing import Any
 
 from ensemble.alterations import suite
 from ensemble.bundle import Bundle
-from ensemble.gate import record
+from ensemble.material import drawn, material
 from ensemble.predictor import Predictor
-from ensemble.registry import Registry
-from ensemble.standing import standing
+from ensemble.standing import NUM_CASES, standing
 from ensemble.stress import stress
 from ensemble.subjects import bundle_subject
+from ensemble.unseen import seen
+from ensemble.verdict import SCHEMA
 from preprocessing.progress import counting
 from preprocessing.source import Source
-from preprocessing.storage import write_atomic
-
-REPORTS = "gates"
-"""Folder of a registry with the reports that its verdicts were judged by; figures alone, no radiograph."""
 
 
 def examine(
@@ -43,28 +38,20 @@ def examine(
         progress: Makes a progress line of what is counted.
 
     Returns:
-        What `ensemble.stress.stress` returns, and ``subject``, ``version``, ``standing``.
+        What `ensemble.stress.stress` returns, and ``schema``, ``subject``, ``version``, ``standing``; and ``source``,
+        as `ensemble.material.material` names the cases of both, with the number of them that the bundle has ``seen``.
 
     Raises:
+        BundleError: The bundle does not say what it was trained on.
         StressError: No case is answered as it is.
     """
+    rows = drawn(source, max(num_cases, NUM_CASES), seed)
+    about = material(source, rows) | {"seen": int(seen(bundle, source)[rows].sum())}
     predictor = Predictor(bundle, device)
     other = None if champion is None or champion.version == bundle.version else Predictor(champion, device)
     show = progress("radiographs answered")
-    found = {"standing": standing(predictor, other, source, seed=seed, progress=show)}
+    stands = standing(predictor, other, source, seed=seed, progress=show)
     show = progress("cases put under stress")
     report = stress(bundle_subject(predictor), source, suite(), num_cases=num_cases, seed=seed, progress=show)
-    return {"subject": bundle.version, "version": bundle.version, **report, **found}
-
-
-def encoded(report: dict[str, Any]) -> bytes:
-    """The report as a file."""
-    return (json.dumps(report, indent=1, allow_nan=False) + "\n").encode()
-
-
-def recorded(registry: Registry, report: dict[str, Any]) -> list[str]:
-    """Keep a report in the registry under its hash, and note the verdict on it; returns `ensemble.gate.failures`."""
-    content = encoded(report)
-    sha256 = hashlib.sha256(content).hexdigest()
-    write_atomic(registry.path / REPORTS / f"{sha256}.json", content)
-    return record(registry, report["version"], report, sha256)
+    names = {"schema": SCHEMA, "subject": bundle.version, "version": bundle.version, "source": about}
+    return names | report | {"standing": stands}

@@ -1,16 +1,25 @@
 """The gate: what a bundle must have shown under stress before an alias may move to it.
 
 The rules are the registry's own, in ``policy.json`` beside its bundles; without that file the ones below hold. Each is
-a limit on one figure of a stress report. A share is judged by its 95 % interval (Wilson), the difference to the bundle
-whose place is taken by its paired one: the gate fails where the data contradict the rule, and `min_cases` keeps a
-handful of cases from contradicting nothing.
+a limit on one figure of an examination. A share is judged by its 95 % interval (Wilson), the difference to the bundle
+whose place is taken by its paired one, a family of alterations by one test (`ensemble.families`): the gate fails where
+the data contradict the rule, and `min_cases` keeps a handful of cases from contradicting nothing. So a small harm
+passes. Of 100 cases with 7 wrong, 11 more are found in 4 of 10 gates where they are the same cases at all levels of one
+family, in 8 of 10 where each level has others, in 9 of 10 where every family is harmed; of 300 cases with 21 wrong, 24
+more in 8 of 10 or nearly all (tests/test_ensemble_families.py). Examine more cases, and the gate becomes sharper.
+
+Shape letters: C cases, L levels.
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from math import sqrt
 from typing import Any, Self
 
-from ensemble.registry import CHAMPION, AliasMoved, Registry, RegistryError
+import numpy as np
+
+from ensemble.compare import holm
+from ensemble.families import FAILED, REFUSED, WRONG, rise
+from ensemble.registry import Registry, RegistryError
 from preprocessing.storage import read_json
 
 POLICY = "policy.json"
@@ -21,27 +30,40 @@ class Policy:
     """Limits of a registry."""
 
     min_cases: int = 100
-    """Fewest cases of the stress test."""
+    """Fewest cases that were altered in the stress test."""
+    max_seen: float = 0.0
+    """Share of the examined cases that may look like training cases of the bundle; see `ensemble.unseen`. A site that
+    counts its children from 1 may allow those that agree by accident."""
     max_wrong_answered: float = 0.01
-    """Share of wrong inputs that may be answered."""
+    """Share of wrong inputs that may be answered, or fail; only a refusal is right."""
     max_false_rejection: float = 0.01
-    """Share of radiographs, as they are, that may be refused."""
+    """Share of radiographs, as they are, that may be refused or fail."""
+    max_altered_rejection: float = 0.1
+    """The same for each alteration that is not in `may_refuse`."""
+    may_refuse: tuple[str, ...] = (
+        "resolution: 64 pixels",
+        "geometry: cropped 20%",
+        "noise: Gaussian 0.1",
+        "noise: Poisson 100 photons",
+    )
+    """Alterations, ``family: level``, after which a refusal is no error, for the picture has lost what is read. After
+    any other one a refusal counts like a clinically significant error; a failure does after every one."""
     alpha: float = 0.05
-    """A family of alterations fails when its clinically significant errors rise with a p (Holm) below this."""
+    """A family of alterations fails when its errors rise with a p (Holm, over the families) below this."""
     coverage_90: tuple[float, float] = (0.87, 0.93)
-    """Between these the share of cases inside their 90 % interval must lie."""
+    """Between these the share of cases inside their 90 % interval must lie, in each profile."""
     coverage_90_band: tuple[float, float] = (0.84, 0.96)
     """The same for each sex and band of bone age that has `min_band_cases`."""
     min_band_cases: int = 60
     max_worse_months: float = 0.0
     """By so much its mean absolute error may be above that of the bundle whose place it takes, on the same cases."""
     exempt: tuple[str, ...] = ("metadata: sex swapped", "metadata: sex missing")
-    """Alterations, ``family: level``, whose rise of errors is what they are for: a wrong sex, and one that is not
-    stated, which every answer says, with an interval that holds both sexes'. Without a rise there an ensemble would
-    make no use of the sex."""
+    """Alterations whose rise of errors is what they are for: a wrong sex, and one that is not stated, which every
+    answer says, with an interval that holds both sexes'. Without a rise there an ensemble would make no use of the
+    sex."""
 
     def __post_init__(self) -> None:
-        for name in ("max_wrong_answered", "max_false_rejection", "alpha"):
+        for name in ("max_seen", "max_wrong_answered", "max_false_rejection", "max_altered_rejection", "alpha"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie within 0..1, got {getattr(self, name)}.")
         for name in ("coverage_90", "coverage_90_band"):
@@ -72,53 +94,102 @@ class Policy:
 
 
 def failures(report: dict[str, Any], policy: Policy) -> list[str]:
-    """Rules that a stress report contradicts, each as a sentence; none means that the gate is passed.
+    """Rules that an examination contradicts, each as a sentence; none means that the gate is passed.
 
     Args:
-        report: From `ensemble.stress.stress`, with ``standing`` from `ensemble.standing.standing`.
+        report: From `ensemble.examination.examine`.
         policy: The limits.
     """
-    found, n, clean = [], report["n"], report["clean"]
-    if n < policy.min_cases:
-        found.append(f"The stress test needs {policy.min_cases} cases or more, it had {n}.")
-    if wilson(clean["rejected"] * n, n)[0] > policy.max_false_rejection:
-        found.append(f"{clean['rejected']:.1%} of {n} radiographs as they are were refused.")
-    wrong = [row for row in report["alterations"] if row["is_wrong"]]
-    if wrong:
-        answered = sum((1 - row["rejected"]) * n for row in wrong)
-        if wilson(answered, n * len(wrong))[0] > policy.max_wrong_answered:
-            worst = sorted(wrong, key=lambda row: row["rejected"])[:3]
-            listed = ", ".join(f"{row['level']} {1 - row['rejected']:.0%}" for row in worst)
-            found.append(
-                f"{answered / (n * len(wrong)):.1%} of {n * len(wrong)} wrong inputs were answered ({listed})."
-            )
+    source, altered = report["source"], report["n"] - report["undecoded"]
+    found = []
+    if altered < policy.min_cases:
+        found.append(f"The stress test needs {policy.min_cases} cases or more, it had {altered}.")
+    if source["seen"] > policy.max_seen * source["num_cases"]:
+        found.append(
+            f"{source['seen']} of {source['num_cases']} cases have the id, the sex and the bone age of a case that it "
+            "was trained on: name a source without them."
+        )
+    return [
+        *found,
+        *_of_refusals(report, policy),
+        *_of_wrong_inputs(report["alterations"], policy),
+        *_of_families(report, policy),
+        *_of_coverage(report["standing"], policy),
+        *_of_champion(report["standing"], policy),
+    ]
+
+
+def _of_refusals(report: dict[str, Any], policy: Policy) -> list[str]:
+    """Radiographs that should be answered: as they are, in both parts of the examination, and altered."""
+    standing, clean = report["standing"], report["clean"]
+    unanswered = {"as they are": (standing["asked"] - standing["n"], standing["asked"], standing["reasons"])}
+    unanswered["of the stress test as they are"] = (report["n"] - clean["answered"], report["n"], clean["reasons"])
+    found = [
+        f"{count / n:.1%} of {n} radiographs {what} were refused or failed{_listed(reasons)}."
+        for what, (count, n, reasons) in unanswered.items()
+        if wilson(count, n)[0] > policy.max_false_rejection
+    ]
     for row in report["alterations"]:
-        test, name = row.get("significant_errors"), f"{row['family']}: {row['level']}"
-        if test and name not in policy.exempt and test["gained"] > test["lost"] and test["p_holm"] < policy.alpha:
-            found.append(
-                f"{name}: clinically significant errors rose from {test['before']} to {test['after']} of "
-                f"{row['answered']} (p {test['p_holm']:g})."
-            )
-    if clean["coverage_90"] is None:
-        found.append("Its answers have no 90 % interval.")
-    else:
-        low, high = wilson(clean["coverage_90"] * clean["answered"], clean["answered"])
-        if high < policy.coverage_90[0] or low > policy.coverage_90[1]:
-            found.append(f"The 90 % interval held {clean['coverage_90']:.1%} of {clean['answered']} cases.")
-    return found + _of_bands(report["standing"], policy) + _of_champion(report["standing"], policy)
+        share, name = row["rejected"] + row["failed"], f"{row['family']}: {row['level']}"
+        if row["is_wrong"] or name in policy.may_refuse:
+            continue
+        if wilson(share * row["asked"], row["asked"])[0] > policy.max_altered_rejection:
+            found.append(f"{name}: {share:.1%} of {row['asked']} were refused or failed{_listed(row['reasons'])}.")
+    return found
 
 
-def _of_bands(standing: dict[str, Any], policy: Policy) -> list[str]:
+def _of_wrong_inputs(rows: list[dict[str, Any]], policy: Policy) -> list[str]:
+    wrong = [row for row in rows if row["is_wrong"]]
+    asked = sum(row["asked"] for row in wrong)
+    passed = sum((1 - row["rejected"]) * row["asked"] for row in wrong)
+    if not asked or wilson(passed, asked)[0] <= policy.max_wrong_answered:
+        return []
+    worst = sorted(wrong, key=lambda row: row["rejected"])[:3]
+    listed = ", ".join(f"{row['level']} {1 - row['rejected']:.0%}" for row in worst)
+    return [f"{passed / asked:.1%} of {asked} wrong inputs were answered or failed, not refused ({listed})."]
+
+
+def _of_families(report: dict[str, Any], policy: Policy) -> list[str]:
+    """Families after which more cases are wrong than before."""
+    before_C = np.array([mark in (WRONG, REFUSED, FAILED) for mark in report["clean"]["marks"]], bool)
+    rows: dict[str, list[np.ndarray]] = {}
+    for row in report["alterations"]:
+        name = f"{row['family']}: {row['level']}"
+        if not row["is_wrong"] and name not in policy.exempt:
+            refused = np.nan if name in policy.may_refuse else 1.0
+            worth = {WRONG: 1.0, FAILED: 1.0, REFUSED: refused}
+            rows.setdefault(row["family"], []).append(np.array([worth.get(mark, 0.0) for mark in row["marks"]]))
+    tests = {family: rise(before_C, np.stack(after)) for family, after in rows.items()}
+    adjusted = holm([test.p for test in tests.values()])
+    return [
+        f"{family}: clinically significant errors and refusals rose from {test.before:.0f} to {test.after:.1f} of "
+        f"{len(before_C)} cases, the mean over {len(rows[family])} levels (p {p:g})."
+        for (family, test), p in zip(tests.items(), adjusted, strict=True)
+        if p < policy.alpha
+    ]
+
+
+def _of_coverage(standing: dict[str, Any], policy: Policy) -> list[str]:
     found: list[str] = []
-    for group in standing["coverage"]["groups"] if standing["coverage"] else ():
-        share = next(level["share"] for level in group["levels"] if level["level"] == 90)
-        low, high = wilson(share * group["n"], group["n"])
-        least, most = policy.coverage_90_band
-        if group["n"] >= policy.min_band_cases and (high < least or low > most):
-            found.append(
-                f"The 90 % interval held {share:.1%} of {group['n']} {group['sex']} cases of "
-                f"{group['bone_age_years'][0]} to {group['bone_age_years'][1]} years."
-            )
+    for profile, of_profile in standing["profiles"].items():
+        coverage, whose = of_profile["coverage"], "" if profile == "full" else f" of the profile {profile}"
+        if coverage is None:
+            found.append(f"Answers{whose} have no 90 % interval.")
+            continue
+        least, most = policy.coverage_90
+        groups = [({"n": coverage["n"], "levels": coverage["levels"]}, "cases", least, most)]
+        for group in coverage["groups"]:
+            if group["n"] >= policy.min_band_cases:
+                first, last = group["bone_age_years"]
+                groups.append((group, f"{group['sex']} cases of {first} to {last} years", *policy.coverage_90_band))
+        for group, what, least, most in groups:
+            share = next(level["share"] for level in group["levels"] if level["level"] == 90)
+            low, high = wilson(share * group["n"], group["n"])
+            if high < least or low > most:
+                found.append(
+                    f"The 90 % interval{whose} held {share:.1%} of {group['n']} {what} "
+                    f"(95 % interval {low:.1%} to {high:.1%}), not {least:.0%} to {most:.0%}."
+                )
     return found
 
 
@@ -128,9 +199,9 @@ def _of_champion(standing: dict[str, Any], policy: Policy) -> list[str]:
     paired = standing["comparison"]
     if not paired:
         return found
-    low, high = paired["mae_difference_ci95"]
-    beside = f"than {standing['champion']} on {paired['n']} cases"
-    if low > policy.max_worse_months:
+    beside, ends = f"than {standing['champion']} on {paired['n']} cases", paired["mae_difference_ci95"]
+    if ends is not None and ends[0] > policy.max_worse_months:  # a handful of cases has no interval
+        low, high = ends
         found.append(
             f"Its mean absolute error is {paired['mae_difference_months']:.2f} months higher {beside} "
             f"(95 % interval {low:.2f} to {high:.2f})."
@@ -152,78 +223,6 @@ def wilson(hits: float, n: int) -> tuple[float, float]:
     return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
-def record(registry: Registry, version: str, report: dict[str, Any], sha256: str) -> list[str]:
-    """Judge a stress report by the registry's policy and note the verdict; returns `failures`."""
-    policy = Policy.of(registry)
-    found = failures(report, policy)
-    registry.note(
-        {
-            "event": "gate",
-            "version": registry.version_of(version),
-            "passed": not found,
-            "failures": found,
-            "policy": asdict(policy),
-            "report_sha256": sha256,
-            "num_cases": report["n"],
-            "against": report["standing"]["champion"],
-        }
-    )
-    return found
-
-
-def claim(registry: Registry, version: str, alias: str) -> str:
-    """Give an alias that points to nothing yet to a bundle; one that points somewhere moves by `promote` alone.
-
-    Returns:
-        The version that the alias points to now.
-    """
-    try:
-        registry.set_alias(alias, version, expected=None, note={"gate": "none: the alias is new"})
-    except AliasMoved:
-        return registry.aliases()[alias]
-    return version
-
-
-def promote(registry: Registry, name: str, alias: str, *, regardless: str = "") -> tuple[str, str | None]:
-    """Move an alias to a bundle that has passed the gate, beside the bundle that the alias points to.
-
-    Args:
-        registry: Where both are.
-        name: Version or alias of the bundle.
-        alias: What moves.
-        regardless: Why it moves although the gate was not passed; it is recorded with the move. Empty: it does not.
-
-    Returns:
-        The version that the alias points to now, and the one before.
-
-    Raises:
-        RegistryError: The bundle was never put under stress, or failed, or was compared with another bundle than the
-            one whose place it takes, and no reason was given; or there is none.
-        AliasMoved: Somebody else moved it in the meantime.
-    """
-    version, before = registry.version_of(name), registry.aliases().get(alias)
-    missing = _missing(registry, version, alias, before)
-    if missing and not regardless:
-        raise RegistryError(
-            f"{version} may not become {alias}, for it has not passed the gate: {missing.rstrip('.')}. "
-            "--regardless REASON moves it all the same, and is recorded."
-        )
-    note: dict[str, Any] = {"gate": "not passed" if missing else "passed"}
-    registry.set_alias(alias, version, expected=before, note=note | ({"regardless": regardless} if regardless else {}))
-    return version, before
-
-
-def _missing(registry: Registry, version: str, alias: str, before: str | None) -> str:
-    """What keeps a bundle from taking the place of another; nothing where it has passed."""
-    command = f"python -m ensemble stress {registry.path}@{version} SOURCE"
-    if alias != CHAMPION and before:
-        command += f" --against {alias}"
-    verdict = next((c for c in reversed(registry.history()) if c["event"] == "gate" and c["version"] == version), None)
-    if verdict is None:
-        return f"it has not been put under stress: run {command}"
-    if not verdict["passed"]:
-        return "it failed: " + " ".join(verdict["failures"])
-    if before not in (None, version, verdict.get("against")):
-        compared = verdict.get("against") or "no other bundle"
-        return f"it was compared with {compared}, and {alias} is {before}: run {command}"
-    return ""
+def _listed(reasons: dict[str, int]) -> str:
+    found = ", ".join(f"{count} x {reason}" for reason, count in reasons.items())
+    return f" ({found})" if found else ""

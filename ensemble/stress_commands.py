@@ -63,9 +63,9 @@ def add(commands: Any) -> None:
 
 def _stress(options: argparse.Namespace) -> None:
     from ensemble.alterations import suite
-    from ensemble.examination import encoded
     from ensemble.stress import StressError, read_cases
     from ensemble.stress_report import table_text, write
+    from ensemble.verdict import encoded
 
     alterations = suite()
     if options.families:
@@ -138,9 +138,9 @@ def _is_address(subject: str) -> bool:
 
 def _judge(options: argparse.Namespace, report: dict[str, Any]) -> None:
     """Note the verdict where the bundle came from a registry."""
-    from ensemble.examination import recorded
     from ensemble.gate import Policy, failures
     from ensemble.registry import registry_of
+    from ensemble.verdict import recorded
 
     registry = registry_of(options.subject)
     found = recorded(registry, report) if registry else failures(report, Policy())
@@ -150,8 +150,8 @@ def _judge(options: argparse.Namespace, report: dict[str, Any]) -> None:
 
 
 def _promote(options: argparse.Namespace) -> None:
-    from ensemble.gate import promote
     from ensemble.registry import Registry
+    from ensemble.verdict import promote
 
     now, before = promote(Registry(options.registry), options.bundle, options.alias, regardless=options.regardless)
     print(_moved(options.alias, now, before))
@@ -171,10 +171,10 @@ def settle(registry: "Registry", version: str, alias: str, *, gate: str = "", de
     Raises:
         RegistryError: The bundle has not passed.
     """
-    from ensemble.examination import examine, recorded
-    from ensemble.gate import claim, promote
+    from ensemble.examination import examine
     from ensemble.stress import read_cases
     from ensemble.stress_report import table_text
+    from ensemble.verdict import claim, promote, recorded
 
     before = registry.aliases().get(alias)
     if gate and before != version:
