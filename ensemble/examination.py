@@ -52,6 +52,7 @@ def examine(
     show = progress("radiographs answered")
     stands = standing(predictor, other, source, seed=seed, progress=show)
     show = progress("cases put under stress")
-    report = stress(bundle_subject(predictor), source, suite(), num_cases=num_cases, seed=seed, progress=show)
+    ask, norms = bundle_subject(predictor), predictor.norms
+    report = stress(ask, source, suite(), norms=norms, num_cases=num_cases, seed=seed, progress=show)
     names = {"schema": SCHEMA, "subject": bundle.version, "version": bundle.version, "source": about}
     return names | report | {"standing": stands}

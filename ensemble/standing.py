@@ -46,7 +46,8 @@ def standing(
         ``asked`` cases, of which ``n`` were answered, and ``reasons``, by code, why the others were not: the reader
         refuses them, and the same for every profile, as it does wrong inputs; ``profiles``: for each its ``n``,
         ``mae_months`` and ``coverage`` as `ensemble.coverage` has it, None without intervals; ``champion``, its
-        version, or None; and ``comparison`` as `ensemble.compare.compare` has it, the champion being a.
+        version, or None; and ``comparison`` as `ensemble.compare.compare` has it, the champion being a, by the
+        bundle's norms.
 
     Raises:
         EvaluationError: A bundle answers none of the cases.
@@ -77,7 +78,10 @@ def standing(
     }
     if champion is not None:
         others, _ = answers(champion, "full", len(said))
-        found |= {"champion": champion.bundle.version, "comparison": compare(others, answered, seed=seed)}
+        found |= {
+            "champion": champion.bundle.version,
+            "comparison": compare(others, answered, norms=predictor.norms, seed=seed),
+        }
     return found
 
 

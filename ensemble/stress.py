@@ -14,11 +14,12 @@ import pandas as pd
 
 from ensemble.alterations import Alteration
 from ensemble.answers import BATCH
+from ensemble.chronology import PUBLISHED, Norms
 from ensemble.compare import holm, mcnemar
 from ensemble.families import FAILED, REFUSED, RIGHT, WRONG
 from ensemble.material import drawn, levels
 from ensemble.measures import chronological_of
-from ensemble.significance import clinically_significant
+from ensemble.significance import clinically_significant, judged_by
 from ensemble.subjects import Answer, Subject
 from preprocessing import cohort as cohort_folder
 from preprocessing.cohort import Cohort
@@ -37,6 +38,7 @@ def stress(
     source: Source,
     suite: list[Alteration],
     *,
+    norms: Norms = PUBLISHED,
     num_cases: int = 100,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -47,12 +49,13 @@ def stress(
         subject: Who answers.
         source: Labelled radiographs that the subject was not trained on.
         suite: What is done to them.
+        norms: Of healthy children, by which an error is clinically significant; a bundle may carry its own.
         num_cases: At most so many cases, drawn once.
         seed: Of that draw, of the alterations' noise and of the bootstrap.
         progress: Called with the number of cases done and of all.
 
     Returns:
-        ``n`` cases, of which ``undecoded`` hold no picture and are asked as they are alone; ``clean`` and
+        ``n`` cases, of which ``undecoded`` hold no picture and are asked as they are alone; ``norms``; ``clean`` and
         ``alterations``: for each its family, level, cases ``asked``, shares ``rejected`` and ``failed``, and their
         reasons; for those that can be answered also the ``marks`` of the cases that were altered, one letter each
         (see `ensemble.families`), the error, its paired change with a 95 % interval, the mean shift, the
@@ -75,7 +78,7 @@ def stress(
     cases = source.cases.iloc[rows]
     clean = [answers[0] for answers in altered]
     measured = [
-        _measure(cases[altered_C], clean, [answers[index] for answers in altered], alteration, seed)
+        _measure(cases[altered_C], clean, [answers[index] for answers in altered], alteration, norms, seed)
         for index, alteration in enumerate(suite, start=1)
     ]
     tested = [row for row in measured if "significant_errors" in row]
@@ -85,7 +88,9 @@ def stress(
         "n": len(cases),
         "undecoded": int((~altered_C).sum()),
         "seed": seed,
-        "clean": _clean(cases, [answers[0] for answers in asked], seed) | {"marks": _marks(cases[altered_C], clean)},
+        "norms": judged_by(norms),
+        "clean": _clean(cases, [answers[0] for answers in asked], norms, seed)
+        | {"marks": _marks(cases[altered_C], clean, norms)},
         "alterations": measured,
     }
 
@@ -128,7 +133,7 @@ def read_cases(path: str, options: SourceOptions) -> Source:
     return Source(as_path(cohort.source), cases, problem_table([]))
 
 
-def _clean(cases: pd.DataFrame, answers: list[Answer], seed: int) -> dict[str, Any]:
+def _clean(cases: pd.DataFrame, answers: list[Answer], norms: Norms, seed: int) -> dict[str, Any]:
     answered_C = np.array([answer.months is not None for answer in answers])
     found = _unanswered(answers)
     actual_C, said_C, is_male_C = _of(cases, answers, answered_C)
@@ -138,13 +143,13 @@ def _clean(cases: pd.DataFrame, answers: list[Answer], seed: int) -> dict[str, A
         "answered": int(answered_C.sum()),
         "mae_months": rounded(error_C.mean()),
         "mae_ci95": bootstrap_ci95(error_C[None], seed=seed)[0],
-        "significant_errors": int(_significant(cases, actual_C, said_C, is_male_C, answered_C).sum()),
+        "significant_errors": int(_significant(cases, actual_C, said_C, is_male_C, answered_C, norms).sum()),
         "coverage_90": _coverage(actual_C, ends),
     }
 
 
 def _measure(
-    cases: pd.DataFrame, clean: list[Answer], altered: list[Answer], alteration: Alteration, seed: int
+    cases: pd.DataFrame, clean: list[Answer], altered: list[Answer], alteration: Alteration, norms: Norms, seed: int
 ) -> dict[str, Any]:
     answered_C = np.array([answer.months is not None for answer in altered])
     new = [bool(set(a.warnings) - set(c.warnings)) for a, c in zip(altered, clean, strict=True) if a.months is not None]
@@ -159,7 +164,7 @@ def _measure(
     both_C = answered_C & np.array([answer.months is not None for answer in clean])
     row["answered"] = int(both_C.sum())
     if not alteration.is_wrong:
-        row["marks"] = _marks(cases, altered)
+        row["marks"] = _marks(cases, altered, norms)
     if alteration.is_wrong or not both_C.any():
         return row
     actual_C, before_C, is_male_C = _of(cases, clean, both_C)
@@ -176,8 +181,8 @@ def _measure(
         "moved_6_months": _share(np.abs(shift_C) > 6),
         "moved_12_months": _share(np.abs(shift_C) > 12),
         "significant_errors": mcnemar(
-            _significant(cases, actual_C, before_C, is_male_C, both_C),
-            _significant(cases, actual_C, after_C, is_male_C, both_C),
+            _significant(cases, actual_C, before_C, is_male_C, both_C, norms),
+            _significant(cases, actual_C, after_C, is_male_C, both_C, norms),
         ),
         "coverage_90": _coverage(actual_C, ends),
     }
@@ -190,9 +195,14 @@ def _of(cases: pd.DataFrame, answers: list[Answer], chosen_C: np.ndarray) -> tup
 
 
 def _significant(
-    cases: pd.DataFrame, actual_C: np.ndarray, said_C: np.ndarray, is_male_C: np.ndarray, chosen_C: np.ndarray
+    cases: pd.DataFrame,
+    actual_C: np.ndarray,
+    said_C: np.ndarray,
+    is_male_C: np.ndarray,
+    chosen_C: np.ndarray,
+    norms: Norms,
 ) -> np.ndarray:
-    return clinically_significant(actual_C, said_C, is_male_C, chronological_of(cases[chosen_C]))
+    return clinically_significant(actual_C, said_C, is_male_C, chronological_of(cases[chosen_C]), norms)
 
 
 def _coverage(actual_C: np.ndarray, ends: list[tuple[float, float] | None]) -> float | None:
@@ -215,11 +225,11 @@ def _unanswered(answers: list[Answer]) -> dict[str, Any]:
     }
 
 
-def _marks(cases: pd.DataFrame, answers: list[Answer]) -> str:
+def _marks(cases: pd.DataFrame, answers: list[Answer], norms: Norms) -> str:
     """One letter a case."""
     answered_C = np.array([answer.months is not None for answer in answers])
     actual_C, said_C, is_male_C = _of(cases, answers, answered_C)
-    wrong_C = iter(_significant(cases, actual_C, said_C, is_male_C, answered_C))
+    wrong_C = iter(_significant(cases, actual_C, said_C, is_male_C, answered_C, norms))
     return "".join(
         (WRONG if next(wrong_C) else RIGHT) if answer.months is not None else FAILED if answer.is_failure else REFUSED
         for answer in answers

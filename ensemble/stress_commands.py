@@ -11,6 +11,7 @@ from preprocessing.storage import as_path, write_atomic
 
 if TYPE_CHECKING:
     from ensemble.alterations import Alteration
+    from ensemble.chronology import Norms
     from ensemble.registry import Registry
     from ensemble.subjects import Subject
     from preprocessing.source import Source
@@ -102,13 +103,16 @@ def _examined(options: argparse.Namespace, source: "Source") -> dict[str, Any] |
 def _asked(options: argparse.Namespace, source: "Source", alterations: "list[Alteration]") -> dict[str, Any]:
     from ensemble.stress import stress
 
-    ask, about = _subject(options)
+    ask, norms, about = _subject(options)
     show = counting("cases put under stress")
-    return about | stress(ask, source, alterations, num_cases=options.cases, seed=options.seed, progress=show)
+    found = stress(ask, source, alterations, norms=norms, num_cases=options.cases, seed=options.seed, progress=show)
+    return about | found
 
 
-def _subject(options: argparse.Namespace) -> "tuple[Subject, dict[str, Any]]":
+def _subject(options: argparse.Namespace) -> "tuple[Subject, Norms, dict[str, Any]]":
+    """Who is asked, by which norms an error is significant, and what the report says of who it is."""
     if _is_address(options.subject):
+        from ensemble.chronology import PUBLISHED
         from ensemble.subjects import Endpoint
 
         words = tuple(options.sex_words.split(","))
@@ -123,13 +127,14 @@ def _subject(options: argparse.Namespace) -> "tuple[Subject, dict[str, Any]]":
             answer_unit=options.answer_unit,
             key=os.environ.get("CARPAL_KEY", ""),
         )
-        return endpoint.ask, {"subject": options.subject}
+        return endpoint.ask, PUBLISHED, {"subject": options.subject}
     from ensemble.predictor import Predictor
     from ensemble.registry import named_bundle
     from ensemble.subjects import bundle_subject
 
     bundle = named_bundle(options.subject, options.version)
-    return bundle_subject(Predictor(bundle, options.device)), {"subject": bundle.version, "version": bundle.version}
+    predictor = Predictor(bundle, options.device)
+    return bundle_subject(predictor), predictor.norms, {"subject": bundle.version, "version": bundle.version}
 
 
 def _is_address(subject: str) -> bool:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from ensemble.alterations import dicom, png8, png16, suite
+from ensemble.chronology import Norms
 from ensemble.material import levels, material
 from ensemble.stress import StressError, stress
 from ensemble.stress_report import table_csv, table_text, write
@@ -160,6 +161,18 @@ def test_a_case_without_a_picture_is_counted_as_refused_with_its_code(tmp_path):
     assert report["clean"]["reasons"] == {"unreadable": 2}
     assert of(report, "flip: both")["asked"] == 1
     assert "66.7% refused, 0.0% failed (2 x unreadable)" in table_text({"subject": "x", **report})
+
+
+def test_errors_are_significant_by_the_norms_that_are_given(tmp_path):
+    def late(queries):
+        return [Answer(float(np.median(decode(data))) + 20) for data, _ in queries]
+
+    narrow, wide = (Norms({"male": ((12.0, 12.0, sd), (204.0, 204.0, sd))}, "of the test") for sd in (2.0, 40.0))
+    flip = [BY_NAME["metadata: sex missing"]]
+    few, many = (stress(late, source(tmp_path), flip, norms=norms) for norms in (wide, narrow))
+    assert (few["clean"]["significant_errors"], many["clean"]["significant_errors"]) == (0, 3)
+    assert (few["alterations"][0]["marks"], many["alterations"][0]["marks"]) == ("...", "!!!")
+    assert few["norms"].startswith("of the test")
 
 
 def test_a_crash_is_no_refusal(tmp_path):
