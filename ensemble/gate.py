@@ -12,7 +12,6 @@ Shape letters: C cases, L levels.
 """
 
 from dataclasses import dataclass, fields
-from math import sqrt
 from typing import Any, Self
 
 import numpy as np
@@ -21,6 +20,7 @@ from ensemble.compare import holm
 from ensemble.families import FAILED, REFUSED, WRONG, rise
 from ensemble.registry import Registry, RegistryError
 from preprocessing.storage import read_json
+from search.metrics import wilson
 
 POLICY = "policy.json"
 
@@ -213,14 +213,6 @@ def _of_champion(standing: dict[str, Any], policy: Policy) -> list[str]:
             f"(p {test['p']:g})."
         )
     return found
-
-
-def wilson(hits: float, n: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson, JASA 1927)."""
-    z, share = 1.96, hits / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z / (1 + z * z / n) * sqrt(max(0.0, share * (1 - share)) / n + z * z / (4 * n * n))
-    return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
 def _listed(reasons: dict[str, int]) -> str:
