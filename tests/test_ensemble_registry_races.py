@@ -123,12 +123,20 @@ CASTS: dict[str, list[Callable[[Registry], object]]] = {
     "publish": [lambda registry: registry.publish(build), lambda registry: registry.remove(VERSION)],
     "publish and promote": [publish_and_promote, lambda registry: registry.remove(VERSION)],
     "promote": [lambda registry: registry.set_alias("champion", VERSION), lambda registry: registry.remove(VERSION)],
+    "all three": [  # a minute, so it is no part of `make check`
+        lambda registry: registry.publish(build),
+        lambda registry: registry.remove(VERSION),
+        lambda registry: registry.set_alias("champion", VERSION),
+    ],
     "remove twice": [lambda registry: registry.remove(VERSION), lambda registry: registry.remove(VERSION)],
 }
 
 
 @pytest.mark.parametrize("is_there", [True, False], ids=["published before", "new"])
-@pytest.mark.parametrize("cast", CASTS.values(), ids=CASTS.keys())
+@pytest.mark.parametrize(
+    "cast",
+    [pytest.param(cast, id=name, marks=[pytest.mark.slow] * (len(cast) > 2)) for name, cast in CASTS.items()],
+)
 @pytest.mark.parametrize("store", ["local", "memory"])
 def test_in_every_order_what_is_on_record_is_there(store, cast, is_there, tmp_path, monkeypatch):
     current = [Turns([])]
