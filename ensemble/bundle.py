@@ -25,6 +25,8 @@ from preprocessing.storage import AnyPath, StorageError, as_path, fetch, sha256_
 from search.space import TrialConfig
 
 MARKER = "manifest.json"
+OOF_FILE = "evidence/oof.parquet"
+"""What was said of each case by the model that never saw it."""
 VERSION_PATTERN = re.compile(r"ens-[0-9a-f]{12}")
 
 

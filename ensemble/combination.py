@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from ensemble import calibration
-from ensemble.bundle import copy_checked, write_manifest
+from ensemble.bundle import OOF_FILE, copy_checked, write_manifest
 from ensemble.candidates import Candidate, Candidates, CombineError
 from ensemble.chronology import NORMS_FILE
 from ensemble.costs import counted
-from ensemble.documents import OOF_FILE, PARETO_FILE, write_documents
+from ensemble.documents import PARETO_FILE, write_documents
 from ensemble.monitors import MONITORS_FILE, of_answers, of_pictures
 from ensemble.out_of_fold import distributions, out_of_fold
 from ensemble.pareto import front

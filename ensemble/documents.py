@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ensemble import card
+from ensemble.bundle import OOF_FILE
 from ensemble.chronology import NORMS_FILE, PUBLISHED, read_norms
 from ensemble.figures import scale
 from ensemble.measures import figures
@@ -22,7 +23,7 @@ from preprocessing.charts import svg
 from search.figures import agreement, bland_altman
 
 CARD, REPORT = "card.md", "report.html"
-OOF_FILE, PARETO_FILE = "evidence/oof.parquet", "evidence/pareto.csv"
+PARETO_FILE = "evidence/pareto.csv"
 _METHODS = {
     "single": "best single trial",
     "equal": "equal weights",

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ensemble.bundle import Bundle
-from ensemble.documents import OOF_FILE
+from ensemble.bundle import OOF_FILE, Bundle
 from preprocessing.source import Source, problem, problem_table
 
 TRAINING_CASE = "training_case"
