@@ -117,11 +117,29 @@ def table_text(report: dict[str, Any]) -> str:
             f"{head}  {change:<24} {row['shift_months']:+6.1f} {row['moved_12_months']:>6.0%}  "
             f"{test['before']:>5} to {test['after']:<5} {test['p_holm']:>9.3g} {covered}"
         )
-    return "\n".join(lines)
+    return "\n".join(lines + _standing(report))
 
 
-def _reasons(clean: dict[str, Any]) -> str:
-    found = ", ".join(f"{count} x {reason}" for reason, count in clean["reasons"].items())
+def _standing(report: dict[str, Any]) -> list[str]:
+    """What else a bundle was examined by; nothing of an endpoint."""
+    if "standing" not in report:
+        return []
+    stands, source = report["standing"], report["source"]
+    lines = [
+        "",
+        f"As they are, {stands['asked'] - stands['n']} of {stands['asked']} cases were not answered{_reasons(stands)}; "
+        f"the data: {source['name']}, {source['num_cases']} cases, {source['seen']} seen in training, sha256 "
+        f"{source['cases_sha256'][:12]}...",
+    ]
+    for name, profile in stands["profiles"].items():
+        levels = profile["coverage"]["levels"] if profile["coverage"] else []
+        held = ", ".join(f"{level['share']:.1%} inside the {level['level']} % interval" for level in levels)
+        lines.append(f"  profile {name}: MAE {profile['mae_months']:.2f} months, {held or 'no intervals'}")
+    return lines
+
+
+def _reasons(part: dict[str, Any]) -> str:
+    found = ", ".join(f"{count} x {reason}" for reason, count in part["reasons"].items())
     return f" ({found})" if found else ""
 
 

@@ -14,6 +14,7 @@ from ensemble.gate import Policy, failures
 from ensemble.predictor import Predictor
 from ensemble.registry import Registry, RegistryError
 from ensemble.standing import standing
+from ensemble.stress_report import table_text
 from ensemble.verdict import SCHEMA, claim, promote, recorded
 from preprocessing.cohort import Cohort
 from preprocessing.source import Source, problem_table
@@ -264,3 +265,6 @@ def test_an_examination_can_be_judged_and_names_its_data(registry, tmp_path, mon
     assert "needs 100 cases or more, it had 4" in sentences[0]
     assert f"{seen} of {num_cases} cases have the id, the sex and the bone age" in sentences[1]
     assert registry.history()[-1]["source"] == found["source"]
+    said = table_text(found)
+    assert f"{num_cases} cases, {seen} seen in training, sha256 {found['source']['cases_sha256'][:12]}" in said
+    assert "profile fast: MAE" in said
