@@ -4,9 +4,9 @@ The rules are the registry's own, in ``policy.json`` beside its bundles; without
 a limit on one figure of an examination. A share is judged by its 95 % interval (Wilson), the difference to the bundle
 whose place is taken by its paired one, a family of alterations by one test (`ensemble.families`): the gate fails where
 the data contradict the rule, and `min_cases` keeps a handful of cases from contradicting nothing. So a small harm
-passes. Of 100 cases with 7 wrong, 11 more are found in 4 of 10 gates where they are the same cases at all levels of one
-family, in 8 of 10 where each level has others, in 9 of 10 where every family is harmed; of 300 cases with 21 wrong, 24
-more in 8 of 10 or nearly all (tests/test_ensemble_families.py). Examine more cases, and the gate becomes sharper.
+passes. Of 100 cases with 7 wrong, 11 more are found in 3 of 10 gates where they are the same cases at all levels of one
+family, in 8 of 10 where each level has others, in 8 to 9 of 10 where every family is harmed; of 300 cases with 21
+wrong, 24 more in 7 of 10 or nearly all (tests/test_ensemble_families.py). More cases make the gate sharper.
 
 Shape letters: C cases, L levels.
 """
@@ -153,17 +153,20 @@ def _of_families(report: dict[str, Any], policy: Policy) -> list[str]:
     """Families after which more cases are wrong than before."""
     before_C = np.array([mark in (WRONG, REFUSED, FAILED) for mark in report["clean"]["marks"]], bool)
     rows: dict[str, list[np.ndarray]] = {}
+    names: dict[str, list[str]] = {}
     for row in report["alterations"]:
         name = f"{row['family']}: {row['level']}"
         if not row["is_wrong"] and name not in policy.exempt:
             refused = np.nan if name in policy.may_refuse else 1.0
             worth = {WRONG: 1.0, FAILED: 1.0, REFUSED: refused}
+            names.setdefault(row["family"], []).append(row["level"])
             rows.setdefault(row["family"], []).append(np.array([worth.get(mark, 0.0) for mark in row["marks"]]))
     tests = {family: rise(before_C, np.stack(after)) for family, after in rows.items()}
     adjusted = holm([test.p for test in tests.values()])
     return [
         f"{family}: clinically significant errors and refusals rose from {test.before:.0f} to {test.after:.1f} of "
-        f"{len(before_C)} cases, the mean over {len(rows[family])} levels (p {p:g})."
+        f"{len(before_C)} cases, the mean over {len(rows[family])} levels, most at "
+        f"{names[family][test.worst]} (p {p:g})."
         for (family, test), p in zip(tests.items(), adjusted, strict=True)
         if p < policy.alpha
     ]

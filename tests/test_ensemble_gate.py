@@ -99,6 +99,13 @@ BROKEN = {
 }
 
 
+def test_a_harm_of_one_level_is_not_diluted_in_its_family():
+    report = passing()
+    report["alterations"][0].update(level="worst", marks=marks(30))
+    (found,) = failures(report, Policy())
+    assert "most at worst (p" in found
+
+
 @pytest.mark.parametrize("sentence", BROKEN)
 def test_the_gate_names_the_rule_that_the_data_contradict(sentence):
     report = passing()
