@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ensemble.unseen import TRAINING_CASE
-
+_COUNTED_ALONE = "training_case"
+"""Reason of `ensemble.unseen`, whose cases are many and need no line each."""
 ASIDES = ("training_cases", "locked_test")
 """Of a report: what a person must know beside the figures, each with a sentence under ``says``."""
 NO_INTERVAL = "-"
@@ -60,7 +60,7 @@ def rejected_lines(reasons: dict[str, int], files: Sequence[Mapping[Any, Any]]) 
         reasons: Number of files and labels by reason.
         files: A dict each, as `preprocessing.source.problem` makes it.
     """
-    listed = [row for row in files if row["reason"] != TRAINING_CASE]
+    listed = [row for row in files if row["reason"] != _COUNTED_ALONE]
     lines = ["  rejected: " + ", ".join(f"{n} x {why}" for why, n in reasons.items())]
     lines += [f"    {row['file'] or row['case_id']}: {row['detail']}" for row in listed[:20]]
     return lines + ([f"    and {len(listed) - 20} more"] if len(listed) > 20 else [])

@@ -174,6 +174,8 @@ def test_cases_that_the_bundle_was_trained_on_are_left_out_and_counted(predictor
     for stream in (out, err):
         assert "Left out: 24 of 27 cases, which ens-" in stream
         assert "Most were, so these are taken for its cohort's locked test" in stream
+    assert "rejected: 24 x training_case" in out
+    assert out.count("trained on") == 1  # and no line for each
     assert main(["compare", bundle, bundle, str(folder), "--json"]) == 0
     compared = json.loads(capsys.readouterr().out)
     assert (compared["n"], compared["training_cases"]["b"]["left_out"]) == (3, 24)
