@@ -11,6 +11,7 @@ report says which reading it is. The figures of a version's first reading are ke
 Records from before name no cohort and hold the figures themselves: a version's own cohort is meant.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from ensemble.bundle import MARKER, Bundle
 from ensemble.changes import Change
 from ensemble.printed import between
 from ensemble.registry import Registry
+from preprocessing.cohort import MARKER as COHORT_MARKER
 from preprocessing.cohort import Cohort
 from preprocessing.storage import as_path, read_json
 
@@ -78,6 +80,19 @@ def note_reading(
     before = readings(registry, cohort_hash)
     about = {"reading": len(before), "versions": len({change["version"] for change in before}), "first": first}
     return {"cohort": cohort_hash, "recorded": True, **about, "says": _recorded(bundle.version, cohort_hash, about)}
+
+
+def note_source(source: str, bundles: Sequence[Bundle], *, command: str, purpose: str) -> list[str]:
+    """Note a reading by each bundle where the labelled cases that they will be asked for are a cohort's locked test.
+
+    Returns:
+        What to tell a person: a sentence a bundle; nothing where the source is no cohort.
+    """
+    marker = as_path(source) / COHORT_MARKER
+    if not marker.exists():
+        return []
+    cohort_hash = read_json(marker)["hash"]
+    return [note_reading(cohort_hash, bundle, command=command, purpose=purpose)["says"] for bundle in bundles]
 
 
 def keep_figures(bundle: Bundle, report: dict[str, Any]) -> None:

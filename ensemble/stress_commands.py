@@ -11,6 +11,7 @@ from preprocessing.storage import as_path, write_atomic
 
 if TYPE_CHECKING:
     from ensemble.alterations import Alteration
+    from ensemble.bundle import Bundle
     from ensemble.chronology import Norms
     from ensemble.registry import Registry
     from ensemble.subjects import Subject
@@ -95,6 +96,7 @@ def _examined(options: argparse.Namespace, source: "Source") -> dict[str, Any] |
     registry = registry_of(options.subject)
     present = registry.aliases().get(options.against) if registry else None
     champion = registry.resolve(present) if registry and present else None
+    _note(options.source, bundle, champion, "stress")
     return examine(
         bundle, champion, source, num_cases=options.cases, seed=options.seed, device=options.device, progress=counting
     )
@@ -184,8 +186,9 @@ def settle(registry: "Registry", version: str, alias: str, *, gate: str = "", de
     before = registry.aliases().get(alias)
     if gate and before != version:
         champion = registry.resolve(before) if before else None
-        source = read_cases(gate, SourceOptions())
-        report = examine(registry.resolve(version), champion, source, device=device, progress=counting)
+        source, bundle = read_cases(gate, SourceOptions()), registry.resolve(version)
+        _note(gate, bundle, champion, "build --gate")
+        report = examine(bundle, champion, source, device=device, progress=counting)
         recorded(registry, report)
         print(table_text(report))
         print(_moved(alias, *promote(registry, version, alias)))
@@ -199,6 +202,15 @@ def settle(registry: "Registry", version: str, alias: str, *, gate: str = "", de
         )
     elif before != version:
         print(_moved(alias, version, before))
+
+
+def _note(source: str, bundle: "Bundle", champion: "Bundle | None", command: str) -> None:
+    """Note that a locked test is read by whoever is examined, and by whoever stands beside, where the source is one."""
+    from ensemble.locked import note_source
+
+    both = [bundle, *([champion] if champion and champion.version != bundle.version else [])]
+    for said in note_source(source, both, command=command, purpose=f"to judge {bundle.version} under stress"):
+        print(f"ensemble: {said}", file=sys.stderr)
 
 
 def _moved(alias: str, now: str, before: str | None) -> str:

@@ -107,6 +107,21 @@ def test_what_cannot_be_recorded_says_so(folders, capsys):
     assert "could not be recorded: predictions of another system" in err
 
 
+def test_whoever_is_judged_by_it_is_noted_with_whoever_stands_beside(folders, monkeypatch, capsys):
+    def stopped(*_, **__):
+        raise ValueError("far enough")
+
+    monkeypatch.setattr("ensemble.examination.examine", stopped)
+    registry, cohort = str(folders / "registry"), str(folders / "cohort")
+    assert main(["stress", registry, cohort]) == 2
+    assert "Reading 1 of this cohort's locked test" in capsys.readouterr().err
+    assert main(["build", str(folders / "study"), registry, "--max-members", "1", "--gate", cohort]) == 2
+    said = [(change["command"], change["version"]) for change in noted(folders)]
+    champion = Registry(registry).aliases()["champion"]
+    assert [command for command, _ in said] == ["stress", "build --gate", "build --gate"]
+    assert said[0][1] == said[2][1] == champion != said[1][1]
+
+
 def test_it_is_noted_before_anything_is_predicted(folders, monkeypatch):
     predictor = Predictor(Registry(folders / "registry").resolve())
 
