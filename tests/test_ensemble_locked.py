@@ -148,4 +148,4 @@ def test_a_record_from_before_cohorts_were_named_counts(folders, capsys):
 def test_no_other_module_hands_out_locked_rows():
     stage = Path(ensemble.__file__).parent
     asking = {path.name for path in stage.glob("*.py") if ".test_rows(" in path.read_text()}
-    assert asking - {"stress.py"} == {"locked.py"}
+    assert asking - {"stress.py"} == {"locked.py"}  # what stress reads is noted by its command
