@@ -128,7 +128,8 @@ def registry_around(bundle: Bundle) -> Registry | None:
     """The registry that a bundle lies in, however it was named; None where it lies in none."""
     folder = as_path(bundle.location or str(bundle.folder))
     registry = folder.parent.parent
-    is_inside = folder.name == bundle.version and folder.parent.name == "bundles" and (registry / "changes").exists()
+    version = folder.name.partition(".")[0]  # what was removed and published again lies in ens-....2
+    is_inside = version == bundle.version and folder.parent.name == "bundles" and (registry / "changes").exists()
     return Registry(registry) if is_inside else None
 
 

@@ -53,6 +53,17 @@ def test_the_first_reading_is_recorded_and_later_ones_are_told_of_it(folders, ca
     assert json.loads(out)["locked_test"]["reading"] == 2
 
 
+def test_a_reading_by_a_version_that_was_removed_and_published_again_is_noted_too(folders):
+    words = ["build", str(folders / "study"), str(folders / "registry")]
+    assert main([*words, "--method", "single"]) == 0
+    registry = Registry(folders / "registry")
+    (other,) = {row["version"] for row in registry.versions()} - set(registry.aliases().values())
+    registry.remove(other)
+    assert main([*words, "--method", "single"]) == 0
+    assert main(["evaluate", f"{folders / 'registry'}@{other}", str(folders / "cohort")]) == 0
+    assert [change["version"] for change in noted(folders)] == [other]
+
+
 def test_every_command_that_reads_it_is_noted_however_the_bundle_is_named(folders, capsys):
     registry, cohort = str(folders / "registry"), str(folders / "cohort")
     version = Registry(registry).aliases()["champion"]
