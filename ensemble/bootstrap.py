@@ -44,14 +44,16 @@ class Repeated:
     """By method, ``(B, C)`` absolute error in months; NaN where the round drew the case."""
     weights_BT: Mapping[str, np.ndarray]
     """By method, ``(B, T)`` what each round selected."""
+    chosen_B: tuple[str, ...]
+    """Method that each round would have chosen; none where no combining one was repeated."""
 
     def scored_on(self, error_TC: np.ndarray, combination: Mapping[str, Any]) -> "Repeated":
-        """The same selections, scored on other errors ``(T, C)`` of the same candidates and cases."""
+        """The same selections and choices, scored on other errors ``(T, C)`` of the same candidates and cases."""
         error_BC = {
             name: _errors(weights_BT, self.counts_BC, error_TC, combination)
             for name, weights_BT in self.weights_BT.items()
         }
-        return Repeated(self.counts_BC, error_BC, self.weights_BT)
+        return replace(self, error_BC=error_BC)
 
     def best(self) -> str:
         """The combining method of lowest corrected error; of equal ones the first."""
@@ -61,31 +63,16 @@ class Repeated:
         """Corrected error of one method that was fixed beforehand, or of `AUTO`."""
         return _score(np.nanmean(self._errors_of(asked), axis=1))
 
-    def case_errors(self, method: str) -> np.ndarray:
-        """``(C,)`` absolute error of each case, the mean over rounds that left it out; NaN where none did."""
-        left_out_C = np.isfinite(self.error_BC[method]).sum(axis=0)
-        sum_C = np.nansum(self.error_BC[method], axis=0)
-        return np.where(left_out_C > 0, sum_C / np.maximum(left_out_C, 1), np.nan)
-
     def gain(self, asked: str, over: str) -> CorrectedScore:
         """Paired difference of two methods' errors, from round to round: what another draw would have selected by
         either is part of its interval, which is a wide one, as each round is scored on the third that it left out."""
         return _score(np.nanmean(self._errors_of(asked) - self._errors_of(over), axis=1))
 
     def _errors_of(self, asked: str) -> np.ndarray:
-        """``(B, C)`` errors; of `AUTO` each round's by the method that it would have chosen.
-
-        In each round the choice falls on the cases that it drew, each with the mean of its errors in the rounds that
-        left it out, and the cases left out score the method chosen: choosing among methods is part of what is repeated.
-        """
+        """``(B, C)`` errors; of `AUTO` each round's by the method that it would have chosen."""
         if asked != AUTO:
             return self.error_BC[asked]
-        names = [name for name in COMBINING if name in self.error_BC]
-        errors = [self.case_errors(name) for name in names]
-        known_C = np.isfinite(errors[0])
-        share_BC = self.counts_BC[:, known_C] / self.counts_BC[:, known_C].sum(axis=1, keepdims=True)
-        choice_B = np.stack([share_BC @ error_C[known_C] for error_C in errors]).argmin(axis=0)
-        return np.stack([self.error_BC[names[choice]][index] for index, choice in enumerate(choice_B)])
+        return np.stack([self.error_BC[name][index] for index, name in enumerate(self.chosen_B)])
 
 
 def repeat(
@@ -129,7 +116,28 @@ def repeat(
             )
         progress(index + 1, len(counts_BC))
     error_BC = {name: _errors(weights_BT[name], counts_BC, error_TC, combination) for name in methods}
-    return Repeated(counts_BC, error_BC, weights_BT)
+    return Repeated(counts_BC, error_BC, weights_BT, _choices(counts_BC, error_BC))
+
+
+def _choices(counts_BC: np.ndarray, error_BC: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """The method that each round would have chosen: choosing among methods is part of what is repeated.
+
+    The choice falls on the cases that the round drew, each with the mean of its errors in the rounds that left it out.
+    """
+    names = [name for name in COMBINING if name in error_BC]
+    if not names:
+        return ()
+    errors = [_case_errors(error_BC[name]) for name in names]
+    known_C = np.isfinite(errors[0])
+    share_BC = counts_BC[:, known_C] / counts_BC[:, known_C].sum(axis=1, keepdims=True)
+    choice_B = np.stack([share_BC @ error_C[known_C] for error_C in errors]).argmin(axis=0)
+    return tuple(names[choice] for choice in choice_B)
+
+
+def _case_errors(error_BC: np.ndarray) -> np.ndarray:
+    """``(C,)`` absolute error of each case, the mean over rounds that left it out; NaN where none did."""
+    left_out_C = np.isfinite(error_BC).sum(axis=0)
+    return np.where(left_out_C > 0, np.nansum(error_BC, axis=0) / np.maximum(left_out_C, 1), np.nan)
 
 
 def _errors(

@@ -26,8 +26,8 @@ TRIM = 0.2
 """Of a trimmed mean: it cuts any one of five members that fails grossly, and nothing while the members agree."""
 WEIGHTS_NOTES = {
     "folds": (
-        "Weights are fitted on estimated errors as served: a member is served as the average of its fold models, and "
-        "the noise of training that this average takes away is taken from its out-of-fold errors first. "
+        "Method and weights are chosen on estimated errors as served: a member is served as the average of its fold "
+        "models, and the noise of training that this average takes away is taken from its out-of-fold errors first. "
         "{source} Figures that are not called as served are those of single fold models."
     ),
     "refit": (

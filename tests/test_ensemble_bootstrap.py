@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ensemble.bootstrap import AUTO, combined, repeat
+from ensemble.bootstrap import AUTO, MEAN, combined, repeat
 from ensemble.select import COMBINING, Rules, select
 from search.greedy import shares
 
@@ -69,3 +69,12 @@ def test_progress_is_told_round_by_round():
     told: list[tuple[int, int]] = []
     repeat(pool(1), Rules(), num_rounds=3, progress=lambda done, total: told.append((done, total)))
     assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_the_choice_of_the_method_stays_that_of_the_errors_it_was_made_on():
+    """Scored on errors that are shuffled among the candidates, another method would look best in many rounds."""
+    rng = np.random.default_rng(0)
+    repeated = repeat(pool(1), Rules(), num_rounds=30)
+    elsewhere = repeated.scored_on(pool(1)[rng.permutation(9)] * rng.uniform(0.5, 2, (9, 1)), MEAN)
+    picked = [elsewhere.error_BC[name][index] for index, name in enumerate(repeated.chosen_B)]
+    assert elsewhere.of(AUTO).months == pytest.approx(np.mean([np.nanmean(errors) for errors in picked]))

@@ -67,10 +67,10 @@ def test_what_was_not_trained_again_is_given_the_mean_of_what_was() -> None:
     train = trainings(together=0.0)
     first_TC, second_TC = train(), train()
     second_TC[2:] = np.nan
-    second_TC[1, MIN_CASES - 1 :] = np.nan
+    second_TC[0, MIN_CASES - 1 :] = np.nan
     noise = measure(first_TC, second_TC, np.zeros(4, int))
     assert noise.num_measured == 1
-    share = noise.moment_TT[0, 0] / moments(first_TC)[0, 0]
+    share = noise.moment_TT[1, 1] / moments(first_TC)[1, 1]
     assert np.diag(noise.moment_TT) == pytest.approx(share * np.diag(moments(first_TC)))
 
 
@@ -105,6 +105,19 @@ def candidates_like_real_ones(rng: np.random.Generator) -> tuple[np.ndarray, np.
         return lasting_TC + noise_TC / np.sqrt(num_models)
 
     return draw(1000, 1), draw(20_000, 3)
+
+
+@pytest.mark.parametrize("alike", [0.8, 0.85, 0.9, 0.93])
+@pytest.mark.parametrize("num_models", [3, 5])
+def test_candidates_that_err_alike_stay_an_ensemble(alike: float, num_models: int) -> None:
+    """Half of what they differ in is noise here, whatever is typical."""
+    rng = np.random.default_rng(0)
+    own_TC = rng.normal(0, np.sqrt((1 - alike) / 2), (20, 4000))
+    single_TC = rng.normal(0, np.sqrt(alike), 4000) + own_TC + rng.normal(0, np.sqrt((1 - alike) / 2), (20, 4000))
+    noise = measure(single_TC, np.full_like(single_TC, np.nan), np.zeros(20, int))
+    served_TC = as_served(single_TC, noise, num_models)
+    assert np.median(np.corrcoef(served_TC)[np.triu_indices(20, 1)]) < 0.97
+    assert np.count_nonzero(select(served_TC, shares(None, 4000), "greedy", Rules())) >= 6
 
 
 def test_weights_by_typical_noise_serve_better_than_those_of_single_models() -> None:
