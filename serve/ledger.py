@@ -17,6 +17,7 @@ from serve import tables
 from serve.database import Database, LedgerError
 from serve.entries import Answered, Entry, Explained, Failed, Shadowed
 
+_READINGS_LOCK = 0x43617271  # any number but that of `serve.database`: advisory locks are numbered
 MAX_MONTHS = 239.0
 """Of a reading: the last month that a distribution reaches."""
 _TABLES: dict[type, sa.Table] = {
@@ -158,11 +159,11 @@ def _insert(connection: sa.Connection, kind: type, rows: list[dict[str, Any]]) -
 def _take_turns(connection: sa.Connection) -> None:
     """Let one transaction at a time number readings, so that whoever has seen a number has seen all before it.
 
-    PostgreSQL numbers rows before they are committed, and SQLite has one writer anyway.
+    PostgreSQL numbers rows before they are committed, and SQLite has one writer anyway. An advisory lock: one on the
+    table would wait for VACUUM and CREATE INDEX, and needs more rights than INSERT.
     """
     if connection.dialect.name == "postgresql":
-        table = tables.reference_readings.name
-        connection.execute(sa.text(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"))
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_READINGS_LOCK)))
 
 
 def _references(connection: sa.Connection, prediction_id: str) -> list[dict[str, Any]]:

@@ -69,8 +69,6 @@ def version_named(registry: AnyPath, name: str) -> str:
     Raises:
         RegistryError: There is no such alias or version.
     """
-    if (registry / "bundles" / name / "manifest.json").exists():
-        return name
-    from ensemble.registry import Registry  # torch: for an alias alone
+    from ensemble.registry import Registry  # late: torch takes seconds that --help does not need
 
     return Registry(registry).version_of(name)
