@@ -28,7 +28,8 @@ def test_from_drawn_hands_to_an_answer_over_http(tmp_path: Path) -> None:
     run("search", "run", cohort, study, "--space", "tests.spaces_of_tests:tiny", "--trials", 2)
     assert "champion is now" in run("ensemble", "build", study, registry)
     figures = json.loads(run("ensemble", "evaluate", registry, hands, "--json"))
-    assert figures["n"] == 48
+    assert figures["n"] + figures["training_cases"]["left_out"] == 48
+    assert figures["n"] == 10  # the locked test: what it was trained on says nothing of it
     assert figures["mae_ci95"][0] <= figures["mae_months"] <= figures["mae_ci95"][1]
     answer, page = tmp_path / "answer.json", tmp_path / "page.html"
     with running_service(registry) as service:
