@@ -11,11 +11,13 @@ wrong, 24 more in 7 of 10 or nearly all (tests/test_ensemble_families.py). More 
 Shape letters: C cases, L levels.
 """
 
+import difflib
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import numpy as np
 
+from ensemble.alterations import suite
 from ensemble.compare import holm
 from ensemble.families import FAILED, REFUSED, WRONG, rise
 from ensemble.registry import Registry, RegistryError
@@ -63,6 +65,8 @@ class Policy:
     sex."""
 
     def __post_init__(self) -> None:
+        for name in ("may_refuse", "exempt"):
+            _check_alterations(name, getattr(self, name))
         for name in ("max_seen", "max_wrong_answered", "max_false_rejection", "max_altered_rejection", "alpha"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie within 0..1, got {getattr(self, name)}.")
@@ -91,6 +95,17 @@ class Policy:
             return cls(**rules)
         except (TypeError, ValueError) as error:
             raise RegistryError(f"{path} is no policy: {error}. Mend it, or remove it for the usual rules.") from None
+
+
+def _check_alterations(rule: str, names: Any) -> None:
+    """A name that no alteration has would leave out nothing, and nobody would notice."""
+    if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{rule} must be a list of alterations, each a text 'family: level', got {names!r}")
+    known = [f"{made.family}: {made.level}" for made in suite()]
+    for name in names:
+        if name not in known:
+            (nearest,) = difflib.get_close_matches(name, known, n=1, cutoff=0)
+            raise ValueError(f"{rule} names {name!r}, which is no alteration; the nearest is {nearest!r}")
 
 
 def failures(report: dict[str, Any], policy: Policy) -> list[str]:

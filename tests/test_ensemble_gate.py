@@ -216,10 +216,32 @@ def test_a_registry_has_its_own_policy(registry):
     (registry.path / "policy.json").write_text('{"max_luck": 1}')
     with pytest.raises(RegistryError, match="no rule 'max_luck'"):
         Policy.of(registry)
+    (registry.path / "policy.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        (
+            {"exempt": ["metadata: sex swaped"]},
+            "exempt names 'metadata: sex swaped', .* nearest is 'metadata: sex swapped'",
+        ),
+        ({"may_refuse": ["noise: Gaussian 0.1", ""]}, "may_refuse names '', which is no alteration"),
+        ({"may_refuse": "geometry: cropped 20%"}, "may_refuse must be a list .* got 'geometry: cropped 20%'"),
+        ({"exempt": [1]}, r"exempt must be a list of alterations, .* got \(1,\)"),
+    ],
+)
+def test_a_policy_names_alterations_that_there_are(registry, rule, said):
+    policy = registry.path / "policy.json"
+    policy.write_text(json.dumps(rule))
+    with pytest.raises(RegistryError, match=f"is no policy: {said}.*Mend it, or remove it"):
+        Policy.of(registry)
+    policy.write_text('{"may_refuse": [], "exempt": ["border: white 5%"], "coverage_90": [0.8, 0.95]}')
+    assert (Policy.of(registry).may_refuse, Policy.of(registry).exempt) == ((), ("border: white 5%",))
+    policy.unlink()
 
 
 def test_a_bundle_that_was_compared_with_another_one_is_not_promoted(registry):
-    (registry.path / "policy.json").unlink()
     first, second = (row["version"] for row in registry.versions())
     registry.set_alias("champion", second)
     recorded(registry, {"version": first, **passing()})
