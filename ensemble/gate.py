@@ -188,27 +188,35 @@ def _of_families(report: dict[str, Any], policy: Policy) -> list[str]:
 
 
 def _of_coverage(standing: dict[str, Any], policy: Policy) -> list[str]:
+    """Profiles whose 90 % intervals hold too few or too many of the cases that have one, or that not all cases have."""
     found: list[str] = []
     for profile, of_profile in standing["profiles"].items():
         coverage, whose = of_profile["coverage"], "" if profile == "full" else f" of the profile {profile}"
-        if coverage is None:
+        overall = None if coverage is None else _at_90(coverage)
+        if overall is None:
             found.append(f"Answers{whose} have no 90 % interval.")
             continue
-        least, most = policy.coverage_90
-        groups = [({"n": coverage["n"], "levels": coverage["levels"]}, "cases", least, most)]
+        if lacking := coverage["n"] - overall["n"]:
+            found.append(f"{lacking} of {coverage['n']} answers{whose} have no 90 % interval.")
+        judged = [(overall, "cases", *policy.coverage_90)]
         for group in coverage["groups"]:
-            if group["n"] >= policy.min_band_cases:
-                first, last = group["bone_age_years"]
-                groups.append((group, f"{group['sex']} cases of {first} to {last} years", *policy.coverage_90_band))
-        for group, what, least, most in groups:
-            share = next(level["share"] for level in group["levels"] if level["level"] == 90)
-            low, high = wilson(share * group["n"], group["n"])
+            level, (first, last) = _at_90(group), group["bone_age_years"]
+            if level is not None and level["n"] >= policy.min_band_cases:
+                judged.append((level, f"{group['sex']} cases of {first} to {last} years", *policy.coverage_90_band))
+        for level, what, least, most in judged:
+            low, high = wilson(level["share"] * level["n"], level["n"])
             if high < least or low > most:
                 found.append(
-                    f"The 90 % interval{whose} held {share:.1%} of {group['n']} {what} "
+                    f"The 90 % interval{whose} held {level['share']:.1%} of {level['n']} {what} "
                     f"(95 % interval {low:.1%} to {high:.1%}), not {least:.0%} to {most:.0%}."
                 )
     return found
+
+
+def _at_90(covered: dict[str, Any]) -> dict[str, Any] | None:
+    """Of all cases or a group, what was found for the 90 % interval; None where no case has one."""
+    found = next((level for level in covered["levels"] if level["level"] == 90), None)
+    return found and {"n": covered["n"]} | found  # reports from before do not say n: there all cases had one
 
 
 def _of_champion(standing: dict[str, Any], policy: Policy) -> list[str]:

@@ -139,6 +139,23 @@ def test_overall_coverage_is_judged_by_all_cases_of_the_standing():
     assert failures(report, Policy()) == []  # up to 88 %: not contradicted
 
 
+def test_coverage_is_judged_by_the_cases_that_have_an_interval():
+    report = passing()
+    found = report["standing"]["profiles"]["full"]["coverage"]
+    found["levels"] = [{"level": 90, "n": 40, "left_out": 160, "share": 0.8}]  # of 200 cases this would be too few
+    found["groups"][0]["levels"] = [{"level": 90, "n": 40, "left_out": 160, "share": 0.5}]  # fewer than a band needs
+    assert failures(report, Policy()) == ["160 of 200 answers have no 90 % interval."]
+    found["levels"][0]["share"] = 0.6
+    assert "held 60.0% of 40 cases" in failures(report, Policy())[1]
+
+
+def test_coverage_without_a_90_percent_interval_is_said():
+    report = passing()
+    found = report["standing"]["profiles"]["fast"]["coverage"]
+    found["levels"] = found["groups"][0]["levels"] = [{"level": 50, "share": 0.5}]
+    assert failures(report, Policy()) == ["Answers of the profile fast have no 90 % interval."]
+
+
 def test_a_bundle_that_may_be_worse_or_better_passes_and_a_band_of_few_cases_contradicts_nothing():
     report = beside(passing())
     report["standing"]["profiles"]["full"]["coverage"]["groups"][0] |= {
