@@ -17,7 +17,7 @@ from ensemble.chronology import PUBLISHED, Norms
 from ensemble.locked import keep_figures, note_reading, open_test
 from ensemble.predictions import join, read_predictions, read_references
 from ensemble.predictor import Predictor
-from ensemble.unseen import leave_out
+from ensemble.unseen import SITE_FILE, leave_out
 from preprocessing import cohort as cohort_folder
 from preprocessing.cohort import Cohort
 from preprocessing.prepare import NEAR_DUPLICATE, ChunkResult
@@ -121,9 +121,9 @@ def evaluate(
 ) -> Evaluation:
     """Predict all cases of a source and measure the result.
 
-    Cases that the bundle was trained on are left out, and counted: see `ensemble.unseen`. A reading of a cohort's
-    locked test is noted in the registry that the bundle lies in: see `ensemble.locked`. So is that of a folder where
-    most are left out: the cohort was prepared from it, and the others are its locked test.
+    Cases that the bundle was trained or calibrated on are left out, and counted: see `ensemble.unseen`. A reading of a
+    cohort's locked test is noted in the registry that the bundle lies in: see `ensemble.locked`. So is that of a folder
+    where it was trained on most: the cohort was prepared from it, and the others are its locked test.
 
     Args:
         predictor: With the bundle to measure.
@@ -151,12 +151,13 @@ def evaluate(
     else:
         found = read_source(folder, options)
         about |= {"source": "labelled folder"}
-    if not about.get("cohort_of_bundle"):
+    # of its own cohort's locked test it was trained on none, but a site's may lie there
+    if not about.get("cohort_of_bundle") or SITE_FILE in bundle.manifest["files"]:
         found, about["training_cases"] = leave_out(bundle, found)
         if found.cases.empty and about["training_cases"]["left_out"]:
             raise EvaluationError(
-                f"{folder}: {bundle.version} was trained on every case of it that can be read, so that none is left to "
-                "measure it by. Name cases that it has not seen, or its cohort for the locked test."
+                f"{folder}: {bundle.version} was trained or calibrated on every case of it that can be read, so that "
+                "none is left to measure it by. Name cases that it has not seen, or its cohort for the locked test."
             )
         if not cohort and about["training_cases"]["is_training_folder"]:
             own = bundle.manifest["provenance"]["cohort_hash"]

@@ -34,8 +34,8 @@ class Policy:
     min_cases: int = 100
     """Fewest cases that were altered in the stress test."""
     max_seen: float = 0.0
-    """Share of the examined cases that may look like training cases of the bundle; see `ensemble.unseen`. A site that
-    counts its children from 1 may allow those that agree by accident."""
+    """Share of the examined cases that may look like ones that the bundle was trained or calibrated on; see
+    `ensemble.unseen`. A site that counts its children from 1 may allow those that agree by accident."""
     max_wrong_answered: float = 0.01
     """Share of wrong inputs that may be answered, or fail; only a refusal is right."""
     max_false_rejection: float = 0.01
@@ -122,7 +122,7 @@ def failures(report: dict[str, Any], policy: Policy) -> list[str]:
     if source["seen"] > policy.max_seen * source["num_cases"]:
         found.append(
             f"{source['seen']} of {source['num_cases']} cases have the id, the sex and the bone age of a case that it "
-            "was trained on: name a source without them."
+            "was trained or calibrated on: name a source without them."
         )
     return [
         *found,

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_COUNTED_ALONE = "training_case"
-"""Reason of `ensemble.unseen`, whose cases are many and need no line each."""
+_COUNTED_ALONE = ("training_case", "site_case")
+"""Reasons of `ensemble.unseen`, whose cases are many and need no line each."""
 ASIDES = ("training_cases", "locked_test")
 """Of a report: what a person must know beside the figures, each with a sentence under ``says``."""
 NO_INTERVAL = "-"
@@ -54,13 +54,13 @@ def evaluation_text(report: dict[str, Any]) -> str:
 
 
 def rejected_lines(reasons: dict[str, int], files: Sequence[Mapping[Any, Any]]) -> list[str]:
-    """What was not used: how much for which reason, and the first of it; the training cases are counted alone.
+    """What was not used: how much for which reason, and the first of it; the cases it has met are counted alone.
 
     Args:
         reasons: Number of files and labels by reason.
         files: A dict each, as `preprocessing.source.problem` makes it.
     """
-    listed = [row for row in files if row["reason"] != _COUNTED_ALONE]
+    listed = [row for row in files if row["reason"] not in _COUNTED_ALONE]
     lines = ["  rejected: " + ", ".join(f"{n} x {why}" for why, n in reasons.items())]
     lines += [f"    {row['file'] or row['case_id']}: {row['detail']}" for row in listed[:20]]
     return lines + ([f"    and {len(listed) - 20} more"] if len(listed) > 20 else [])

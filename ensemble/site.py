@@ -3,7 +3,8 @@
 Scanners, readers and populations differ: Deeplasia read Georgian children 2.9 months (girls) and 5.4 months (boys) too
 old, and was right after a line for each sex from 121 images (Scientific Reports 2025, s41598-025-20148-w). But a
 correction learnt from few cases can also do harm, so there is none unless nested validation on the site's own cases
-shows a gain whose 95 % interval lies above zero. The fast profile gets its own, from its own answers.
+shows a gain whose 95 % interval lies above zero. The fast profile gets its own, from its own answers. The new bundle
+knows the cases again that it was fitted to, so that nothing is measured by them: see `ensemble.unseen`.
 
 Shape letters: C cases, L levels.
 """
@@ -29,11 +30,11 @@ from ensemble.coverage import coverage
 from ensemble.documents import write_documents
 from ensemble.prediction import Prediction
 from ensemble.predictor import Predictor
-from ensemble.unseen import leave_out
+from ensemble.unseen import SITE_FILE, leave_out, site_cases
 from preprocessing.prepare import read_chunk, thread_map
 from preprocessing.sources import Source, SourceOptions, problem, problem_table, read_source
 from preprocessing.standardize import Reading
-from preprocessing.storage import AnyPath
+from preprocessing.storage import AnyPath, sha256_file, write_json
 
 MIN_CASES = 50
 """Fewer cannot show a gain, nor support an interval."""
@@ -59,6 +60,8 @@ class SiteCalibration:
     """Of the new bundle by profile, as its manifest holds them."""
     trial: Trial
     """Of the full profile, which is the one that must gain."""
+    cases: pd.DataFrame
+    """Those of the site that they were learnt from, of which the new bundle keeps no more than `SITE_FILE` does."""
     problems: pd.DataFrame = field(default_factory=lambda: problem_table([]))
     """One row a file or label of the site that was not used: case_id, file, reason, detail."""
 
@@ -82,7 +85,10 @@ class SiteCalibration:
             name: profile | ({"calibration": self.calibrations[name]} if name in own else {})
             for name, profile in manifest["profiles"].items()
         }
-        content |= {"calibration": self.calibrations["full"], "profiles": profiles}
+        salt = f"{self.bundle.version} {self.calibrations['full']['site']['name']}"
+        write_json(folder / SITE_FILE, site_cases(self.cases, salt))
+        files = content["files"] | {SITE_FILE: sha256_file(folder / SITE_FILE)}
+        content |= {"calibration": self.calibrations["full"], "profiles": profiles, "files": files}
         return write_manifest(folder, write_documents(folder, content))
 
 
@@ -151,7 +157,8 @@ def calibrate(
             f"gain's 95 % interval from {low:.2f} to {high:.2f} does not lie above zero. Keep "
             f"{bundle.version}, or add cases."
         )
-    return SiteCalibration(bundle, {profile: fitted for profile, (fitted, _) in fits.items()}, trial, problems)
+    calibrations = {profile: fitted for profile, (fitted, _) in fits.items()}
+    return SiteCalibration(bundle, calibrations, trial, cases, problems)
 
 
 def _rejected(problems: pd.DataFrame) -> str:

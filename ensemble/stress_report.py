@@ -128,8 +128,8 @@ def _standing(report: dict[str, Any]) -> list[str]:
     lines = [
         "",
         f"As they are, {stands['asked'] - stands['n']} of {stands['asked']} cases were not answered{_reasons(stands)}; "
-        f"the data: {source['name']}, {source['num_cases']} cases, {source['seen']} seen in training, sha256 "
-        f"{source['cases_sha256'][:12]}...",
+        f"the data: {source['name']}, {source['num_cases']} cases, {source['seen']} of them it was "
+        f"trained or calibrated on, sha256 {source['cases_sha256'][:12]}...",
     ]
     for name, profile in stands["profiles"].items():
         levels = profile["coverage"]["levels"] if profile["coverage"] else []

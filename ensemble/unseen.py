@@ -1,12 +1,18 @@
-"""Which labelled cases a bundle was trained on: there its errors are far too small, its intervals hold too often.
+"""Which labelled cases a bundle has met: there its errors are far too small, its intervals hold too often.
 
-The bundle keeps its training cases by id, sex and bone age, in its out-of-fold table, and no pictures. So a case that
-was renamed is not found; and where two hospitals both count their children from 1, a case now and then agrees with a
-stranger in all three by accident.
+It was trained on those of its out-of-fold table, which are kept by id, sex and bone age, and no pictures. One that is
+calibrated to a site was fitted to the cases of that site, of which it keeps a salted SHA-256 each: who has a case can
+ask whether it is among them, and who has the bundle alone reads none. That names nobody, and hides nobody from one who
+tries all ids, sexes and ages.
+
+So a case that was renamed is not found; and where two hospitals both count their children from 1, a case now and then
+agrees with a stranger in all three by accident.
 
 Shape letters: C cases.
 """
 
+import hashlib
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -15,62 +21,123 @@ import pandas as pd
 
 from ensemble.bundle import OOF_FILE, Bundle
 from preprocessing.source import Source, problem, problem_table
+from preprocessing.storage import read_json
 
-TRAINING_CASE = "training_case"
-"""Reason for which a case is left out."""
+SITE_FILE = "evidence/site_cases.json"
+"""Of a bundle that is calibrated to a site; one of a release before has none."""
+TRAINING_CASE, SITE_CASE = "training_case", "site_case"
+"""Reasons for which a case is left out."""
+_MET = {TRAINING_CASE: "trained", SITE_CASE: "calibrated"}
+"""What such a case was for the bundle, as a verb before "on"."""
 
 
 def seen(bundle: Bundle, source: Source) -> np.ndarray:
-    """Find the cases that a bundle was trained on.
+    """Find the cases that a bundle was trained on, or calibrated to its site on.
 
     Args:
         bundle: Whose training is asked about; the locked test of its cohort was no part of it.
         source: Labelled cases.
 
     Returns:
-        ``(C,)`` bool in the order of ``source.cases``: id, sex and bone age are those of a training case.
+        ``(C,)`` bool in the order of ``source.cases``: id, sex and bone age are those of such a case. Which cases a
+        site's bundle of a release before was calibrated on is not known.
 
     Raises:
         BundleError: The bundle holds no out-of-fold table.
     """
-    known = pd.read_parquet(bundle.file(OOF_FILE), columns=["case_id", "is_male", "bone_age_months"])
-    return np.asarray(_names(source.cases).isin(_names(known)), bool)
+    return _trained_on(bundle, source.cases) | _calibrated_on(bundle, source.cases)
 
 
 def leave_out(bundle: Bundle, source: Source) -> tuple[Source, dict[str, Any]]:
-    """Leave the cases out that a bundle was trained on: nothing can be measured, or learnt of a site, by them.
+    """Leave the cases out that a bundle has met: nothing can be measured, or learnt of a site, by them.
 
     Returns:
-        The source without them, among whose problems they are, as `TRAINING_CASE`; and as JSON values ``left_out`` and
-        ``of`` (cases), ``is_training_folder`` (most are left out: it is what the cohort was prepared from, and the
-        rest its locked test), and ``says``, a sentence for a person.
+        The source without them, among whose problems they are, as `TRAINING_CASE` or `SITE_CASE`; and as JSON values
+        ``left_out`` and ``of`` (cases), ``is_training_folder`` (most were trained on: it is what the cohort was
+        prepared from, and the rest its locked test), and ``says``, a sentence for a person.
 
     Raises:
         BundleError: The bundle holds no out-of-fold table.
     """
-    is_seen_C = seen(bundle, source)
-    detail = f"By id, sex and bone age it is a case that {bundle.version} was trained on."
+    cases = source.cases
+    is_trained_C = _trained_on(bundle, cases)
+    is_seen_C = is_trained_C | _calibrated_on(bundle, cases)
+    reasons = np.where(is_trained_C, TRAINING_CASE, SITE_CASE)[is_seen_C].tolist()
     known = [
-        problem(str(case["case_id"]), str(case["file"]), TRAINING_CASE, detail)
-        for case in source.cases[is_seen_C].to_dict("records")
+        problem(
+            str(case["case_id"]),
+            str(case["file"]),
+            reason,
+            f"By id, sex and bone age it is a case that {bundle.version} was {_MET[reason]} on.",
+        )
+        for case, reason in zip(cases[is_seen_C].to_dict("records"), reasons, strict=True)
     ]
     problems = pd.concat([source.problems, problem_table(known)], ignore_index=True)
-    left = replace(source, cases=source.cases[~is_seen_C].reset_index(drop=True), problems=problems)
-    about = {"left_out": len(known), "of": len(source.cases), "is_training_folder": 2 * len(known) > len(source.cases)}
-    return left, about | {"says": _sentence(bundle.version, len(known), len(source.cases))}
-
-
-def _sentence(version: str, num_seen: int, num_cases: int) -> str:
-    if not num_seen:
-        return (
-            f"None of the cases has id, sex and bone age of one that {version} was trained on; "
-            "a case that was renamed would not be noticed."
+    left = replace(source, cases=cases[~is_seen_C].reset_index(drop=True), problems=problems)
+    is_training_folder = 2 * reasons.count(TRAINING_CASE) > len(cases)
+    about = {"left_out": len(known), "of": len(cases), "is_training_folder": is_training_folder}
+    said = [_of_cases(bundle, set(reasons), len(known), len(cases))]
+    if is_training_folder:
+        said.append("Most were, so these are taken for its cohort's locked test.")
+    site = (bundle.manifest["calibration"] or {}).get("site")
+    if site and not _keeps_site(bundle):
+        said.append(
+            f"Which cases of {site['name']} it was calibrated on is not kept, so they may be among these: calibrate "
+            f"{site['parent']} again to have them left out."
         )
-    said = (
-        f"Left out: {num_seen} of {num_cases} cases, which {version} was trained on by their id, sex and bone age. "
-        f"The figures are of the other {num_cases - num_seen}."
+    return left, about | {"says": " ".join(said)}
+
+
+def site_cases(cases: pd.DataFrame, salt: str) -> dict[str, Any]:
+    """What `SITE_FILE` holds of the cases that a bundle is calibrated on.
+
+    Args:
+        cases: case_id, is_male, bone_age_months.
+        salt: Of the bundle, so that those of two bundles cannot be matched.
+
+    Returns:
+        ``salt``; and ``cases_sha256``, of each case's salt, id, sex and bone age, sorted.
+    """
+    return {"salt": salt, "cases_sha256": sorted(set(_digests(cases, salt)))}
+
+
+def _trained_on(bundle: Bundle, cases: pd.DataFrame) -> np.ndarray:
+    known = pd.read_parquet(bundle.file(OOF_FILE), columns=["case_id", "is_male", "bone_age_months"])
+    return np.asarray(_names(cases).isin(_names(known)), bool)
+
+
+def _calibrated_on(bundle: Bundle, cases: pd.DataFrame) -> np.ndarray:
+    if not _keeps_site(bundle):
+        return np.zeros(len(cases), bool)
+    kept = read_json(bundle.file(SITE_FILE))
+    known = set(kept["cases_sha256"])
+    return np.array([digest in known for digest in _digests(cases, kept["salt"])], bool)
+
+
+def _keeps_site(bundle: Bundle) -> bool:
+    return SITE_FILE in bundle.manifest["files"]
+
+
+def _of_cases(bundle: Bundle, reasons: set[str], num_seen: int, num_cases: int) -> str:
+    if num_seen:
+        met = " or ".join(verb for reason, verb in _MET.items() if reason in reasons)
+        return (
+            f"Left out: {num_seen} of {num_cases} cases, which {bundle.version} was {met} on by their id, sex and bone "
+            f"age. The figures are of the other {num_cases - num_seen}."
+        )
+    met = "trained or calibrated" if _keeps_site(bundle) else "trained"
+    return (
+        f"None of the cases has id, sex and bone age of one that {bundle.version} was {met} on; "
+        "a case that was renamed would not be noticed."
     )
-    return said + (" Most were, so these are taken for its cohort's locked test." if 2 * num_seen > num_cases else "")
+
+
+def _digests(cases: pd.DataFrame, salt: str) -> list[str]:
+    """One SHA-256 a case, of what `_names` names it by."""
+    rows = [
+        [salt, case_id, "male" if is_male else "female", f"{months:.2f}"] for case_id, is_male, months in _names(cases)
+    ]
+    return [hashlib.sha256(json.dumps(row).encode()).hexdigest() for row in rows]
 
 
 def _names(cases: pd.DataFrame) -> pd.Index:

@@ -1,6 +1,7 @@
 """Figures of an evaluation, by hand where they can be counted."""
 
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -10,13 +11,16 @@ import torch
 
 from ensemble.__main__ import main
 from ensemble.answers import EvaluationError
+from ensemble.bundle import Bundle, write_manifest
 from ensemble.combine import combine
 from ensemble.evaluate import beside_median, evaluate
 from ensemble.predictor import Predictor
 from ensemble.registry import Registry
+from ensemble.unseen import SITE_FILE, site_cases
 from preprocessing.cohort import Cohort
 from preprocessing.quality import Finding
 from preprocessing.sources import SourceOptions
+from preprocessing.storage import sha256_file, write_json
 from tests.ensemble_fixtures import make_cohort, make_study
 
 
@@ -62,6 +66,18 @@ def test_a_cohort_is_measured_on_its_locked_test_only(predictor, folders):
     cohort = Cohort.load(folders / "cohort")
     assert evaluation.cases["case_id"].tolist() == cohort.cases.loc[cohort.cases["is_test"], "case_id"].tolist()
     assert evaluation.report["cohort_of_bundle"] is True
+
+
+def test_cases_of_the_locked_test_that_a_site_was_calibrated_on_are_left_out(predictor, folders, tmp_path):
+    locked = Cohort.load(folders / "cohort").cases[lambda cases: cases["is_test"]]
+    shutil.copytree(predictor.bundle.folder, tmp_path / "bundle")
+    write_json(tmp_path / "bundle" / SITE_FILE, site_cases(locked.head(1), "salt"))
+    content = {name: value for name, value in predictor.bundle.manifest.items() if name not in ("schema", "version")}
+    files = content["files"] | {SITE_FILE: sha256_file(tmp_path / "bundle" / SITE_FILE)}
+    write_manifest(tmp_path / "bundle", content | {"files": files})
+    report = evaluate(Predictor(Bundle.load(tmp_path / "bundle")), folders / "cohort").report
+    assert (report["cohort_of_bundle"], report["n"]) == (True, len(locked) - 1)
+    assert report["rejected_reasons"] == {"site_case": 1}
 
 
 def test_what_was_noticed_of_a_case_stands_beside_its_prediction(predictor, tmp_path):
@@ -182,7 +198,7 @@ def test_cases_that_the_bundle_was_trained_on_are_left_out_and_counted(predictor
 
 
 def test_nothing_but_training_cases_is_refused(predictor, folders, tmp_path):
-    with pytest.raises(EvaluationError, match="was trained on every case of it"):
+    with pytest.raises(EvaluationError, match="was trained or calibrated on every case of it"):
         evaluate(predictor, training_folder(tmp_path / "raw", folders / "cohort", new=0))
 
 

@@ -312,5 +312,6 @@ def test_an_examination_can_be_judged_and_names_its_data(registry, tmp_path, mon
     assert f"{seen} of {num_cases} cases have the id, the sex and the bone age" in sentences[1]
     assert registry.history()[-1]["source"] == found["source"]
     said = table_text(found)
-    assert f"{num_cases} cases, {seen} seen in training, sha256 {found['source']['cases_sha256'][:12]}" in said
+    digest = found["source"]["cases_sha256"][:12]
+    assert f"{num_cases} cases, {seen} of them it was trained or calibrated on, sha256 {digest}" in said
     assert "profile fast: MAE" in said

@@ -1,5 +1,9 @@
 """Calibration to a site: a new bundle where nested validation shows a gain, a sentence where it does not."""
 
+import json
+import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +12,14 @@ import pytest
 import torch
 
 from ensemble.__main__ import main
+from ensemble.bundle import Bundle, write_manifest
 from ensemble.combine import combine
+from ensemble.evaluate import EvaluationError, evaluate
 from ensemble.predictor import Predictor
 from ensemble.registry import Registry
 from ensemble.site import SiteError, calibrate
+from ensemble.unseen import leave_out, seen, site_cases
+from preprocessing.sources import read_source
 from tests.conftest import write_source
 from tests.ensemble_fixtures import make_cohort, make_study
 
@@ -75,6 +83,54 @@ def test_a_site_gets_a_version_of_its_own(registry, predictor, tmp_path, capsys)
     assert moved == pytest.approx([3, 9], abs=2)
     assert main([*command[:3], "--site", "south", "--version", "north"]) == 2
     assert f"Start from {before.version}" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def calibrated(predictor, tmp_path_factory):
+    """A site's folder, and the bundle that was calibrated on it."""
+    root = tmp_path_factory.mktemp("calibrated")
+    source = site(root / "site", predictor, girls=3.0, boys=9.0)
+    (root / "bundle").mkdir()
+    calibrate(predictor, source, "north").write(root / "bundle")
+    return source, Bundle.load(root / "bundle")
+
+
+def test_a_version_is_not_measured_by_the_cases_that_it_was_calibrated_on(calibrated):
+    folder, bundle = calibrated
+    source = read_source(folder)
+    assert seen(bundle, source).all()
+    others = replace(source, cases=source.cases.assign(case_id="0" + source.cases["case_id"]))
+    both = replace(source, cases=pd.concat([source.cases.head(60), others.cases.tail(10)], ignore_index=True))
+    left, about = leave_out(bundle, both)
+    assert (len(left.cases), about["left_out"], about["is_training_folder"]) == (10, 60, False)
+    assert f"60 of 70 cases, which {bundle.version} was calibrated on" in about["says"]
+    assert left.problems["reason"].tolist() == ["site_case"] * 60
+    assert "was trained or calibrated on; a case that was renamed" in leave_out(bundle, others)[1]["says"]
+    with pytest.raises(EvaluationError, match="was trained or calibrated on every case"):
+        evaluate(Predictor(bundle), folder)
+
+
+def test_what_names_the_cases_of_a_site_holds_none_of_them(calibrated):
+    folder, bundle = calibrated
+    kept = json.loads(bundle.file("evidence/site_cases.json").read_text())
+    assert (set(kept), len(kept["cases_sha256"])) == ({"salt", "cases_sha256"}, 70)
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in kept["cases_sha256"])
+    assert kept["cases_sha256"] != site_cases(read_source(folder).cases, "another")["cases_sha256"]
+
+
+def test_a_version_of_before_says_that_it_does_not_know_its_cases(calibrated, tmp_path):
+    folder, bundle = calibrated
+    shutil.copytree(bundle.folder, tmp_path / "old")
+    (tmp_path / "old" / "evidence" / "site_cases.json").unlink()
+    content = {name: value for name, value in bundle.manifest.items() if name not in ("schema", "version")}
+    content["files"] = {name: sha256 for name, sha256 in content["files"].items() if "site_cases" not in name}
+    write_manifest(tmp_path / "old", content)
+    old = Bundle.load(tmp_path / "old")
+    left, about = leave_out(old, read_source(folder))
+    assert (len(left.cases), about["left_out"]) == (70, 0)
+    assert "that ens-" in about["says"]
+    assert "calibrated on;" not in about["says"]
+    assert "Which cases of north it was calibrated on is not kept" in about["says"]
 
 
 def test_no_gain_no_version(registry, predictor, tmp_path, capsys):
