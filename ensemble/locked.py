@@ -1,14 +1,16 @@
-"""The locked test of a cohort: handed out here alone, and each reading is noted before it happens.
+"""The locked test of a cohort: this stage hands it out here alone, and notes each reading before it happens.
 
 A test that is read again and again, and acted on, becomes one more validation set. Nothing can stop a person from
 reading it twice, or from building forty versions and keeping the one that reads best. So the registry that a bundle
 lies in counts the readings of each cohort's test, whichever command asks and whichever version answers, and every
-report says which reading it is. The figures of a version's first reading are kept: they are the ones to quote.
+report says which reading it is. The figures of a version's first evaluation are kept: they are the ones to quote,
+unless something else of the version had been read on the test before, such as its stress test; then that is said.
 
     {"event": "locked_test", "version", "profile", "cohort", "command", "purpose"}       before a row is handed out
-    {"event": "locked_test_figures", "version", "profile", "cohort", "n", "mae_months", ...}     of a first reading
+    {"event": "locked_test_figures", "version", "profile", "cohort", "n", "mae_months", ...}  of a first evaluation
 
-Records from before name no cohort and hold the figures themselves: a version's own cohort is meant.
+Records from before name no cohort and hold the figures themselves: a version's own cohort is meant. Not counted are
+single cases, of which ``python -m serve.ask --cohort`` asks a service, and the scripts below ``benchmarks``.
 """
 
 from collections.abc import Sequence
@@ -23,6 +25,8 @@ from ensemble.printed import between
 from ensemble.registry import Registry
 from preprocessing.cohort import MARKER as COHORT_MARKER
 from preprocessing.cohort import Cohort
+from preprocessing.source import Source, problem_table
+from preprocessing.sources import SourceOptions, read_source
 from preprocessing.storage import as_path, read_json
 
 READ, FOUND = "locked_test", "locked_test_figures"
@@ -49,13 +53,37 @@ def open_test(
         StorageError: The cohort was changed after it was prepared.
         OSError: The registry cannot be written to; then nothing is handed out.
     """
-    cohort.verify()
-    rows = cohort.test_rows()
-    if not len(rows):
-        raise EvaluationError(
-            f"The cohort {cohort.hash[:12]} locks no test split. Prepare it with --test above 0, or name other cases."
-        )
+    rows = _rows(cohort)
     return rows, note_reading(cohort.hash, bundle, command=command, purpose=purpose, profile=profile)
+
+
+def open_source(
+    source: str, options: SourceOptions, subjects: Sequence[Bundle | None], *, command: str, purpose: str
+) -> tuple[Source, list[str]]:
+    """Find labelled pictures; of a cohort the files of its locked test, once each reading of it is noted.
+
+    Args:
+        source: Labelled pictures in any layout, or a cohort.
+        options: What looking at the pictures does not show.
+        subjects: The bundles that will be asked; None for a service, whose readings no registry counts.
+        command: That asks, and for what ``purpose``, as `open_test` has them.
+
+    Returns:
+        The pictures, and what to tell a person: a sentence a subject; nothing where the source is no cohort.
+
+    Raises:
+        EvaluationError: The cohort locks no test split.
+        StorageError: The cohort was changed after it was prepared.
+        SourceError: The folder is in no known layout.
+        OSError: A registry cannot be written to; then nothing is handed out.
+    """
+    folder = as_path(source)
+    if not (folder / COHORT_MARKER).exists():
+        return read_source(folder, options), []
+    cohort = Cohort.load(folder)
+    cases = cohort.cases.iloc[_rows(cohort)].reset_index(drop=True)
+    noted = [note_reading(cohort.hash, bundle, command=command, purpose=purpose) for bundle in subjects]
+    return Source(as_path(cohort.source), cases, problem_table([])), [reading["says"] for reading in noted]
 
 
 def note_reading(
@@ -66,7 +94,8 @@ def note_reading(
     Returns:
         What is known of the reading as JSON values: ``cohort``, ``recorded``, ``says`` (a sentence for a person), and
         where it was recorded ``reading`` (which one of this test it is, counted in this registry), ``versions`` (how
-        many have read it) and ``first`` (the figures of this version's first reading, or None).
+        many have read it), ``first`` (the figures that were kept of this version and profile, or None) and
+        ``without_figures`` (how many readings by this version came before any figures were kept).
 
     Raises:
         OSError: The registry cannot be written to.
@@ -75,28 +104,17 @@ def note_reading(
     if bundle is None or registry is None:
         return {"cohort": cohort_hash, "recorded": False, "says": _not_recorded(cohort_hash, bundle)}
     asked = {"version": bundle.version, "profile": profile, "cohort": cohort_hash}
-    first = first_figures(registry, **asked)
+    first, silent = first_figures(registry, **asked), _without_figures(registry, **asked)
     registry.note({"event": READ, **asked, "command": command, "purpose": purpose})
     before = readings(registry, cohort_hash)
-    about = {"reading": len(before), "versions": len({change["version"] for change in before}), "first": first}
-    return {"cohort": cohort_hash, "recorded": True, **about, "says": _recorded(bundle.version, cohort_hash, about)}
-
-
-def note_source(source: str, bundles: Sequence[Bundle], *, command: str, purpose: str) -> list[str]:
-    """Note a reading by each bundle where the labelled cases that they will be asked for are a cohort's locked test.
-
-    Returns:
-        What to tell a person: a sentence a bundle; nothing where the source is no cohort.
-    """
-    marker = as_path(source) / COHORT_MARKER
-    if not marker.exists():
-        return []
-    cohort_hash = read_json(marker)["hash"]
-    return [note_reading(cohort_hash, bundle, command=command, purpose=purpose)["says"] for bundle in bundles]
+    versions = {change["version"] for change in before}
+    about = {"reading": len(before), "versions": len(versions), "first": first, "without_figures": len(silent)}
+    said = _recorded(cohort_hash, len(before), len(versions)) + _read_before(bundle.version, first, silent)
+    return {"cohort": cohort_hash, "recorded": True, **about, "says": said}
 
 
 def keep_figures(bundle: Bundle, report: dict[str, Any]) -> None:
-    """Keep what a version's first reading found, beside the note of it; later ones leave it alone.
+    """Keep what a version's first evaluation found, beside the note of it; later ones leave it alone.
 
     Args:
         bundle: That answered.
@@ -116,7 +134,7 @@ def readings(registry: Registry, cohort_hash: str) -> list[Change]:
 
 
 def first_figures(registry: Registry, version: str, profile: str, cohort: str) -> Change | None:
-    """The change with the figures of a version's first reading of a cohort's test by one profile, or None."""
+    """The change with the figures of a version's first evaluation on a cohort's test by one profile, or None."""
     for change in registry.history():
         is_asked = change["event"] in (READ, FOUND) and "mae_months" in change and change["version"] == version
         if is_asked and change.get("profile", "full") == profile and _is_of(registry, change, cohort):
@@ -141,25 +159,61 @@ def _is_of(registry: Registry, change: Change, cohort_hash: str) -> bool:
     return not manifest.exists() or bool(read_json(manifest)["provenance"]["cohort_hash"] == cohort_hash)
 
 
-def _recorded(version: str, cohort_hash: str, about: dict[str, Any]) -> str:
-    said = (
-        f"Reading {about['reading']} of this cohort's locked test ({cohort_hash[:12]}), by {about['versions']} "
-        f"version{'s' if about['versions'] > 1 else ''} of this registry."
-    )
-    if first := about["first"]:
-        said += (
-            f" {version} was read on it before, on {first['time']}: {first['mae_months']:.2f} months "
-            f"({between(first['mae_ci95'])}), n = {first['n']}. That reading is the one to quote."
+def _rows(cohort: Cohort) -> np.ndarray:
+    """Of the locked test of a cohort that is as it was prepared."""
+    cohort.verify()
+    rows = cohort.test_rows()
+    if not len(rows):
+        raise EvaluationError(
+            f"The cohort {cohort.hash[:12]} locks no test split. Prepare it with --test above 0, or name other cases."
         )
-    if about["versions"] > 1:
-        said += " It no longer tells how good a version is that was chosen by such readings: measure that on new cases."
+    return rows
+
+
+def _without_figures(registry: Registry, version: str, profile: str, cohort: str) -> list[Change]:
+    """A version's readings of a cohort's test from before any figures of this profile were kept, oldest first."""
+    first = first_figures(registry, version, profile, cohort)
+    mine = [change for change in readings(registry, cohort) if change["version"] == version]
+    if first is None:
+        return mine
+    earlier = [change for change in mine if change["number"] < first["number"]]
+    return earlier[:-1] if first["event"] == FOUND else earlier  # the last is the one that the figures are of
+
+
+def _recorded(cohort_hash: str, reading: int, versions: int) -> str:
+    said = f"Reading {reading} of this cohort's locked test ({cohort_hash[:12]}), by {versions} version"
+    if versions == 1:
+        return f"{said} of this registry."
+    return (
+        f"{said}s of this registry. It no longer tells how good a version is that was chosen by such readings: measure "
+        "that on new cases."
+    )
+
+
+def _read_before(version: str, first: Change | None, silent: list[Change]) -> str:
+    """Which figures of a version are to be quoted; nothing where it was never read."""
+    said = ""
+    if first:
+        said = (
+            f" {version} was read on it before, on {first['time']}: {first['mae_months']:.2f} months "
+            f"({between(first['mae_ci95'])}), n = {first['n']}."
+        )
+        if not silent:
+            return f"{said} That reading is the one to quote."
+        said += " Those are the first figures that were kept, and not of its first reading:"
+    if silent:
+        oldest, count = silent[0], "once" if len(silent) == 1 else f"{len(silent)} times"
+        said += (
+            f" {version} had been read on it {count} before, without figures that were kept of this profile, first by "
+            f"{oldest.get('command', 'an older release')} on {oldest['time']}."
+        )
     return said
 
 
 def _not_recorded(cohort_hash: str, bundle: Bundle | None) -> str:
     said = f"This reading of the cohort's locked test ({cohort_hash[:12]}) could not be recorded: "
     if bundle is None:
-        return said + "predictions of another system lie in no registry. Keep count of such readings yourself."
+        return said + "predictions of another system or service lie in no registry. Keep count of them yourself."
     return said + (
         f"{bundle.version} was named by a folder that lies in no registry. Name it as REGISTRY@VERSION, so that its "
         "readings are counted."

@@ -21,11 +21,9 @@ from ensemble.material import drawn, levels
 from ensemble.measures import chronological_of
 from ensemble.significance import clinically_significant, judged_by
 from ensemble.subjects import Answer, Subject
-from preprocessing import cohort as cohort_folder
-from preprocessing.cohort import Cohort
 from preprocessing.radiograph import RadiographError
-from preprocessing.sources import Source, SourceOptions, problem_table, read_source
-from preprocessing.storage import AnyPath, as_path
+from preprocessing.source import Source
+from preprocessing.storage import AnyPath
 from search.metrics import bootstrap_ci95, rounded
 
 
@@ -114,23 +112,6 @@ def _ask(subject: Subject, path: AnyPath, sex: str, suite: list[Alteration], see
         rng = np.random.default_rng([*seed, index])
         queries.append((alteration.file(data, image_HW, rng), alteration.sex_of(sex)))
     return answers + subject(queries)
-
-
-def read_cases(path: str, options: SourceOptions) -> Source:
-    """Labelled pictures, or of a cohort the files of its locked test, which no member has seen.
-
-    Raises:
-        StressError: The cohort locks no test split.
-        SourceError: The folder is in no known layout.
-    """
-    folder = as_path(path)
-    if not (folder / cohort_folder.MARKER).exists():
-        return read_source(folder, options)
-    cohort = Cohort.load(folder)
-    cases = cohort.cases.iloc[cohort.test_rows()].reset_index(drop=True)
-    if cases.empty:
-        raise StressError(f"{path} locks no test split. Prepare it with --test above 0, or name other cases.")
-    return Source(as_path(cohort.source), cases, problem_table([]))
 
 
 def _clean(cases: pd.DataFrame, answers: list[Answer], norms: Norms, seed: int) -> dict[str, Any]:

@@ -65,7 +65,8 @@ def add(commands: Any) -> None:
 
 def _stress(options: argparse.Namespace) -> None:
     from ensemble.alterations import suite
-    from ensemble.stress import StressError, read_cases
+    from ensemble.examination import examine
+    from ensemble.stress import StressError
     from ensemble.stress_report import table_text, write
     from ensemble.verdict import encoded
 
@@ -75,8 +76,13 @@ def _stress(options: argparse.Namespace) -> None:
         if unknown := [name for name in wanted if name not in known]:
             raise StressError(f"The families are {', '.join(known)}, got {unknown[0]!r}.")
         alterations = [alteration for alteration in alterations if alteration.family in wanted]
-    source = read_cases(options.source, options_of(options))
-    report = _examined(options, source) or _asked(options, source, alterations)
+    bundle, champion = _named(options)
+    source = _opened(options.source, options_of(options), bundle, champion, "stress")
+    if bundle is None or options.families:
+        report = _asked(options, bundle, source, alterations)
+    else:
+        asked = {"num_cases": options.cases, "seed": options.seed, "device": options.device}
+        report = examine(bundle, champion, source, **asked, progress=counting)
     if options.out:
         write(report, source, alterations, as_path(options.out))
         write_atomic(as_path(options.out) / "stress.json", encoded(report))
@@ -85,35 +91,31 @@ def _stress(options: argparse.Namespace) -> None:
         _judge(options, report)
 
 
-def _examined(options: argparse.Namespace, source: "Source") -> dict[str, Any] | None:
-    """The whole examination of a bundle; None of an endpoint, or where only some families are asked for."""
-    from ensemble.examination import examine
+def _named(options: argparse.Namespace) -> "tuple[Bundle | None, Bundle | None]":
+    """The bundle, and the one whose place it may take; None of an endpoint, and where only some families are asked."""
     from ensemble.registry import named_bundle, registry_of
 
-    if options.families or _is_address(options.subject):
-        return None
-    bundle = named_bundle(options.subject, options.version)
-    registry = registry_of(options.subject)
-    present = registry.aliases().get(options.against) if registry else None
-    champion = registry.resolve(present) if registry and present else None
-    _note(options.source, bundle, champion, "stress")
-    return examine(
-        bundle, champion, source, num_cases=options.cases, seed=options.seed, device=options.device, progress=counting
-    )
+    if _is_address(options.subject):
+        return None, None
+    bundle, registry = named_bundle(options.subject, options.version), registry_of(options.subject)
+    present = registry.aliases().get(options.against) if registry and not options.families else None
+    return bundle, registry.resolve(present) if registry and present else None
 
 
-def _asked(options: argparse.Namespace, source: "Source", alterations: "list[Alteration]") -> dict[str, Any]:
+def _asked(
+    options: argparse.Namespace, bundle: "Bundle | None", source: "Source", alterations: "list[Alteration]"
+) -> dict[str, Any]:
     from ensemble.stress import stress
 
-    ask, norms, about = _subject(options)
+    ask, norms, about = _subject(options, bundle)
     show = counting("cases put under stress")
     found = stress(ask, source, alterations, norms=norms, num_cases=options.cases, seed=options.seed, progress=show)
     return about | found
 
 
-def _subject(options: argparse.Namespace) -> "tuple[Subject, Norms, dict[str, Any]]":
+def _subject(options: argparse.Namespace, bundle: "Bundle | None") -> "tuple[Subject, Norms, dict[str, Any]]":
     """Who is asked, by which norms an error is significant, and what the report says of who it is."""
-    if _is_address(options.subject):
+    if bundle is None:
         from ensemble.chronology import PUBLISHED
         from ensemble.subjects import Endpoint
 
@@ -131,10 +133,8 @@ def _subject(options: argparse.Namespace) -> "tuple[Subject, Norms, dict[str, An
         )
         return endpoint.ask, PUBLISHED, {"subject": options.subject}
     from ensemble.predictor import Predictor
-    from ensemble.registry import named_bundle
     from ensemble.subjects import bundle_subject
 
-    bundle = named_bundle(options.subject, options.version)
     predictor = Predictor(bundle, options.device)
     return bundle_subject(predictor), predictor.norms, {"subject": bundle.version, "version": bundle.version}
 
@@ -179,15 +179,14 @@ def settle(registry: "Registry", version: str, alias: str, *, gate: str = "", de
         RegistryError: The bundle has not passed.
     """
     from ensemble.examination import examine
-    from ensemble.stress import read_cases
     from ensemble.stress_report import table_text
     from ensemble.verdict import claim, promote, recorded
 
     before = registry.aliases().get(alias)
     if gate and before != version:
         champion = registry.resolve(before) if before else None
-        source, bundle = read_cases(gate, SourceOptions()), registry.resolve(version)
-        _note(gate, bundle, champion, "build --gate")
+        bundle = registry.resolve(version)
+        source = _opened(gate, SourceOptions(), bundle, champion, "build --gate")
         report = examine(bundle, champion, source, device=device, progress=counting)
         recorded(registry, report)
         print(table_text(report))
@@ -204,13 +203,18 @@ def settle(registry: "Registry", version: str, alias: str, *, gate: str = "", de
         print(_moved(alias, version, before))
 
 
-def _note(source: str, bundle: "Bundle", champion: "Bundle | None", command: str) -> None:
-    """Note that a locked test is read by whoever is examined, and by whoever stands beside, where the source is one."""
-    from ensemble.locked import note_source
+def _opened(
+    source: str, options: SourceOptions, bundle: "Bundle | None", champion: "Bundle | None", command: str
+) -> "Source":
+    """The labelled cases; of a locked test, whoever is asked is noted before, and whoever stands beside."""
+    from ensemble.locked import open_source
 
-    both = [bundle, *([champion] if champion and champion.version != bundle.version else [])]
-    for said in note_source(source, both, command=command, purpose=f"to judge {bundle.version} under stress"):
+    both = [bundle, *([champion] if bundle and champion and champion.version != bundle.version else [])]
+    purpose = f"to judge {bundle.version if bundle else 'a service'} under stress"
+    cases, says = open_source(source, options, both, command=command, purpose=purpose)
+    for said in says:
         print(f"ensemble: {said}", file=sys.stderr)
+    return cases
 
 
 def _moved(alias: str, now: str, before: str | None) -> str:

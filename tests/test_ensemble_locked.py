@@ -35,6 +35,10 @@ def folders(made, tmp_path):
     return tmp_path
 
 
+def stopped(*_, **__):
+    raise ValueError("far enough")
+
+
 def noted(folders, cohort="cohort"):
     return readings(Registry(folders / "registry"), Cohort.load(folders / cohort).hash)
 
@@ -119,9 +123,6 @@ def test_what_cannot_be_recorded_says_so(folders, capsys):
 
 
 def test_whoever_is_judged_by_it_is_noted_with_whoever_stands_beside(folders, monkeypatch, capsys):
-    def stopped(*_, **__):
-        raise ValueError("far enough")
-
     monkeypatch.setattr("ensemble.examination.examine", stopped)
     registry, cohort = str(folders / "registry"), str(folders / "cohort")
     assert main(["stress", registry, cohort]) == 2
@@ -131,6 +132,27 @@ def test_whoever_is_judged_by_it_is_noted_with_whoever_stands_beside(folders, mo
     champion = Registry(registry).aliases()["champion"]
     assert [command for command, _ in said] == ["stress", "build --gate", "build --gate"]
     assert said[0][1] == said[2][1] == champion != said[1][1]
+
+
+def test_a_few_families_read_it_too_and_the_figures_afterwards_are_not_called_the_first(folders, monkeypatch, capsys):
+    monkeypatch.setattr("ensemble.stress.stress", stopped)
+    registry, cohort = str(folders / "registry"), str(folders / "cohort")
+    assert main(["stress", registry, cohort, "--families", "flip"]) == 2
+    assert "Reading 1 of this cohort's locked test" in capsys.readouterr().err
+    assert [change["command"] for change in noted(folders)] == ["stress"]
+    without = "once before, without figures that were kept of this profile, first by stress"
+    for _ in range(2):
+        assert main(["evaluate", registry, cohort]) == 0
+        said = capsys.readouterr().out
+        assert without in said
+        assert "the one to quote" not in said
+    assert "Those are the first figures that were kept, and not of its first reading" in said
+
+
+def test_a_service_that_is_asked_for_it_lies_in_no_registry(folders, monkeypatch, capsys):
+    monkeypatch.setattr("ensemble.stress.stress", stopped)
+    assert main(["stress", "http://127.0.0.1:1", str(folders / "cohort")]) == 2
+    assert "could not be recorded: predictions of another system or service" in capsys.readouterr().err
 
 
 def test_it_is_noted_before_anything_is_predicted(folders, monkeypatch):
@@ -159,4 +181,4 @@ def test_a_record_from_before_cohorts_were_named_counts(folders, capsys):
 def test_no_other_module_hands_out_locked_rows():
     stage = Path(ensemble.__file__).parent
     asking = {path.name for path in stage.glob("*.py") if ".test_rows(" in path.read_text()}
-    assert asking - {"stress.py"} == {"locked.py"}  # what stress reads is noted by its command
+    assert asking == {"locked.py"}
