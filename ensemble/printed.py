@@ -10,7 +10,7 @@ ASIDES = ("training_cases", "locked_test")
 """Of a report: what a person must know beside the figures, each with a sentence under ``says``."""
 NO_INTERVAL = "-"
 """Of a mean of too few cases."""
-_FEW = "  -: a mean of fewer than 10 cases has no interval"
+FEW = "  -: a mean of fewer than 10 cases has no interval"
 
 
 def asides(report: dict[str, Any]) -> list[str]:
@@ -35,7 +35,7 @@ def evaluation_text(report: dict[str, Any]) -> str:
             f"{between(group['mae_ci95'], '{:5.2f}'):<14}  {group['bias_months']:+7.2f}"
         )
     if not all(group["mae_ci95"] for group in report["groups"]):
-        lines.append(_FEW)
+        lines.append(FEW)
     lines += _coverage(report.get("coverage"))
     if len(report["styles"]) > 1:
         lines += ["", "  noticed of the picture    n     MAE    bias"]
@@ -163,7 +163,7 @@ def comparison_text(report: dict[str, Any]) -> str:
             _line("within 6 months", agreement["within_6_months"], agreement["within_6_ci95"], "{:.1%}", ""),
             _line("within 12 months", agreement["within_12_months"], agreement["within_12_ci95"], "{:.1%}", ""),
             f"  concordance (Lin)        {agreement['concordance']:.3f}",
-            *([] if report["mae_difference_ci95"] else [_FEW]),
+            *([] if report["mae_difference_ci95"] else [FEW]),
             *(line for of_side in said for line in ("", f"  {of_side}")),
         ]
     )

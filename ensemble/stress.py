@@ -24,7 +24,7 @@ from ensemble.subjects import Answer, Subject
 from preprocessing.radiograph import RadiographError
 from preprocessing.source import Source
 from preprocessing.storage import AnyPath
-from search.metrics import bootstrap_ci95, rounded
+from search.metrics import mean_ci95, rounded
 
 
 class StressError(ValueError):
@@ -56,9 +56,10 @@ def stress(
         ``n`` cases, of which ``undecoded`` hold no picture and are asked as they are alone; ``norms``; ``clean`` and
         ``alterations``: for each its family, level, cases ``asked``, shares ``rejected`` and ``failed``, and their
         reasons; for those that can be answered also the ``marks`` of the cases that were altered, one letter each
-        (see `ensemble.families`), the error, its paired change with a 95 % interval, the mean shift, the
-        shares that moved by more than 6 and 12 months, the clinically significant errors (McNemar, p after Holm), the
-        coverage of the 90 % interval, and the share with a warning that the clean picture did not have.
+        (see `ensemble.families`), the error, its paired change with a 95 % interval (null of fewer than 10 cases), the
+        mean shift, the shares that moved by more than 6 and 12 months, the clinically significant errors (McNemar, p
+        after Holm), the coverage of the 90 % interval, and the share with a warning that the clean picture did not
+        have.
 
     Raises:
         StressError: No case can be decoded and is answered as it is.
@@ -123,7 +124,7 @@ def _clean(cases: pd.DataFrame, answers: list[Answer], norms: Norms, seed: int) 
     return found | {
         "answered": int(answered_C.sum()),
         "mae_months": rounded(error_C.mean()),
-        "mae_ci95": bootstrap_ci95(error_C[None], seed=seed)[0],
+        "mae_ci95": mean_ci95(error_C[None], seed=seed)[0],
         "significant_errors": int(_significant(cases, actual_C, said_C, is_male_C, answered_C, norms).sum()),
         "coverage_90": _coverage(actual_C, ends),
     }
@@ -151,7 +152,7 @@ def _measure(
     actual_C, before_C, is_male_C = _of(cases, clean, both_C)
     _, after_C, _ = _of(cases, altered, both_C)
     change_C, shift_C = np.abs(after_C - actual_C) - np.abs(before_C - actual_C), after_C - before_C
-    change_ci, shift_ci = bootstrap_ci95(np.stack([change_C, shift_C]), seed=seed)
+    change_ci, shift_ci = mean_ci95(np.stack([change_C, shift_C]), seed=seed)
     ends = [answer.interval90 for answer, both in zip(altered, both_C, strict=True) if both]
     return row | {
         "mae_months": rounded(np.abs(after_C - actual_C).mean()),

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from ensemble.alterations import Alteration, png8
 from ensemble.material import levels
+from ensemble.printed import FEW, between
 from preprocessing import page
 from preprocessing.charts import ACCENT, FEMALE, GREY, INK, empty, plain, png, svg
 from preprocessing.radiograph import RadiographError
@@ -43,7 +44,8 @@ def drawing(report: dict[str, Any]) -> Figure:
         if "mae_change_months" in row:
             test = row["significant_errors"]
             colour = FEMALE if test["gained"] > test["lost"] and test["p_holm"] < 0.05 else ACCENT
-            left.plot(row["mae_change_ci95"], [place, place], color=colour, linewidth=1.6, alpha=0.6)
+            if row["mae_change_ci95"]:
+                left.plot(row["mae_change_ci95"], [place, place], color=colour, linewidth=1.6, alpha=0.6)
             left.plot([row["mae_change_months"]], [place], "o", color=colour, markersize=3.5)
         wanted = row["is_wrong"]
         right.barh(place, 100 * row["rejected"], 0.7, color=ACCENT if wanted else FEMALE, alpha=0.8 if wanted else 0.6)
@@ -77,7 +79,7 @@ def table_csv(report: dict[str, Any]) -> str:
     )
     for row in report["alterations"]:
         test = row.get("significant_errors", {})
-        ends = row.get("mae_change_ci95", ["", ""])
+        ends = row.get("mae_change_ci95") or ["", ""]
         writer.writerow(
             [
                 *(row.get(n, "") for n in simple),
@@ -97,7 +99,7 @@ def table_text(report: dict[str, Any]) -> str:
     lines = [
         f"{report['subject']} on {report['n']} cases, {report['undecoded']} of them without a picture: as they are "
         f"{clean['rejected']:.1%} refused, {clean['failed']:.1%} failed{_reasons(clean)}, MAE "
-        f"{clean['mae_months']:.2f} months (95 % interval {clean['mae_ci95'][0]:.2f} to {clean['mae_ci95'][1]:.2f}), "
+        f"{clean['mae_months']:.2f} months (95 % interval {between(clean['mae_ci95'])}), "
         f"{clean['significant_errors']} clinically significant errors{covered}",
         "",
         f"{'alteration':<40} refused failed warned  change of MAE, 95 %      shift  >12 mo  signif. errors  p (Holm)  "
@@ -109,14 +111,15 @@ def table_text(report: dict[str, Any]) -> str:
         if "mae_change_months" not in row:
             lines.append(head)
             continue
-        low, high = row["mae_change_ci95"]
         test = row["significant_errors"]
         covered = "" if row["coverage_90"] is None else f"{row['coverage_90']:>7.0%}"
-        change = f"{row['mae_change_months']:+6.2f} ({low:+.2f} to {high:+.2f})"
+        change = f"{row['mae_change_months']:+6.2f} ({between(row['mae_change_ci95'], '{:+.2f}')})"
         lines.append(
             f"{head}  {change:<24} {row['shift_months']:+6.1f} {row['moved_12_months']:>6.0%}  "
             f"{test['before']:>5} to {test['after']:<5} {test['p_holm']:>9.3g} {covered}"
         )
+    if not all([clean["mae_ci95"], *(row.get("mae_change_ci95", True) for row in report["alterations"])]):
+        lines.append(FEW)
     return "\n".join(lines + _standing(report))
 
 

@@ -112,6 +112,22 @@ def test_the_change_of_error_is_that_of_the_same_cases(tmp_path):
     assert of(report, "flip: both")["mae_change_months"] == 0
 
 
+@pytest.mark.parametrize("num_cases", [9, 10])
+def test_a_mean_of_fewer_than_10_cases_has_no_interval_and_is_drawn_without(tmp_path, num_cases):
+    cases, chosen = source(tmp_path / "in", range(60, 60 + num_cases)), [BY_NAME["brightness: × 1.25"]]
+    report = {"subject": "x", **stress(by_brightness, cases, chosen)}
+    (row,) = report["alterations"]
+    write(report, cases, chosen, tmp_path / "out")
+    is_few = num_cases < 10
+    for ends in (report["clean"]["mae_ci95"], row["mae_change_ci95"], row["shift_ci95"]):
+        assert (ends is None) == is_few
+    html = (tmp_path / "out" / "stress.html").read_text()
+    for text in (table_text(report), html):
+        assert ("a mean of fewer than 10 cases has no interval" in text.lower()) == is_few
+    assert (f"{row['mae_change_months']:+.2f} (-)" in table_text(report)) == is_few
+    assert (",,," in table_csv(report)) == is_few
+
+
 def test_a_refusal_is_counted_with_its_reason_and_not_as_an_error(tmp_path):
     report = stress(by_brightness, source(tmp_path), [BY_NAME["wrong input: not a picture"]])
     row = of(report, "wrong input: not a picture")
