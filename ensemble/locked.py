@@ -155,7 +155,7 @@ def _is_of(registry: Registry, change: Change, cohort_hash: str) -> bool:
     """Whether a reading was of this cohort; an old one of a version that is gone counts: nothing says otherwise."""
     if "cohort" in change:
         return bool(change["cohort"] == cohort_hash)
-    manifest = registry.path / "bundles" / change["version"] / MARKER
+    manifest = registry.folder_of(change["version"]) / MARKER
     return not manifest.exists() or bool(read_json(manifest)["provenance"]["cohort_hash"] == cohort_hash)
 
 

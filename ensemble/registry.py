@@ -91,11 +91,15 @@ class Registry:
             BundleError: The bundle does not pass its check.
         """
         version = self.version_of(name)
-        folder = self._folder(version, self._changes.state())
+        folder = self.folder_of(version)
         bundle = Bundle.load(folder)
         if bundle.version != version:
             raise BundleError(f"{folder} holds {bundle.version}. Publish it again from its study.")
         return bundle
+
+    def folder_of(self, version: str) -> AnyPath:
+        """Where a version lies, or would lie where it is not there."""
+        return self._folder(version, self._changes.state())
 
     def version_of(self, name: str) -> str:
         """The version that an alias or a version names.

@@ -178,6 +178,19 @@ def test_a_record_from_before_cohorts_were_named_counts(folders, capsys):
     assert "7.50 months (5.00 to 9.00), n = 6. That reading is the one to quote" in said
 
 
+def test_a_record_from_before_is_of_its_versions_cohort_although_that_was_removed_and_published_again(folders):
+    words = ["build", str(folders / "study"), str(folders / "registry"), "--method", "single"]
+    assert main(words) == 0
+    registry = Registry(folders / "registry")
+    (other,) = {row["version"] for row in registry.versions()} - set(registry.aliases().values())
+    registry.note({"event": READ, "version": other, "n": 6, "mae_months": 7.5})
+    registry.remove(other)
+    assert main(words) == 0
+    assert registry.folder_of(other).name == f"{other}.2"
+    make_cohort(folders / "another", seed=1)
+    assert (len(noted(folders)), len(noted(folders, "another"))) == (1, 0)
+
+
 def test_no_other_module_hands_out_locked_rows():
     stage = Path(ensemble.__file__).parent
     asking = {path.name for path in stage.glob("*.py") if ".test_rows(" in path.read_text()}
