@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ensemble.bundle import Bundle, BundleError
+from ensemble.bundle import OOF_FILE, Bundle, BundleError
 from ensemble.combine import combine
 from ensemble.documents import selection_scores
 from ensemble.registry import Registry
@@ -87,7 +87,8 @@ def test_a_bundle_calibrated_to_a_site_has_documents_of_its_own(bundle, tmp_path
     line = {sex: {"offset_months": 2.0, "slope": 0.0} for sex in ("female", "male")}
     evidence = {"n": 321, "gain_ci95": [0.1, 0.2]}
     fitted["site"] = {"name": "north", "parent": bundle.version, "correction": line, "evidence": evidence}
-    SiteCalibration(bundle, {"full": fitted}, None).write(tmp_path)
+    cases = pd.read_parquet(bundle.file(OOF_FILE))
+    SiteCalibration(bundle, {"full": fitted}, None, cases).write(tmp_path)
     site = Bundle.load(tmp_path)
     assert f"the site north, on 321 of its cases, from {bundle.version}" in site.file("card.md").read_text()
     assert "on its own 321 cases" in site.file("report.html").read_text()
