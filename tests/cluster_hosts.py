@@ -203,14 +203,17 @@ class Hosts:
     @contextlib.contextmanager
     def held(self, number: int, pattern: str) -> Iterator[None]:
         """Hold the processes of a host still whose name begins so."""
-        found = [process for host, process in self._processes(pattern) if host == number]
-        assert found, f"Nothing on host {number} is called {pattern}."
-        for process in found:
-            process.suspend()
+        held: list[psutil.Process] = []
         try:
+            for host, process in self._processes(pattern):
+                if host == number:
+                    with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile
+                        process.suspend()
+                        held.append(process)
+            assert held, f"Nothing on host {number} is called {pattern}."
             yield
         finally:
-            for process in found:
+            for process in held:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.resume()
 

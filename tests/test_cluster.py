@@ -121,6 +121,7 @@ def test_a_search_is_spread_over_the_workers(cluster: Cluster) -> None:
         wait_until(lambda: hosts_at_work(study), 120, job.said)
         (first, other) = sorted(WORKERS, key=lambda number: cluster.hosts.address(number) not in hosts_at_work(study))
         # a worker's processes may start so late that the rest would be done by then, rightly
+        wait_until(lambda: first in cluster.hosts.running_now(TRAINS), 60, job.said)
         with cluster.hosts.held(first, TRAINS):
             wait_until(lambda: cluster.hosts.address(other) in hosts_at_work(study), 240, job.said)
         job.wait()
@@ -134,6 +135,7 @@ def test_a_worker_that_dies_loses_no_trial_and_one_that_joins_late_gets_work(clu
         cluster.hosts.kill(late)
         before = fold_files(study)
         wait_for_folds(study, len(before) + 2, job)  # the other one goes on alone
+        wait_until(lambda: other in cluster.hosts.running_now(TRAINS), 60, job.said)
         with cluster.hosts.held(other, TRAINS):  # or there might be nothing left to do
             cluster.hosts.start(late)
             since = time.time()
