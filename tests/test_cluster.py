@@ -120,8 +120,8 @@ def test_a_search_is_spread_over_the_workers(cluster: Cluster) -> None:
     with cluster.search(study, 8) as job:
         wait_until(lambda: hosts_at_work(study), 120, job.said)
         (first, other) = sorted(WORKERS, key=lambda number: cluster.hosts.address(number) not in hosts_at_work(study))
-        # a worker's processes may start so late that the rest would be done by then, rightly
-        wait_until(lambda: first in cluster.hosts.running_now(TRAINS), 60, job.said)
+        # a worker's processes may start so late that the rest would be done by then, rightly; and the first one's may
+        # have ended by now, since Tune ends an actor for which it has nothing at the moment
         with cluster.hosts.held(first, TRAINS):
             wait_until(lambda: cluster.hosts.address(other) in hosts_at_work(study), 240, job.said)
         job.wait()
