@@ -123,7 +123,7 @@ def equal_passes(studies: Sequence[Path], pairs: Sequence[tuple[Spent, Spent]], 
             return {"not_compared": f"seed {seed}: after {passes:,} passes race and rule have {words}"}
         weights = built(study, pool, locked.cohort.num_folds)
         oof_CT, actual_C = predictions(study, pool)
-        best = list(pool)[np.abs(oof_CT - actual_C[:, None]).mean(axis=0).argmin()]
+        best = pool[np.abs(oof_CT - actual_C[:, None]).mean(axis=0).argmin()]
         rule = locked.error(study, stock_ensemble(study, finished), finished)
         errors.append([locked.error(study, weights), rule, locked.error(study, {best: 1.0})])
     ours_SL, rule_SL, best_SL = np.array(errors).transpose(1, 0, 2)

@@ -104,7 +104,9 @@ def note_reading(
     if bundle is None or registry is None:
         return {"cohort": cohort_hash, "recorded": False, "says": _not_recorded(cohort_hash, bundle)}
     asked = {"version": bundle.version, "profile": profile, "cohort": cohort_hash}
-    first, silent = first_figures(registry, **asked), _without_figures(registry, **asked)
+    first = first_figures(registry, **asked)
+    mine = [change for change in readings(registry, cohort_hash) if change["version"] == bundle.version]
+    silent = _without_figures(mine, first)
     registry.note({"event": READ, **asked, "command": command, "purpose": purpose})
     before = readings(registry, cohort_hash)
     versions = {change["version"] for change in before}
@@ -170,10 +172,8 @@ def _rows(cohort: Cohort) -> np.ndarray:
     return rows
 
 
-def _without_figures(registry: Registry, version: str, profile: str, cohort: str) -> list[Change]:
-    """A version's readings of a cohort's test from before any figures of this profile were kept, oldest first."""
-    first = first_figures(registry, version, profile, cohort)
-    mine = [change for change in readings(registry, cohort) if change["version"] == version]
+def _without_figures(mine: list[Change], first: Change | None) -> list[Change]:
+    """Of a version's readings those from before its first figures were kept."""
     if first is None:
         return mine
     earlier = [change for change in mine if change["number"] < first["number"]]
