@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ensemble.predictor import Prediction, Predictor
+from ensemble.printed import tally
 from preprocessing.prepare import ChunkResult, read_chunk, stated, thread_map
 from preprocessing.sources import Source, problem, problem_table
 from preprocessing.standardize import Reading
@@ -63,7 +64,7 @@ def predict_cases(
     rejected = pd.concat([rejected, problem_table(problems)], ignore_index=True)
     if not predictions:
         reasons = rejected["reason"].value_counts().to_dict()
-        listed = ", ".join(f"{count} x {reason}" for reason, count in reasons.items()) or "it has no case"
+        listed = tally(reasons) or "it has no case"
         raise EvaluationError(
             f"{folder} holds no labelled radiograph that can be used: {listed}. "
             "Name a folder with a CSV of id, boneage, male and the pictures."

@@ -20,6 +20,7 @@ import numpy as np
 from ensemble.alterations import suite
 from ensemble.compare import holm
 from ensemble.families import FAILED, REFUSED, WRONG, rise
+from ensemble.printed import tally
 from ensemble.registry import Registry, RegistryError
 from preprocessing.storage import read_json
 from search.metrics import wilson
@@ -242,5 +243,5 @@ def _of_champion(standing: dict[str, Any], policy: Policy) -> list[str]:
 
 
 def _listed(reasons: dict[str, int]) -> str:
-    found = ", ".join(f"{count} x {reason}" for reason, count in reasons.items())
+    found = tally(reasons)
     return f" ({found})" if found else ""

@@ -13,6 +13,11 @@ NO_INTERVAL = "-"
 FEW = "  -: a mean of fewer than 10 cases has no interval"
 
 
+def tally(reasons: Mapping[Any, int]) -> str:
+    """How often for which reason, such as ``3 x blank, 1 x not_a_hand``; empty where there is none."""
+    return ", ".join(f"{count} x {reason}" for reason, count in reasons.items())
+
+
 def asides(report: dict[str, Any]) -> list[str]:
     """Those sentences."""
     return [report[name]["says"] for name in ASIDES if name in report]
@@ -61,7 +66,7 @@ def rejected_lines(reasons: dict[str, int], files: Sequence[Mapping[Any, Any]]) 
         files: A dict each, as `preprocessing.source.problem` makes it.
     """
     listed = [row for row in files if row["reason"] not in _COUNTED_ALONE]
-    lines = ["  rejected: " + ", ".join(f"{n} x {why}" for why, n in reasons.items())]
+    lines = [f"  rejected: {tally(reasons)}"]
     lines += [f"    {row['file'] or row['case_id']}: {row['detail']}" for row in listed[:20]]
     return lines + ([f"    and {len(listed) - 20} more"] if len(listed) > 20 else [])
 

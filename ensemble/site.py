@@ -30,6 +30,7 @@ from ensemble.coverage import coverage
 from ensemble.documents import write_documents
 from ensemble.prediction import Prediction
 from ensemble.predictor import Predictor
+from ensemble.printed import tally
 from ensemble.unseen import SITE_FILE, leave_out, site_cases
 from preprocessing.prepare import read_chunk, thread_map
 from preprocessing.sources import Source, SourceOptions, problem, problem_table, read_source
@@ -162,10 +163,9 @@ def calibrate(
 
 
 def _rejected(problems: pd.DataFrame) -> str:
-    """How many files and labels were rejected, and why, to be put behind a number of cases; empty where all were."""
+    """How many files and labels were rejected, and why, to be put behind a number of cases; empty where none was."""
     reasons = problems["reason"].value_counts().to_dict()
-    listed = ", ".join(f"{count} x {reason}" for reason, count in reasons.items())
-    return f" ({len(problems)} rejected: {listed})" if reasons else ""
+    return f" ({len(problems)} rejected: {tally(reasons)})" if reasons else ""
 
 
 def _fit(

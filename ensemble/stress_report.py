@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ensemble.alterations import Alteration, png8
 from ensemble.material import levels
-from ensemble.printed import FEW, between
+from ensemble.printed import FEW, between, tally
 from preprocessing import page
 from preprocessing.charts import ACCENT, FEMALE, GREY, INK, empty, plain, png, svg
 from preprocessing.radiograph import RadiographError
@@ -142,7 +142,7 @@ def _standing(report: dict[str, Any]) -> list[str]:
 
 
 def _reasons(part: dict[str, Any]) -> str:
-    found = ", ".join(f"{count} x {reason}" for reason, count in part["reasons"].items())
+    found = tally(part["reasons"])
     return f" ({found})" if found else ""
 
 
