@@ -24,7 +24,7 @@ from benchmarks.serve_chaos import disturbed, line
 from search.trial import all_outcomes
 from serve import tables
 from serve.database import Database
-from tests.cluster_hosts import TOOLS, missing
+from tests.cluster_hosts import TOOLS, Running, missing
 from tests.conftest import plain_recipe, write_source
 from tests.local_cluster import (
     HEAD,
@@ -48,8 +48,10 @@ pytestmark = [
 ]
 
 CASES = 720
-"""As much for `prepare` as lasts longer than the start of a worker's processes, which may take 20 s where others are
-busy: what is done before a worker can begin is rightly not left for it."""
+READS = r"Map\(.*_read"
+"""Name of the tasks of `score` that read files."""
+PROCESSES = r"ray::(?!\w+Agent)"
+"""Names of a worker's processes, at work or waiting for it; without the agents of Ray itself."""
 NOTICE_S = 15
 """That a reclaimed machine is left; clouds leave 30 s to two minutes."""
 
@@ -82,6 +84,17 @@ def hosts_at_work(study: Path, since: float = 0.0) -> set[str]:
     return {str(said["node_ip"]) for said in reports(study) if said["timestamp"] > since}
 
 
+def hold_the_first_for_the_other(cluster: Cluster, name: str, job: Running) -> None:
+    """Hold the worker that first has tasks of such a name, until the other has one: a worker's processes may start so
+    late that the rest would be done by then, rightly."""
+    running = rf"ray::{name}"
+    wait_until(lambda: cluster.hosts.running_now(running), 120, job.said)
+    first = min(cluster.hosts.running_now(running), default=WORKERS[0])
+    (other,) = set(WORKERS) - {first}
+    with cluster.hosts.held(first, PROCESSES):
+        wait_until(lambda: other in cluster.hosts.running_now(running), 240, job.said)
+
+
 def fill(path: Path) -> None:
     """Fill the file system that it lies on."""
     with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
@@ -110,7 +123,9 @@ def test_only_whoever_has_the_token_gets_an_answer(cluster: Cluster) -> None:
 
 def test_prepare_is_spread_over_the_workers(cluster: Cluster) -> None:
     recipe = f"--size 64 --folds 3 --recipe {cluster.hosts.store}/plain.json"
-    cluster.type("ray job submit -- python -m preprocessing", ("--size 512 --folds 5", recipe))
+    with cluster.job("ray job submit -- python -m preprocessing", ("--size 512 --folds 5", recipe)) as job:
+        hold_the_first_for_the_other(cluster, "<lambda>", job)
+        job.wait()
     assert (cluster.hosts.store / "cohort" / "cohort.json").exists()
     assert cluster.hosts_of_tasks("<lambda>") == set(WORKERS)
 
@@ -195,10 +210,12 @@ def test_a_network_that_is_cut_for_a_minute_loses_no_trial(cluster: Cluster) -> 
 def test_a_batch_is_scored_by_all_workers(cluster: Cluster) -> None:
     cluster.wait_for_nodes(3)
     cluster.type("ray job submit -- python -m ensemble build")
-    cluster.type("ray job submit -- python -m ensemble score")
+    with cluster.job("ray job submit -- python -m ensemble score") as job:
+        hold_the_first_for_the_other(cluster, READS, job)
+        job.wait()
     table = pd.read_parquet(cluster.hosts.store / "scores.parquet")
     assert (len(table), table["reason"].notna().sum()) == (CASES, 0)
-    assert cluster.hosts_of_tasks(r"Map\(.*_read") == set(WORKERS)
+    assert cluster.hosts_of_tasks(READS) == set(WORKERS)
     assert HEAD not in cluster.hosts_of_tasks(r"MapWorker.*_Scorer|submit")
 
 
