@@ -46,7 +46,9 @@ def add(commands: Any) -> None:
     build.add_argument(
         "--distill", action="store_true", help="teach one small network for the fast profile; kept where it errs less"
     )
-    build.add_argument("--cohort", help="that the studies used; for --refit, --views and --distill")
+    build.add_argument(
+        "--cohort", help="that the studies used, where it is not at its place; named for --refit, --views and --distill"
+    )
     build.add_argument(
         "--norms",
         metavar="CSV",
@@ -116,6 +118,8 @@ def _build(options: argparse.Namespace) -> None:
         combination = replace(combination, norms=norms)
     if options.views or options.refit or options.distill:
         combination = _on_pictures(combination, options)
+    if not options.refit:
+        combination = _with_fold_answers(combination, options)
     published = registry.publish(combination.write)
     if published.is_new:
         print(f"published {published.version} to {registry.path}")
@@ -157,6 +161,28 @@ def _on_pictures(combination: "Combination", options: argparse.Namespace) -> "Co
         combination.refit(cohort, device=options.device, report=say)
     if options.distill:
         combination = _distilled(combination, cohort, options.device)
+    return combination
+
+
+def _with_fold_answers(combination: "Combination", options: argparse.Namespace) -> "Combination":
+    """What the intervals are narrowed by, where the cohort is at hand."""
+    from ensemble.correction import NO_CORRECTION
+    from ensemble.fold_models import MIN_PICTURES, with_fold_answers
+    from preprocessing.cohort import Cohort
+
+    cohort = Cohort.load(options.cohort) if options.cohort else combination.cohort_at_hand()
+    if cohort:
+        show = counting("fold models on unseen pictures")
+        combination = with_fold_answers(combination, cohort, device=options.device, progress=show)
+    if found := combination.fold_answers.get("full"):
+        months = found.ambiguity(NO_CORRECTION.months) ** 0.5
+        print(
+            f"intervals are fitted for the mean of fold models, from which each strays by {months:.1f} months "
+            f"({len(found.is_male_N)} pictures of the locked test; no reference was read)"
+        )
+    else:
+        why = f"locks fewer than {MIN_PICTURES} cases" if cohort else "is not at its place; name it with --cohort"
+        print(f"intervals are those of single fold models, and hold their mean a little too often: the cohort {why}")
     return combination
 
 

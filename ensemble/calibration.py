@@ -4,7 +4,8 @@ The bundle's manifest holds it under ``calibration``, and that of its fast profi
 one member errs otherwise than all: by the ensemble's 90 % intervals, the fast member of 956 radiographs out of fold
 was held in 73 % of cases, by its own in 91 %. Each is ::
 
-    intervals   `ensemble.conformal.Intervals`, and how often they held out of fold
+    intervals   `ensemble.conformal.Intervals`; how often those of single fold models held out of fold; and as
+                ``served`` how far these stray from their mean (`ensemble.ambiguity`), null where that is not known
     bias        `ensemble.correction.Correction` fitted on the out-of-fold predictions, or null: nested validation
                 showed no gain
     site        the same for one site, fitted on its own labelled radiographs (`ensemble.site`), or null
@@ -20,10 +21,12 @@ from typing import Any
 import numpy as np
 
 from ensemble import conformal, correction, width
+from ensemble.ambiguity import FoldAnswers
 from ensemble.conformal import LEVELS, Intervals
-from ensemble.correction import Correction
+from ensemble.correction import NO_CORRECTION, Correction
 from ensemble.coverage import coverage
 from ensemble.sex import SexReading
+from search.metrics import rounded
 from search.months import BIN_MONTHS
 
 
@@ -32,6 +35,8 @@ class CalibrationError(ValueError):
 
 
 KEYS = {"intervals", "bias", "site", "sex"}
+_MEASURED = {"out_of_fold", "served"}
+"""Of the intervals, what was measured and is not applied."""
 _SITE_KEYS = {"correction", "name", "parent", "evidence"}
 
 
@@ -84,13 +89,15 @@ def variance(distribution_BM: np.ndarray) -> np.ndarray:
     return np.maximum(distribution_BM @ grid_M**2 - (distribution_BM @ grid_M) ** 2, 0)
 
 
-def fit(oof: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def fit(oof: Mapping[str, np.ndarray], fold_answers: FoldAnswers | None = None) -> dict[str, Any]:
     """Calibrate what the served ensemble says out of fold.
 
     Args:
         oof: ``case_id`` (C,), ``actual_C`` and ``months_C`` in months, ``is_male_C`` bool, ``fold_C`` int and
             ``distribution_CM`` (C, 240), the mixture; and ``male_probability_C`` where a member guesses the sex, NaN
             where it cannot.
+        fold_answers: Of the fold models whose mean is served, on pictures that none has seen. None: not known, or one
+            model is served; then intervals are those of one model, which hold a mean a little too often.
 
     Returns:
         JSON values, as the manifest holds them; `parse` reads them.
@@ -107,16 +114,27 @@ def fit(oof: Mapping[str, np.ndarray]) -> dict[str, Any]:
     if trial.helps:
         months_C = trial.corrected_C
     sd_C = np.sqrt(variance(distribution_CM))  # before any correction, as the predictor gives it
-    rule, crossed_CL2 = conformal.fit(actual_C, months_C, sd_C, is_male_C, fold_C)
+    applied = trial.correction if trial.helps else NO_CORRECTION
+    served = None if fold_answers is None else _served(fold_answers, applied)
+    ambiguity = served["ambiguity_months2"] if served else 0.0
+    rule, crossed_CL2 = conformal.fit(actual_C, months_C, sd_C, is_male_C, fold_C, ambiguity=ambiguity)
     if trial.helps:  # the distribution moves as the answer does
         distribution_CM = _moved(trial.correction, distribution_CM, months_C, is_male_C)
     drawn = width.measured(distribution_CM, months_C, crossed_CL2, actual_C)
     found = coverage(actual_C, crossed_CL2, is_male_C) | {"distribution": drawn}
     return {
-        "intervals": rule.to_dict() | {"out_of_fold": found},
+        "intervals": rule.to_dict() | {"out_of_fold": found, "served": served},
         "bias": {"correction": trial.correction.to_dict() if trial.helps else None, "evidence": trial.evidence()},
         "site": None,
         "sex": SexReading.fit(is_male_C, oof.get("male_probability_C")).to_dict(),
+    }
+
+
+def _served(fold_answers: FoldAnswers, correction: Correction) -> dict[str, Any]:
+    """What is known of the mean of fold models that is served, as a manifest holds it."""
+    return {
+        "ambiguity_months2": rounded(fold_answers.ambiguity(correction.months)),
+        "pictures": len(fold_answers.is_male_N),
     }
 
 
@@ -150,7 +168,7 @@ def _parse(value: dict[str, Any]) -> Calibration:
     intervals = value["intervals"]
     if not isinstance(intervals, dict):
         raise ValueError(f"The intervals of a calibration must be an object, got {intervals!r}.")
-    rule = Intervals.from_dict({name: item for name, item in intervals.items() if name != "out_of_fold"})
+    rule = Intervals.from_dict({name: item for name, item in intervals.items() if name not in _MEASURED})
     return Calibration(rule, tuple(corrections), SexReading.from_dict(value["sex"]))
 
 

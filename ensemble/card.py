@@ -3,6 +3,7 @@
 Source of the form: Mitchell et al., "Model cards for model reporting", FAT* 2019.
 """
 
+import math
 from typing import Any
 
 from ensemble.printed import between
@@ -71,6 +72,13 @@ def _of_calibration(calibration: dict[str, Any] | None) -> str:
         found = site["evidence"]
         rejected = f" ({found['rejected']} rejected)" if found.get("rejected") else ""
         return f"Calibrated to the site {site['name']}, on {found['n']} of its cases{rejected}, from {site['parent']}."
+    if served := calibration["intervals"].get("served"):
+        months = math.sqrt(served["ambiguity_months2"])
+        return (
+            "Intervals are calibrated out of fold, and narrower for the mean of fold models that is served: each "
+            f"strays from it by {months:.1f} months, on {served['pictures']} pictures of the locked test, whose "
+            "references were not read."
+        )
     return "Intervals are calibrated out of fold."
 
 

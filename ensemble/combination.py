@@ -5,8 +5,8 @@ Shape letters: C cases, T candidates, M members, B monthly bins.
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ensemble import calibration
+from ensemble.ambiguity import FoldAnswers
 from ensemble.bundle import OOF_FILE, copy_checked, write_manifest
 from ensemble.candidates import Candidate, Candidates, CombineError
 from ensemble.chronology import NORMS_FILE
@@ -58,6 +59,9 @@ class Combination:
     """CSV of a site's own norms of bone age, which the bundle then carries; see `ensemble.chronology.read_norms`."""
     student: Candidate | None = None
     """A network that this ensemble taught, for the fast profile; see `ensemble.student`."""
+    fold_answers: Mapping[str, FoldAnswers] = field(default_factory=dict)
+    """What each fold's models say of unseen pictures, by profile; see `ensemble.fold_models`. Empty: not asked, or one
+    model is served."""
 
     @property
     def members(self) -> list[Candidate]:
@@ -124,7 +128,7 @@ class Combination:
         ]
         if sha256 := Recipe.from_dict(study.about["recipe"]).segmenter:
             copy_checked(study.folder / SEGMENTER, folder / SEGMENTER, sha256)
-        fitted = calibration.fit(self.out_of_fold)
+        fitted = calibration.fit(self.out_of_fold, self.fold_answers.get("full"))
         content = {
             "members": members,
             "combination": self.combination,
@@ -194,7 +198,7 @@ class Combination:
         made = self.profiles()
         if "fast" in made:
             of_fast = self.out_of_fold_of(int(np.argmax(made["fast"]["weights"])))
-            made["fast"]["calibration"] = calibration.fit(of_fast)
+            made["fast"]["calibration"] = calibration.fit(of_fast, self.fold_answers.get("fast"))
         return made
 
     def counted(self, trials: Sequence[Candidate]) -> np.ndarray:
@@ -237,7 +241,7 @@ class Combination:
     def _write_monitors(self, folder: Path, fitted: dict[str, Any]) -> dict[str, str]:
         """What a service holds its traffic against."""
         about = self.candidates.studies[0].about
-        watched, cohort = of_answers(self.out_of_fold, fitted), self._cohort_at_hand()
+        watched, cohort = of_answers(self.out_of_fold, fitted), self.cohort_at_hand()
         if cohort:
             rows = np.flatnonzero(~cohort.cases["is_test"].to_numpy(bool))
             num_rejected = read_json(as_path(about["cohort"]) / COHORT_MARKER)["num_rejected"]
@@ -246,7 +250,7 @@ class Combination:
         write_json(path, {"monitors": watched, "pictures_of_cohort": cohort.hash if cohort else None})
         return {MONITORS_FILE: sha256_file(path)}
 
-    def _cohort_at_hand(self) -> Cohort | None:
+    def cohort_at_hand(self) -> Cohort | None:
         """The studies' cohort, where it still lies at its place; a bundle can be built without it."""
         about = self.candidates.studies[0].about
         try:

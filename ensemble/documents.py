@@ -1,7 +1,7 @@
 """What a bundle says of itself to a person, written when it is built and hashed with it: card.md and report.html.
 
 Both are made of the manifest and of the evidence files alone. They hold no radiograph and do not touch the locked test,
-which is opened later, and once: ``card --evaluation`` and ``report`` show that one.
+whose references are read later, and once: ``card --evaluation`` and ``report`` show that.
 """
 
 import hashlib
@@ -100,6 +100,7 @@ def _page(folder: Path, content: dict[str, Any]) -> str:
         recipe_hash=content["recipe_hash"],
         measured=figures(cases, norms=norms),
         coverage=calibration["intervals"]["out_of_fold"],
+        served=calibration["intervals"].get("served"),
         site=calibration["site"],
         scores=selection_scores(content["evidence"]),
         pareto=pareto_drawing(folder, content["files"]),

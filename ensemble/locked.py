@@ -86,6 +86,26 @@ def open_source(
     return Source(as_path(cohort.source), cases, problem_table([])), [reading["says"] for reading in noted]
 
 
+def unlabelled(cohort: Cohort, most: int) -> np.ndarray:
+    """Row numbers of pictures of the locked test, spread over it, for whoever asks nothing of their references.
+
+    That is no reading of the test, and is not noted. Pictures and sexes may be looked at, bone ages not.
+
+    Args:
+        cohort: Whose test; every byte of it is checked.
+        most: Pictures at most.
+
+    Returns:
+        ``(N,)`` int; empty where the cohort locks no test split.
+
+    Raises:
+        StorageError: The cohort was changed after it was prepared.
+    """
+    cohort.verify()
+    rows = cohort.test_rows()
+    return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
+
+
 def note_reading(
     cohort_hash: str, bundle: Bundle | None, *, command: str, purpose: str, profile: str = "full"
 ) -> dict[str, Any]:

@@ -3,24 +3,20 @@
 Shape letters: M members, C cases, B monthly bins.
 """
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from ensemble.bundle import copy_checked
 from ensemble.candidates import Candidate
 from ensemble.combination import Combination
+from ensemble.fold_models import summed
 from ensemble.robust import combine_members
-from ensemble.views import GROUPS, IDENTITY, see
+from ensemble.views import GROUPS, IDENTITY
 from preprocessing.cohort import Cohort
 from search.metrics import bootstrap_ci95
-from search.model import load_model, sex_codes
-from search.predict import predict
+from search.model import sex_codes
 
 WITH_VIEWS = "Optimistic: the members were selected, and the views kept, on these same cases."
 WITHOUT_VIEWS = "Of the picture alone: the selection was made, and this measured, without the views that are served."
@@ -119,17 +115,8 @@ def _served(evidence: dict[str, Any], mae_months: float, num_views: int) -> dict
 
 def _summed(member: Candidate, cohort: Cohort, fold: int, views: Sequence[str], device: str) -> np.ndarray:
     """``(cases of the fold, 240)`` sum of a fold model's distributions over views, cases in the order of case_id."""
-    trial = member.trial
     rows, sex = cohort.fold_rows(fold), sex_codes(cohort.cases["is_male"])
-    with tempfile.TemporaryDirectory() as folder:
-        weights = Path(folder) / f"fold_{fold}.safetensors"
-        copy_checked(trial.folder / weights.name, weights, trial.fold_hashes[fold])
-        model = load_model(weights, trial.config, device)
-    pictures = torch.from_numpy(np.ascontiguousarray(cohort.view(trial.config.view)[rows]))
-    said = np.zeros((len(rows), 240))
-    for view in views:
-        said += predict(model, see(pictures, view).numpy(), sex[rows], np.arange(len(rows)), device)
-    return said
+    return summed(member, fold, cohort.view(member.trial.config.view)[rows], sex[rows], views, device)
 
 
 def _fits(combination: Combination, groups: list[str]) -> bool:

@@ -140,3 +140,44 @@ def test_a_reach_that_shrinks_with_the_level_is_refused():
     value["groups"][0]["reach"] = [2.0, 1.0, 3.0]
     with pytest.raises(ValueError, match="grow with its level"):
         Intervals.from_dict(value)
+
+
+def means_of_models(count: int, *, seed: int, num_models: int = 5) -> tuple[dict[str, np.ndarray], np.ndarray, float]:
+    """Cases as one of the models sees them, the mean of all models, and their ambiguity."""
+    rng = np.random.default_rng(seed)
+    known = cases(count, seed=seed)
+    shared = known["actual_C"] + 10 * rng.standard_normal(count)
+    models = shared + 6 * rng.standard_normal((num_models, count))
+    mean = models.mean(axis=0)
+    return known | {"months_C": models[0]}, mean, float(np.square(models - mean).mean())
+
+
+def test_a_mean_of_models_is_held_as_often_as_the_level_says():
+    known, _, ambiguity = means_of_models(6000, seed=0)
+    new, mean, _ = means_of_models(6000, seed=1)
+    single, served = (fit(**known, ambiguity=of)[0] for of in (0.0, ambiguity))
+    assert held(single, new | {"months_C": mean})["levels"][1]["share"] > 0.93
+    for level, found in zip(LEVELS, held(served, new | {"months_C": mean})["levels"], strict=True):
+        assert 100 * found["share"] == pytest.approx(level, abs=1.5)
+
+
+def test_a_category_that_errs_by_its_bias_shrinks_less():
+    known, _, ambiguity = means_of_models(6000, seed=0)
+    is_biased = known["is_male_C"]
+    known["months_C"] = np.where(is_biased, known["months_C"] + 30, known["months_C"])
+    before, after = (fit(**known, ambiguity=of)[0].reach_GL[:, 1] for of in (0.0, ambiguity))
+    girls, boys = (after / before)[:4], (after / before)[4:]
+    assert boys.min() > 0.97
+    assert girls.max() < 0.93
+
+
+def test_what_is_measured_out_of_fold_is_of_single_models():
+    known, _, ambiguity = means_of_models(600, seed=0)
+    np.testing.assert_array_equal(fit(**known)[1], fit(**known, ambiguity=ambiguity)[1])
+
+
+def test_residuals_that_happen_to_be_small_keep_an_interval():
+    known = cases(200)
+    exact = known | {"months_C": known["actual_C"] + 0.1}
+    single, served = (fit(**exact, ambiguity=of)[0].reach_GL for of in (0.0, 50.0))
+    np.testing.assert_allclose(served, math.sqrt(0.5) * single)
