@@ -10,9 +10,9 @@ judged, each said to hold or not:
    explains: the 95 % interval of the difference, by the spread of both, since the locked test is a sample too;
 3. the selection's own out-of-fold score is optimistic: below the corrected one.
 
-Like is held against like. Where a study has a second partition, BBC-CV as served (see `ensemble.noise`) is held against
-the ensemble as served. Elsewhere BBC-CV speaks of single models, and is held against ensembles of single fold models,
-drawn one a member, which are worse than the means that are served. Refitted members are single models.
+Like is held against like. BBC-CV as served (see `ensemble.ambiguity`) is held against the ensemble as served. Where it
+cannot be stated, BBC-CV speaks of single models, and is held against ensembles of single fold models, drawn one a
+member, which are worse than the means that are served. Refitted members are single models.
 """
 
 import argparse
@@ -27,6 +27,7 @@ import numpy as np
 
 from ensemble.bundle import Bundle
 from ensemble.combine import combine
+from ensemble.fold_models import with_fold_answers
 from ensemble.predictor import Predictor
 from ensemble.robust import combine_members
 from preprocessing.cohort import Cohort
@@ -99,6 +100,8 @@ def main() -> None:
     print("\n".join(combination.table()), flush=True)
     if options.refit:
         combination.refit(cohort)
+    else:
+        combination = with_fold_answers(combination, cohort, progress=counting("fold models on unseen pictures"))
     with tempfile.TemporaryDirectory() as folder:
         combination.write(Path(folder))
         bundle = Bundle.load(folder)

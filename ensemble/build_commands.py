@@ -168,12 +168,15 @@ def _with_fold_answers(combination: "Combination", options: argparse.Namespace) 
     """What the intervals are narrowed by, where the cohort is at hand."""
     from ensemble.correction import NO_CORRECTION
     from ensemble.fold_models import MIN_PICTURES, with_fold_answers
+    from ensemble.scores import served_line
     from preprocessing.cohort import Cohort
 
     cohort = Cohort.load(options.cohort) if options.cohort else combination.cohort_at_hand()
     if cohort:
         show = counting("fold models on unseen pictures")
         combination = with_fold_answers(combination, cohort, device=options.device, progress=show)
+    if "as_served_mae_months" in combination.evidence and "as_served" not in combination.evidence:
+        print(served_line(combination.evidence))  # else a second partition told it
     if found := combination.fold_answers.get("full"):
         months = found.ambiguity(NO_CORRECTION.months) ** 0.5
         print(

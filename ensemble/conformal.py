@@ -22,6 +22,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from ensemble.ambiguity import kept
 from search.metrics import BAND_YEARS, rounded
 from search.months import NUM_BINS
 
@@ -33,9 +34,6 @@ SCALES = ("distribution", "constant")
 """What a residual is divided by: the standard deviation of the case's own distribution, or nothing."""
 NARROWEST_MONTHS = 3.0
 """No distribution counts as narrower than this when it scales a residual."""
-LEAST_KEPT = 0.5
-"""Of a category's squared residuals at least: one whose few residuals happen to be small must not lose its intervals.
-Where it was measured, 0.07 and 0.09 of all squared residuals were ambiguity."""
 SEXES = ("female", "male")
 _NUM_BANDS = NUM_BINS // (12 * BAND_YEARS)
 
@@ -199,17 +197,10 @@ def _fit(
         if own_C.sum() >= MIN_CASES:
             enough = {"own": own_C}
         groups = list(enough.values()) or [np.ones(len(score_C), bool)]
-        reach_GL.append(_widest([score_C[of_C] * _kept(residual_C[of_C], ambiguity) for of_C in groups]))
+        reach_GL.append(_widest([score_C[of_C] * kept(residual_C[of_C], ambiguity) for of_C in groups]))
         pooled.append(" or ".join(enough) or "all")
         counts.append(int(own_C.sum()))
     return Intervals(scale, np.array(reach_GL), np.array(counts), tuple(pooled))
-
-
-def _kept(residual_C: np.ndarray, ambiguity: float) -> float:
-    """What a residual keeps of its length where the mean of models is served."""
-    if not ambiguity:
-        return 1.0
-    return math.sqrt(max(1 - ambiguity / max(float(np.square(residual_C).mean()), ambiguity), LEAST_KEPT))
 
 
 def _widest(scores: Sequence[np.ndarray]) -> list[float]:

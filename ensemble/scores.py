@@ -199,16 +199,13 @@ def table(candidates: Candidates, weights_T: np.ndarray, evidence: dict[str, Any
             f"  less best single trial   {gain['months']:+6.2f} months   95 % interval {low:+.2f} to {high:+.2f}   "
             "of single fold models"
         )
-    if score := evidence.get("as_served_mae_months"):
-        low, high = score["ci95"]
-        lines.append(
-            f"as served, bias corrected  {score['value']:6.2f} months   95 % interval {low:.2f} to {high:.2f} "
-            f"(estimated: {evidence['as_served']['noise_share']:.0%} of a single model's squared error is noise)"
-        )
+    if "as_served" in evidence:
+        lines.append(served_line(evidence))
         gain = evidence["as_served"]["gain_over_best_single"]
         low, high = gain["ci95"]
         lines.append(
-            f"  less best single trial   {gain['months']:+6.2f} months   95 % interval {low:+.2f} to {high:+.2f}"
+            f"  less best single trial   {gain['months']:+6.2f} months   95 % interval {low:+.2f} to {high:+.2f}; "
+            f"{evidence['as_served']['noise_share']:.0%} of a single model's squared error is noise"
         )
     lines.append(
         f"weight is spread over {evidence['effective_members']:.1f} members, "
@@ -219,6 +216,16 @@ def table(candidates: Candidates, weights_T: np.ndarray, evidence: dict[str, Any
         lines.append(f"members cost {bound.in_words(budget['spent'])}")
     lines.append(f"the best member for each case would reach {evidence['oracle']['value']:.2f} months")
     return lines
+
+
+def served_line(evidence: dict[str, Any]) -> str:
+    """The error as served, for a person, where it is known."""
+    score = evidence["as_served_mae_months"]
+    low, high = score["ci95"]
+    return (
+        f"as served, bias corrected  {score['value']:6.2f} months   95 % interval {low:.2f} to {high:.2f} (estimated: "
+        "members as means of their fold models)"
+    )
 
 
 def _round(value: float) -> float:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ensemble.__main__ import main
-from ensemble.ambiguity import FoldAnswers
+from ensemble.ambiguity import LEAST_KEPT, FoldAnswers
 from ensemble.bundle import Bundle
 from ensemble.candidates import CombineError
 from ensemble.combine import combine
@@ -124,11 +124,31 @@ def test_a_bundle_is_built_without_the_cohort_and_says_what_that_costs(folders, 
     assert "intervals are fitted for the mean of fold models" in capsys.readouterr().out
 
 
+def test_the_corrected_error_is_restated_as_served(folders):
+    combination = combine(folders / "study")
+    found = with_fold_answers(combination, Cohort.load(folders / "cohort"))
+    before, after = found.evidence["bias_corrected_mae_months"], found.evidence["as_served_mae_months"]
+    square = np.square(combination.out_of_fold["months_C"] - combination.candidates.actual_C).mean()
+    share = np.sqrt(max(1 - found.fold_answers["full"].ambiguity(NO_CORRECTION.months) / square, LEAST_KEPT))
+    assert after["value"] == pytest.approx(share * before["value"], abs=1e-4)
+    assert after["ci95"] == pytest.approx([share * bound for bound in before["ci95"]], abs=1e-4)
+
+
+def test_what_a_second_partition_told_of_the_error_as_served_stays(folders):
+    combination = combine(folders / "study")
+    told = replace(combination, evidence=combination.evidence | {"as_served_mae_months": {"value": 1.0}})
+    found = with_fold_answers(told, Cohort.load(folders / "cohort"))
+    assert found.evidence["as_served_mae_months"] == {"value": 1.0}
+
+
 def test_nothing_else_changes(folders, tmp_path):
     combination = combine(folders / "study")
     combination.write(tmp_path / "single")
     with_fold_answers(combination, Cohort.load(folders / "cohort")).write(tmp_path / "mean")
     single, mean = (Bundle.load(tmp_path / name) for name in ("single", "mean"))
-    assert single.manifest["evidence"] == mean.manifest["evidence"]
+    assert set(mean.manifest["evidence"]) - set(single.manifest["evidence"]) == {"as_served_mae_months"}
+    assert single.manifest["evidence"] == {
+        name: mean.manifest["evidence"][name] for name in single.manifest["evidence"]
+    }
     assert single.manifest["calibration"]["bias"] == mean.manifest["calibration"]["bias"]
     pd.testing.assert_frame_equal(*(pd.read_parquet(b.file("evidence/oof.parquet")) for b in (single, mean)))
