@@ -1,8 +1,9 @@
 """How often intervals hold the bone age of cases never seen: ``python -m benchmarks.coverage REGISTRY COHORT``.
 
 The cases are the locked test of the cohort. Printed are coverage and width of each level, overall and for each sex and
-band of the reference bone age, with the sex given and with the sex withheld; beside them what cross-validation
-promised. The verdict is on the 90 % interval: 87 to 93 % of all cases, 84 to 96 % of each group of 60 cases or more.
+band of the reference bone age, with the sex given and with the sex withheld; beside them what cross-validation found of
+single fold models. The verdict is on the 90 % interval: 87 to 93 % of all cases, 84 to 96 % of each group of 60 cases
+or more.
 """
 
 import argparse

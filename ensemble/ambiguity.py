@@ -32,13 +32,14 @@ class FoldAnswers:
     """``(N,)`` bool."""
 
     def ambiguity(self, move: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> float:
-        """Mean squared distance of the folds' answers from their mean, in months squared.
+        """Mean squared distance of the folds' answers from their mean, in months squared, rounded to tenths: the last
+        bits differ between machines, a bundle's version must not.
 
         Args:
             move: What corrects answers before they are served: months and bool is male, ``(N,)`` each, to months.
         """
         served_KN = np.stack([move(months_N, self.is_male_N) for months_N in self.months_KN])
-        return float(np.square(served_KN - served_KN.mean(axis=0)).mean())
+        return round(float(np.square(served_KN - served_KN.mean(axis=0)).mean()), 1)
 
 
 def kept(residual_C: np.ndarray, ambiguity: float) -> float:

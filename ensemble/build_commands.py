@@ -166,7 +166,6 @@ def _on_pictures(combination: "Combination", options: argparse.Namespace) -> "Co
 
 def _with_fold_answers(combination: "Combination", options: argparse.Namespace) -> "Combination":
     """What the intervals are narrowed by, where the cohort is at hand."""
-    from ensemble.correction import NO_CORRECTION
     from ensemble.fold_models import MIN_PICTURES, with_fold_answers
     from ensemble.scores import served_line
     from preprocessing.cohort import Cohort
@@ -178,10 +177,9 @@ def _with_fold_answers(combination: "Combination", options: argparse.Namespace) 
     if "as_served_mae_months" in combination.evidence and "as_served" not in combination.evidence:
         print(served_line(combination.evidence))  # else a second partition told it
     if found := combination.fold_answers.get("full"):
-        months = found.ambiguity(NO_CORRECTION.months) ** 0.5
         print(
-            f"intervals are fitted for the mean of fold models, from which each strays by {months:.1f} months "
-            f"({len(found.is_male_N)} pictures of the locked test; no reference was read)"
+            "intervals are fitted for the mean of fold models, by what these say of "
+            f"{len(found.is_male_N)} pictures of the locked test (no reference was read)"
         )
     else:
         why = f"locks fewer than {MIN_PICTURES} cases" if cohort else "is not at its place; name it with --cohort"

@@ -26,7 +26,6 @@ from ensemble.conformal import LEVELS, Intervals
 from ensemble.correction import NO_CORRECTION, Correction
 from ensemble.coverage import coverage
 from ensemble.sex import SexReading
-from search.metrics import rounded
 from search.months import BIN_MONTHS
 
 
@@ -133,7 +132,7 @@ def fit(oof: Mapping[str, np.ndarray], fold_answers: FoldAnswers | None = None) 
 def _served(fold_answers: FoldAnswers, correction: Correction) -> dict[str, Any]:
     """What is known of the mean of fold models that is served, as a manifest holds it."""
     return {
-        "ambiguity_months2": rounded(fold_answers.ambiguity(correction.months)),
+        "ambiguity_months2": fold_answers.ambiguity(correction.months),
         "pictures": len(fold_answers.is_male_N),
     }
 

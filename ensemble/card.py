@@ -72,14 +72,19 @@ def _of_calibration(calibration: dict[str, Any] | None) -> str:
         found = site["evidence"]
         rejected = f" ({found['rejected']} rejected)" if found.get("rejected") else ""
         return f"Calibrated to the site {site['name']}, on {found['n']} of its cases{rejected}, from {site['parent']}."
-    if served := calibration["intervals"].get("served"):
-        months = math.sqrt(served["ambiguity_months2"])
-        return (
-            "Intervals are calibrated out of fold, and narrower for the mean of fold models that is served: each "
-            f"strays from it by {months:.1f} months, on {served['pictures']} pictures of the locked test, whose "
-            "references were not read."
-        )
-    return "Intervals are calibrated out of fold."
+    return f"Intervals are calibrated out of fold.{_of_served(calibration)}"
+
+
+def _of_served(calibration: dict[str, Any]) -> str:
+    """How intervals differ from those of single models, which the figures out of fold are of."""
+    served = calibration["intervals"].get("served")
+    if not served:
+        return ""
+    return (
+        " That is for single fold models; they are narrower for the mean that is served, from which each strays by "
+        f"{math.sqrt(served['ambiguity_months2']):.1f} months on {served['pictures']} pictures of the locked test, "
+        "whose references were not read."
+    )
 
 
 def _of_fast(profiles: dict[str, Any]) -> str:
@@ -89,7 +94,7 @@ def _of_fast(profiles: dict[str, Any]) -> str:
     held = next(level for level in fitted["intervals"]["out_of_fold"]["levels"] if level["level"] == 90)
     return (
         f" The fast profile has its own: the 90 % one held {held['share']:.1%} of the cases that they were fitted on, "
-        f"and is {held['width_months']:.1f} months wide."
+        f"and is {held['width_months']:.1f} months wide.{_of_served(fitted)}"
     )
 
 

@@ -97,6 +97,7 @@ def _page(folder: Path, content: dict[str, Any]) -> str:
         evidence=content["evidence"],
         provenance=content["provenance"],
         profiles=content["profiles"],
+        views=content["views"],
         recipe_hash=content["recipe_hash"],
         measured=figures(cases, norms=norms),
         coverage=calibration["intervals"]["out_of_fold"],

@@ -28,7 +28,8 @@ from search.predict import predict
 
 AS_SERVED = (
     "The same with each member as the mean of its fold models: an estimate, smaller in the proportion of the root mean "
-    "square error, by what these stray from their mean on pictures of the locked test, no reference read."
+    "square error, by what these stray from their mean on pictures of the locked test, no reference read; how well "
+    "these tell it is not part of the interval."
 )
 MIN_PICTURES, MAX_PICTURES = 30, 200
 """Of 30 pictures the ambiguity is off by a quarter (1 sd), and the width of an interval by 1 to 2 %; of 200 by half a
@@ -90,13 +91,16 @@ def with_fold_answers(
         StorageError: It was changed after it was prepared.
         BundleError: A weight file is not what its fold recorded.
     """
+    assert combination.fitted == "folds", "a refitted member is one model"
     combination.check_cohort(cohort)
     rows = unlabelled(cohort, MAX_PICTURES)
     if len(rows) < MIN_PICTURES:
         return combination
     is_male_N = cohort.cases["is_male"].to_numpy(bool)[rows]
     sex_N = sex_codes(is_male_N)
-    members = [*combination.members, *([combination.student] if combination.student else [])]
+    profiles, members = combination.profiles(), combination.members
+    if len(profiles["full"]["weights"]) > len(members) and combination.student:
+        members.append(combination.student)
     said_EKNM = np.empty((len(members), cohort.num_folds, len(rows), NUM_BINS))
     for index, member in enumerate(members):
         pictures_NSS = cohort.view(member.trial.config.view)[rows]
@@ -105,9 +109,8 @@ def with_fold_answers(
             said_EKNM[index, fold] = said_NM / len(combination.views)
             progress(index * cohort.num_folds + fold + 1, said_EKNM.shape[0] * said_EKNM.shape[1])
     found = {}
-    for name, profile in combination.profiles().items():
-        weights_E = np.zeros(len(members))
-        weights_E[: len(profile["weights"])] = profile["weights"]
+    for name, profile in profiles.items():
+        weights_E = np.array(profile["weights"])
         folds = (
             combine_members(said_ENM, weights_E, combination.combination)[1] for said_ENM in said_EKNM.swapaxes(0, 1)
         )

@@ -12,8 +12,10 @@ import torch
 
 from ensemble.bundle import Bundle
 from ensemble.calibration import variance
+from ensemble.robust import spread
 from ensemble.views import see
 from search.model import BoneAgeNet, load_model
+from search.months import BIN_MONTHS
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,10 @@ class MemberAnswers:
 
     distribution_SEBM: np.ndarray
     """``(S, E, B, 240)`` float64, 0 of members without weight."""
-    variance_SEB: np.ndarray
-    """``(S, E, B)`` mean variance of a member's networks, in months squared."""
+    variance_SB: np.ndarray
+    """``(S, B)`` variance of the mixture of single models, one a member and all of one fold, on average over folds, in
+    months squared: what out of fold is the variance of the ensemble. That of the means of models is less, and would
+    narrow the intervals a second time (`ensemble.ambiguity`)."""
     male_B: np.ndarray | None
     """``(B,)`` guessed probability of male; None where no member guesses."""
 
@@ -76,17 +80,21 @@ class Members:
         mapped = self._pool.map if self._pool else map
         outputs = list(mapped(lambda network: _probabilities(network.net, seen[network.view], sexes), networks))
         members_SEBM = np.zeros((len(sex_SB), len(weights_E), *outputs[0][0].shape[1:]))
-        variance_SEB = np.zeros(members_SEBM.shape[:-1])
-        guesses, shares = [], []
+        variance_SB = np.zeros((len(sex_SB), members_SEBM.shape[2]))
+        guesses, shares, months = [], [], []
         for index in np.flatnonzero(weights_E):
             own = [output for network, output in zip(networks, outputs, strict=True) if network.member == index]
             members_SEBM[:, index] = np.mean([distribution for distribution, _ in own], axis=0)
-            variance_SEB[:, index] = np.mean([variance(distribution) for distribution, _ in own], axis=0)
+            variance_SB += weights_E[index] * np.mean([variance(distribution) for distribution, _ in own], axis=0)
+            months.append([distribution @ BIN_MONTHS.astype(np.float64) for distribution, _ in own])
             if guessed := [guess for _, guess in own if guess is not None]:
                 guesses.append(np.mean(guessed, axis=0))
                 shares.append(weights_E[index])
+        by_fold = zip(*months, strict=False)  # members of one cohort have as many models each
+        folds = [spread(np.reshape(of_fold, (len(months), -1)), weights_E[weights_E > 0]) for of_fold in by_fold]
+        variance_SB += np.square(folds).mean(axis=0).reshape(variance_SB.shape)
         male_B = np.average(guesses, axis=0, weights=shares) if guesses else None
-        return MemberAnswers(members_SEBM, variance_SEB, male_B)
+        return MemberAnswers(members_SEBM, variance_SB, male_B)
 
 
 @torch.inference_mode()

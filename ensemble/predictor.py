@@ -156,7 +156,7 @@ class Predictor:
         members_SEBM, guess_B = said.distribution_SEBM, said.male_B
         male_B = sex.share_male if guess_B is None or sex.doubt_below is None else guess_B
         male_B = np.where(unknown_B, male_B, sex_B > 0)
-        each = zip(members_SEBM, said.variance_SEB, assumed_SB > 0, strict=True)
+        each = zip(members_SEBM, np.sqrt(said.variance_SB), assumed_SB > 0, strict=True)
         answers = [self._answer(*of_sex, chosen) for of_sex in each]
         spread_B = answers[0].spread_B
         if unknown_B.any():
@@ -203,11 +203,9 @@ class Predictor:
         return combination
 
     def _answer(
-        self, members_EBM: np.ndarray, variance_EB: np.ndarray, is_male_B: np.ndarray, profile: "_Profile"
+        self, members_EBM: np.ndarray, sd_B: np.ndarray, is_male_B: np.ndarray, profile: "_Profile"
     ) -> "_Answer":
         mixture_BM, months_B, spread_B = combine_members(members_EBM, profile.weights_E, self._combination)
-        # Out of fold a member is one model, here it is k: what its models differ by must not widen the intervals.
-        sd_B = np.sqrt(profile.weights_E @ variance_EB + spread_B**2)
         fitted = profile.calibration
         if fitted is None:
             return _Answer(mixture_BM, months_B, spread_B, sd_B, None)

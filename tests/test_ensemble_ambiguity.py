@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from ensemble import fold_models
+from ensemble import members as members_module
 from ensemble.__main__ import main
 from ensemble.ambiguity import LEAST_KEPT, FoldAnswers
 from ensemble.bundle import Bundle
@@ -23,7 +25,7 @@ from preprocessing.cohort import Cohort
 from preprocessing.storage import StorageError
 from search.model import sex_codes
 from search.months import BIN_MONTHS
-from tests.ensemble_fixtures import make_cohort, make_study
+from tests.ensemble_fixtures import NUM_FOLDS, make_cohort, make_study
 
 MONTHS = st.floats(0, 239)
 
@@ -38,19 +40,29 @@ def folders(tmp_path_factory):
     return root
 
 
+@pytest.fixture
+def apart(monkeypatch):
+    """Two fold models that say 100 and 104 months, so each is 2 from their mean."""
+
+    def summed(member, fold, pictures_NSS, sex_N, views, device):
+        return np.eye(240)[np.full(len(sex_N), 100 + 4 * fold)] * len(views)
+
+    monkeypatch.setattr(fold_models, "summed", summed)
+
+
 @given(arrays(float, (4, 6), elements=MONTHS), arrays(float, 6, elements=MONTHS))
 def test_it_is_what_the_mean_errs_less_than_its_models(months_KN, actual_N):
     of_models = np.square(months_KN - actual_N).mean()
     of_mean = np.square(months_KN.mean(axis=0) - actual_N).mean()
     found = FoldAnswers(months_KN, np.arange(6) % 2 == 0).ambiguity(NO_CORRECTION.months)
-    assert found == pytest.approx(of_models - of_mean, abs=1e-6)
+    assert found == pytest.approx(of_models - of_mean, abs=0.051)
 
 
 def test_it_is_that_of_corrected_answers():
     months_KN = 120 + np.random.default_rng(0).normal(0, 5, (5, 40))
     said = FoldAnswers(months_KN, np.arange(40) < 20)
     plain, doubled = (said.ambiguity(Correction((3.0, 3.0), (slope, slope)).months) for slope in (0.0, 0.5))
-    assert doubled == pytest.approx(1.5**2 * plain)
+    assert doubled == pytest.approx(1.5**2 * plain, abs=0.2)
 
 
 def test_the_models_say_what_the_bundle_will_say(folders, tmp_path):
@@ -103,14 +115,13 @@ def test_each_profile_is_asked_with_its_own_members(folders):
     np.testing.assert_array_equal(found["fast"].months_KN, expected.months_KN)
 
 
-def test_a_bundle_is_built_for_the_mean_and_says_so(folders, tmp_path, capsys):
+def test_a_bundle_is_built_for_the_mean_and_says_so(folders, apart, tmp_path, capsys):
     assert main(["build", str(folders / "study"), str(tmp_path / "registry")]) == 0
-    assert f"({MIN_PICTURES} pictures of the locked test; no reference was read)" in capsys.readouterr().out
+    assert f"{MIN_PICTURES} pictures of the locked test (no reference was read)" in capsys.readouterr().out
     (bundle,) = (tmp_path / "registry" / "bundles").iterdir()
     served = json.loads((bundle / "manifest.json").read_text())["calibration"]["intervals"]["served"]
-    assert served["pictures"] == MIN_PICTURES
-    assert served["ambiguity_months2"] > 0
-    assert f"{MIN_PICTURES} pictures of the locked test" in (bundle / "card.md").read_text()
+    assert served == {"ambiguity_months2": 4.0, "pictures": MIN_PICTURES}
+    assert f"strays by 2.0 months on {MIN_PICTURES} pictures of the locked test" in (bundle / "card.md").read_text()
     assert f"{MIN_PICTURES} pictures of the locked test" in (bundle / "report.html").read_text()
 
 
@@ -124,12 +135,13 @@ def test_a_bundle_is_built_without_the_cohort_and_says_what_that_costs(folders, 
     assert "intervals are fitted for the mean of fold models" in capsys.readouterr().out
 
 
-def test_the_corrected_error_is_restated_as_served(folders):
+def test_the_corrected_error_is_restated_as_served(folders, apart):
     combination = combine(folders / "study")
     found = with_fold_answers(combination, Cohort.load(folders / "cohort"))
     before, after = found.evidence["bias_corrected_mae_months"], found.evidence["as_served_mae_months"]
     square = np.square(combination.out_of_fold["months_C"] - combination.candidates.actual_C).mean()
-    share = np.sqrt(max(1 - found.fold_answers["full"].ambiguity(NO_CORRECTION.months) / square, LEAST_KEPT))
+    share = np.sqrt(1 - 4 / square)
+    assert LEAST_KEPT < share**2 < 0.9
     assert after["value"] == pytest.approx(share * before["value"], abs=1e-4)
     assert after["ci95"] == pytest.approx([share * bound for bound in before["ci95"]], abs=1e-4)
 
@@ -139,6 +151,58 @@ def test_what_a_second_partition_told_of_the_error_as_served_stays(folders):
     told = replace(combination, evidence=combination.evidence | {"as_served_mae_months": {"value": 1.0}})
     found = with_fold_answers(told, Cohort.load(folders / "cohort"))
     assert found.evidence["as_served_mae_months"] == {"value": 1.0}
+
+
+def test_with_views_no_error_as_served_is_stated(folders, apart):
+    seen = replace(combine(folders / "study"), views=("identity", "flip"))
+    found = with_fold_answers(seen, Cohort.load(folders / "cohort"))
+    assert "as_served_mae_months" not in found.evidence
+    assert found.fold_answers["full"].ambiguity(NO_CORRECTION.months) == 4.0  # the mean over both views, as one
+
+
+def test_a_student_is_asked_only_where_it_was_kept(folders, apart):
+    combination = combine(folders / "study", method="equal")
+    better, worse = (
+        replace(
+            trial := combination.members[0], trial=replace(trial.trial, oof=trial.trial.oof.assign(predicted_months=of))
+        )
+        for of in (combination.candidates.actual_C, combination.candidates.actual_C + 30)
+    )
+    asked = []
+    for student in (better, worse):
+        with_fold_answers(
+            replace(combination, student=student),
+            Cohort.load(folders / "cohort"),
+            progress=lambda done, total: asked.append(total) if done == total else None,
+        )
+    assert asked == [NUM_FOLDS * 3, NUM_FOLDS * 2]
+
+
+def test_a_cohort_at_its_place_that_was_changed_ends_the_build_with_a_sentence(folders, tmp_path, capsys):
+    cohort = make_cohort(tmp_path / "cohort", num_cases=70, num_test=MIN_PICTURES)
+    study = make_study(tmp_path / "study", cohort)
+    pixels = np.load(cohort / "pixels.npy")
+    pixels[0] = 255 - pixels[0]
+    np.save(cohort / "pixels.npy", pixels)
+    assert main(["build", str(study), str(tmp_path / "registry")]) == 2
+    assert "Restore it, or prepare it again" in capsys.readouterr().err
+
+
+def test_the_spread_that_scales_intervals_is_that_of_single_models(folders, tmp_path, monkeypatch):
+    combination = combine(folders / "study", method="equal", rule="mean")
+    combination.write(tmp_path / "bundle")
+    members = Members(Bundle.load(tmp_path / "bundle"))
+    nets = [network.net for network in members.networks]  # of each member the first fold's, then the second's
+    # so that the means of fold models agree, and in no fold the models do
+    months = [100 + 10 * (-1) ** (place // NUM_FOLDS + place % NUM_FOLDS) for place in range(len(nets))]
+
+    def probabilities(net, views, sex_SB):
+        return np.eye(240)[np.full(sex_SB.shape, months[nets.index(net)])], None
+
+    monkeypatch.setattr(members_module, "_probabilities", probabilities)
+    pixels = np.array(Cohort.load(folders / "cohort").pixels[:4])
+    said = members.run(pixels, np.ones((1, 4), np.float32), combination.weights_M)
+    np.testing.assert_allclose(said.variance_SB, np.var(months[::NUM_FOLDS]))
 
 
 def test_nothing_else_changes(folders, tmp_path):
