@@ -6,16 +6,17 @@ Shape letters: B batch, V views, H height, W width, M monthly bins, E members, S
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from ensemble.bundle import Bundle
 from ensemble.calibration import variance
-from ensemble.robust import spread
+from ensemble.robust import combine_members
 from ensemble.views import see
 from search.model import BoneAgeNet, load_model
-from search.months import BIN_MONTHS
+from search.months import NUM_BINS
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Members:
             for file in member.files
         ]
         self._views: list[str] = bundle.manifest["views"]
+        self._rule: dict[str, Any] = bundle.manifest["combination"]
         threads = torch.get_num_threads() if self._device.type == "cpu" else 1
         self._pool = _pool(min(threads, len(self.networks)))
 
@@ -75,24 +77,24 @@ class Members:
         """
         images = torch.from_numpy(np.array(pixels_BVHW)).to(self._device)
         sexes = torch.from_numpy(sex_SB).to(self._device)
-        networks = [network for network in self.networks if weights_E[network.member] > 0]
+        kept_E = weights_E > 0
+        networks = [network for network in self.networks if kept_E[network.member]]
         seen = {index: [see(images[:, index], view) for view in self._views] for index in {n.view for n in networks}}
         mapped = self._pool.map if self._pool else map
         outputs = list(mapped(lambda network: _probabilities(network.net, seen[network.view], sexes), networks))
         members_SEBM = np.zeros((len(sex_SB), len(weights_E), *outputs[0][0].shape[1:]))
-        variance_SB = np.zeros((len(sex_SB), members_SEBM.shape[2]))
-        guesses, shares, months = [], [], []
-        for index in np.flatnonzero(weights_E):
+        guesses, shares, models = [], [], []
+        for index in np.flatnonzero(kept_E):
             own = [output for network, output in zip(networks, outputs, strict=True) if network.member == index]
             members_SEBM[:, index] = np.mean([distribution for distribution, _ in own], axis=0)
-            variance_SB += weights_E[index] * np.mean([variance(distribution) for distribution, _ in own], axis=0)
-            months.append([distribution @ BIN_MONTHS.astype(np.float64) for distribution, _ in own])
+            models.append([distribution for distribution, _ in own])
             if guessed := [guess for _, guess in own if guess is not None]:
                 guesses.append(np.mean(guessed, axis=0))
                 shares.append(weights_E[index])
-        by_fold = zip(*months, strict=False)  # members of one cohort have as many models each
-        folds = [spread(np.reshape(of_fold, (len(months), -1)), weights_E[weights_E > 0]) for of_fold in by_fold]
-        variance_SB += np.square(folds).mean(axis=0).reshape(variance_SB.shape)
+        num_models = min(map(len, models))  # members of one cohort have as many each
+        folds = np.array([of_member[:num_models] for of_member in models]).reshape(len(models), -1, NUM_BINS)
+        mixtures, _, _ = combine_members(folds, weights_E[kept_E], self._rule)
+        variance_SB = variance(mixtures).reshape(num_models, len(sex_SB), -1).mean(axis=0)
         male_B = np.average(guesses, axis=0, weights=shares) if guesses else None
         return MemberAnswers(members_SEBM, variance_SB, male_B)
 
