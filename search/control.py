@@ -175,7 +175,7 @@ class StudyControl:
         self._pace.end_fold((number, fold), was_trained=not result["replayed"])
         if self._arrive(number, result["fold"], Arrival(result["measured_mae_months"], bool(result["replayed"]))):
             return True
-        if fold is None and self._pace.is_late and self._judgement.num_judged(number) < self._num_folds:
+        if fold is None and self._judgement.num_judged(number) < self._num_folds and self._is_cut_off(number):
             self.is_out_of_time = True
             return True
         return False
@@ -285,6 +285,12 @@ class StudyControl:
         """Whether a trial is complete or has workers."""
         return self._folds.is_anyone_at_work or self._judgement.best_mae_months < math.inf
 
+    def _is_cut_off(self, number: int) -> bool:
+        """Whether a trial's own worker does not go on to the next fold: the deadline has passed, or will have passed
+        before that fold is there, and it is not the last one. A last one makes a candidate, so it may be late."""
+        late = self._folds.num_free(number) > 1 and not self._pace.allows_next_fold(number)
+        return late or self._pace.is_late
+
     def _on_screen(self, number: int, result: dict[str, Any]) -> bool:
         if reason := result.get("failed"):
             self._judgement.fail(number, reason)
@@ -325,7 +331,7 @@ class StudyControl:
         if not may_begin:
             return None
         is_second = self._second.has_begun
-        claimed = self._second.next() if is_second else self._folds.assist()
+        claimed = self._second.next() if is_second else self._folds.assist(self._pace.allows_next_fold)
         if claimed is None:
             return None
         number, fold = claimed

@@ -82,6 +82,11 @@ class Pace:
         """Whether one fold fits before the deadline, by the same mean."""
         return self._fits(self._mean_fold)
 
+    def allows_next_fold(self, number: int) -> bool:
+        """Whether another fold of a trial fits before the deadline, by the mean of its own."""
+        own = [seconds for each, seconds in self._folds if each == number]
+        return self._fits(sum(own) / len(own) if own else self._mean_fold)
+
     def allows_trial(self, number: int) -> bool:
         """Whether this trial fits, by what its short training took.
 

@@ -16,7 +16,7 @@ so far. The fold is the last that nobody has begun, of the trial that has most s
 With one worker no worker is ever free while a trial runs, so nothing is shared.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -80,12 +80,17 @@ class SharedFolds:
         trial.begun.add(fold)
         return True
 
-    def assist(self) -> tuple[int, int] | None:
-        """Give a free worker a fold, if there is one: trial and fold."""
+    def assist(self, fits: Callable[[int], bool] = lambda number: True) -> tuple[int, int] | None:
+        """Give a free worker a fold, if there is one: trial and fold.
+
+        Args:
+            fits: Whether there is time for a fold of a trial.
+        """
         candidates = [
             (len(left), -number, max(left))
             for number, trial in self._trials.items()
             if trial.num_judged and trial.may_be_assisted and (left := set(range(self._num_folds)) - trial.begun)
+            if fits(number)
         ]
         if not candidates:
             return None
@@ -114,6 +119,11 @@ class SharedFolds:
         """Folds of a trial that were trained and are not judged yet."""
         trial = self._trials.get(number)
         return sum(not arrival.failure for arrival in trial.arrived.values()) if trial else 0
+
+    def num_free(self, number: int) -> int:
+        """Folds of a trial that nobody has begun."""
+        trial = self._trials.get(number)
+        return self._num_folds - len(trial.begun) if trial else 0
 
     def bar(self, number: int) -> None:
         """Nobody shall begin another fold of a trial: it was stopped, or has failed, and is about to be closed."""

@@ -12,6 +12,7 @@ from search.board import Event
 from search.control import StudyControl, result_of
 from search.halving import Halving
 from search.journal import FILE, ObjectJournal, open_journal
+from search.pace import Pace
 from search.progress import keep_measurement, read_measurements
 from search.racing import Race, make_rules
 from search.sampler import Outcome, Sampler
@@ -233,6 +234,40 @@ def test_a_full_disk_halts_the_study_and_blames_no_trial(tmp_path: Path) -> None
 def test_after_the_deadline_a_begun_trial_waits_for_the_next_resume(tmp_path: Path) -> None:
     begin(control(tmp_path))
     assert control(tmp_path, deadline=0.0).next() is None
+
+
+@pytest.mark.parametrize(
+    ("num_free", "left_s", "goes_on"), [(2, 30, True), (2, 10, False), (1, 10, True), (1, -1, False)]
+)
+def test_a_fold_that_the_deadline_would_cut_off_begins_only_as_the_last(
+    num_free: int, left_s: float, goes_on: bool, tmp_path: Path
+) -> None:
+    now, done = [0.0], 3 - num_free
+    referee = control(tmp_path)
+    referee._pace = Pace(3, 20.0 * done + left_s, clock=lambda: now[0])
+    number = begin(referee)
+    for count in range(1, done + 1):
+        referee.on_result(number, {"begins": count - 1})
+        now[0] += 20
+        is_stopped = referee.on_result(number, fold_result([10.0] * count))
+    assert is_stopped is not goes_on
+    assert referee.is_out_of_time is not goes_on
+
+
+def test_nobody_assists_with_a_fold_that_the_deadline_would_cut_off(tmp_path: Path) -> None:
+    now = [0.0]
+    referee = control(tmp_path, num_trials=2)
+    referee._pace = Pace(3, 60.0, clock=lambda: now[0])
+    long, short = begin(referee), begin(referee)
+    now[0] = 5.0
+    for maes in ([10.0], [10.0, 10.0], [10.0, 10.0, 10.0]):
+        referee.on_result(short, fold_result(maes))
+    referee.on_end(short, crashed=False)
+    now[0] = 35.0
+    referee.on_result(long, {"begins": 0})
+    assert referee.on_result(long, fold_result([10.0]))  # 35 s a fold, and 25 s are left
+    referee.on_end(long, crashed=False)
+    assert referee.next() is None
 
 
 def test_the_board_counts_folds_that_were_trained_and_no_replayed_ones(tmp_path: Path) -> None:

@@ -39,6 +39,14 @@ def test_nothing_begins_after_the_deadline() -> None:
     assert not pace.allows_another
 
 
+def test_the_next_fold_of_a_trial_is_judged_by_its_own() -> None:
+    pace, clock = pace_after(10, 20, deadline=130)
+    pace.begin((1, None))
+    clock.now += 60
+    pace.end_fold((1, None), was_trained=True)  # 40 s are left
+    assert [pace.allows_next_fold(number) for number in (0, 1, 2)] == [True, False, True]
+
+
 def test_without_a_deadline_there_is_always_time() -> None:
     pace, _ = pace_after(1e9, deadline=None)
     assert pace.allows_another
