@@ -22,7 +22,7 @@ from ensemble.answers import EvaluationError
 from ensemble.bundle import MARKER, Bundle
 from ensemble.changes import Change
 from ensemble.printed import between
-from ensemble.registry import Registry
+from ensemble.registry import Registry, registry_around
 from preprocessing.cohort import MARKER as COHORT_MARKER
 from preprocessing.cohort import Cohort
 from preprocessing.source import Source, problem_table
@@ -162,15 +162,6 @@ def first_figures(registry: Registry, version: str, profile: str, cohort: str) -
         if is_asked and change.get("profile", "full") == profile and _is_of(registry, change, cohort):
             return change
     return None
-
-
-def registry_around(bundle: Bundle) -> Registry | None:
-    """The registry that a bundle lies in, however it was named; None where it lies in none."""
-    folder = as_path(bundle.location or str(bundle.folder))
-    registry = folder.parent.parent
-    version = folder.name.partition(".")[0]  # what was removed and published again lies in ens-....2
-    is_inside = version == bundle.version and folder.parent.name == "bundles" and (registry / "changes").exists()
-    return Registry(registry) if is_inside else None
 
 
 def _is_of(registry: Registry, change: Change, cohort_hash: str) -> bool:

@@ -307,6 +307,15 @@ def registry_of(text: str) -> Registry | None:
     return None if (as_path(registry) / MARKER).exists() else Registry(registry)
 
 
+def registry_around(bundle: Bundle) -> Registry | None:
+    """The registry that a bundle lies in, however it was named; None where it lies in none."""
+    folder = as_path(bundle.location or str(bundle.folder))
+    registry = folder.parent.parent
+    version = folder.name.partition(".")[0]  # what was removed and published again lies in ens-....2
+    is_inside = version == bundle.version and folder.parent.name == "bundles" and (registry / "changes").exists()
+    return Registry(registry) if is_inside else None
+
+
 def _split(text: str) -> tuple[str, str]:
     """Registry and name in ``REGISTRY@NAME``; the whole and nothing where no name is in it."""
     registry, at, chosen = text.rpartition("@")

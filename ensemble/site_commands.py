@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from ensemble.arguments import BUNDLE, add_bundle
 from preprocessing.progress import Progress
 from preprocessing.sources import add_options, options_of
 
@@ -10,10 +11,9 @@ from preprocessing.sources import add_options, options_of
 def add(commands: Any) -> None:
     """Add it to a parser's commands."""
     parser = commands.add_parser("calibrate", help="fit a bundle to a site's labelled radiographs, where that helps")
-    parser.add_argument("registry", help="registry that holds the bundle and gets the new one")
+    add_bundle(parser, text=f"{BUNDLE}; its registry gets the new version")
     parser.add_argument("source", help="labelled radiographs of the site; the bundle's training cases are left out")
     parser.add_argument("--site", required=True, metavar="NAME", help="of the site, a word")
-    parser.add_argument("--version", default="champion", help="version or alias to start from (default champion)")
     parser.add_argument("--alias", help="name that will point to the new version (default: none)")
     add_options(parser)
     parser.set_defaults(run=_calibrate)
@@ -22,14 +22,20 @@ def add(commands: Any) -> None:
 def _calibrate(options: argparse.Namespace) -> None:
     from ensemble.predictor import Predictor
     from ensemble.printed import rejected_lines
-    from ensemble.registry import Registry, check_alias
+    from ensemble.registry import RegistryError, check_alias, named_bundle, registry_around
     from ensemble.site import calibrate
     from ensemble.stress_commands import settle
 
     if options.alias:
         check_alias(options.alias)
-    registry = Registry(options.registry)
-    predictor = Predictor(registry.resolve(options.version))
+    bundle = named_bundle(options.bundle, options.version)
+    registry = registry_around(bundle)
+    if registry is None:
+        raise RegistryError(
+            f"{bundle.location} lies in no registry, so its calibrated version could be published to none. Name "
+            "REGISTRY@VERSION, or a bundle in its registry's folder bundles."
+        )
+    predictor = Predictor(bundle)
     bars: list[Progress] = []
 
     def show(done: int, total: int) -> None:
@@ -43,7 +49,7 @@ def _calibrate(options: argparse.Namespace) -> None:
     if len(found.problems):
         lines += rejected_lines(found.evidence["rejected_reasons"], found.problems.to_dict("records"))
     print("\n".join(lines))
-    print(f"published {published.version}, {predictor.bundle.version} calibrated to {options.site}")
+    print(f"published {published.version}, {bundle.version} calibrated to {options.site}")
     if options.alias:
         settle(registry, published.version, options.alias)
 

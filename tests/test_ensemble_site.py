@@ -147,6 +147,27 @@ def test_a_site_needs_cases_and_a_name(predictor, tmp_path):
         calibrate(predictor, tmp_path, "North/Wing")
 
 
+@pytest.mark.parametrize("word", ["{registry}", "{registry}@champion", "{registry}@{version}", "{folder}"])
+def test_the_bundle_to_start_from_is_named_as_everywhere(registry, predictor, tmp_path, capsys, word):
+    bundle = predictor.bundle
+    named = word.format(registry=registry.path, version=bundle.version, folder=bundle.folder)
+    assert main(["calibrate", named, str(write_source(tmp_path / "few", 6)), "--site", "north"]) == 2
+    assert f"that {bundle.version} was not trained on, got 6" in capsys.readouterr().err
+
+
+def test_a_version_calibrated_from_a_folder_goes_to_the_registry_around_it(registry, predictor, tmp_path, capsys):
+    source = site(tmp_path / "site", predictor, girls=3.0, boys=9.0)
+    assert main(["calibrate", str(predictor.bundle.folder), str(source), "--site", "around"]) == 0
+    published = re.search(r"published (ens-[0-9a-f]{12})", capsys.readouterr().out)
+    assert registry.resolve(published[1]).manifest["calibration"]["site"]["name"] == "around"
+
+
+def test_a_bundle_in_no_registry_is_not_calibrated(predictor, tmp_path, capsys):
+    shutil.copytree(predictor.bundle.folder, tmp_path / "bundle")
+    assert main(["calibrate", str(tmp_path / "bundle"), str(tmp_path), "--site", "north"]) == 2
+    assert "lies in no registry, so its calibrated version" in capsys.readouterr().err
+
+
 def test_what_was_rejected_is_printed_and_kept_with_the_evidence(registry, predictor, tmp_path, capsys):
     source = site(tmp_path / "site", predictor, girls=3.0, boys=9.0)
     pictures = sorted((source / "boneage-training-dataset").glob("*.png"))

@@ -1,0 +1,18 @@
+"""The words of a command line by which several commands are told which bundle is meant."""
+
+import argparse
+
+BUNDLE = "folder of a bundle, a registry, or REGISTRY@VERSION_OR_ALIAS, local or an fsspec URI"
+"""What `ensemble.registry.named_bundle` takes."""
+
+
+def add_bundle(parser: argparse.ArgumentParser, name: str = "bundle", *, text: str = BUNDLE) -> None:
+    """Add a bundle as the next positional argument, and ``--version``, what a registry without an ``@`` means.
+
+    Args:
+        parser: Of the command.
+        name: Of the argument.
+        text: Its help, where the command takes more than bundles.
+    """
+    parser.add_argument(name, help=text)
+    parser.add_argument("--version", default="champion", help="version or alias in the registry (default champion)")
