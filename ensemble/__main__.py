@@ -12,6 +12,7 @@ from ensemble import (
     site_commands,
     stress_commands,
 )
+from ensemble.arguments import add_bundle
 from preprocessing.progress import counting
 from preprocessing.storage import as_path, write_atomic
 
@@ -39,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     build_commands.add(commands)
 
     report = commands.add_parser("report", help="write one HTML page about the whole run")
-    _add_bundle(report, "registry", "registry that holds the bundle")
+    add_bundle(report)
     report.add_argument("--study", required=True, help="the study it was built from")
     report.add_argument("--cohort", required=True, help="the cohort that the study used")
     report.add_argument("--answer", help="JSON file written by python -m serve.ask --out")
@@ -55,17 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_bundle(parser: argparse.ArgumentParser, name: str, text: str) -> None:
-    parser.add_argument(name, help=f"{text}, local or an fsspec URI")
-    parser.add_argument("--version", default="champion", help="version or alias in the registry (default champion)")
-
-
 def _report(options: argparse.Namespace) -> None:
-    from ensemble.registry import Registry
+    from ensemble.registry import named_bundle
     from ensemble.report import render
 
     page = render(
-        Registry(options.registry).resolve(options.version),
+        named_bundle(options.bundle, options.version),
         study=options.study,
         cohort=options.cohort,
         answer=options.answer,

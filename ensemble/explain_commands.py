@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ensemble.arguments import add_bundle
 from preprocessing.sources import add_options, options_of
 from preprocessing.storage import AnyPath, as_path, write_atomic, write_json
 
@@ -13,10 +14,9 @@ from preprocessing.storage import AnyPath, as_path, write_atomic, write_json
 def add(commands: Any) -> None:
     """Add it to a parser's commands."""
     parser = commands.add_parser("explain", help="show where in a radiograph the answer comes from")
-    parser.add_argument("bundle_or_registry", help="folder of a bundle, or a registry, local or an fsspec URI")
+    add_bundle(parser)
     parser.add_argument("source", help="one radiograph (then --sex is needed), or labelled pictures")
     parser.add_argument("out", help="folder for a PNG and a JSON file a case, and a summary")
-    parser.add_argument("--version", default="champion", help="version or alias in the registry (default champion)")
     parser.add_argument("--sex", choices=("male", "female"), help="of the one radiograph")
     parser.add_argument(
         "--limit", type=int, default=12, help="cases of a folder, spread evenly by bone age (default 12)"
@@ -31,12 +31,12 @@ def _explain(options: argparse.Namespace) -> None:
     from ensemble.faithful import check
     from ensemble.overlay import draw
     from ensemble.predictor import Predictor
-    from ensemble.registry import registry_or_bundle
+    from ensemble.registry import named_bundle
     from preprocessing.charts import png
     from preprocessing.radiograph import RadiographError
 
     cases = _cases(options)
-    predictor, out = Predictor(registry_or_bundle(options.bundle_or_registry, options.version)), as_path(options.out)
+    predictor, out = Predictor(named_bundle(options.bundle, options.version)), as_path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for number, (name, path, sex, reference) in enumerate(cases, start=1):

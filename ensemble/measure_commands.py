@@ -5,24 +5,24 @@ import json
 import sys
 from typing import Any
 
+from ensemble.arguments import BUNDLE, add_bundle
 from preprocessing.progress import counting
 from preprocessing.sources import add_options, options_of
 from preprocessing.storage import as_path, write_atomic, write_json
 
-WHAT = "folder of a bundle, a registry, REGISTRY@VERSION_OR_ALIAS, or a CSV of predictions (id, predicted_months)"
+WHAT = f"{BUNDLE}; or a CSV of predictions (id, predicted_months)"
 
 
 def add(commands: Any) -> None:
     """Add them to a parser's commands."""
     evaluate = commands.add_parser("evaluate", help="measure a bundle, or any system's predictions, on labelled cases")
-    evaluate.add_argument("bundle_or_registry", metavar="bundle", help=WHAT)
+    add_bundle(evaluate, text=WHAT)
     evaluate.add_argument(
         "source",
         nargs="?",
         help="labelled pictures: a folder or a table; or a cohort: then its locked test split only. "
         "Left out, a CSV of predictions must hold the references too",
     )
-    evaluate.add_argument("--version", default="champion", help="version or alias in the registry (default champion)")
     evaluate.add_argument("--profile", default="full", help="which members answer: full (default) or fast")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     evaluate.add_argument("--predictions", metavar="CSV", help="also write one row a case")
@@ -76,7 +76,7 @@ def measured(what: str, source: str | None, options: argparse.Namespace, **asked
 def _evaluate(options: argparse.Namespace) -> None:
     from ensemble.printed import evaluation_text
 
-    evaluation = measured(options.bundle_or_registry, options.source, options)
+    evaluation = measured(options.bundle, options.source, options)
     if options.predictions:
         write_atomic(as_path(options.predictions), _csv(evaluation.cases))
     if options.out:

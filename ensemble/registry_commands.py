@@ -4,6 +4,7 @@ import argparse
 import json
 from typing import Any
 
+from ensemble.arguments import add_bundle
 from preprocessing.storage import as_path, read_json, write_atomic
 
 
@@ -15,14 +16,12 @@ def add(commands: Any) -> None:
     listing.set_defaults(run=_list)
 
     show = commands.add_parser("show", help="check one bundle and say what it is")
-    show.add_argument("bundle_or_registry", help="folder of a bundle, or a registry, local or an fsspec URI")
-    show.add_argument("--version", default="champion", help="version or alias in the registry (default champion)")
+    add_bundle(show)
     show.add_argument("--json", action="store_true", help="print its manifest and nothing else")
     show.set_defaults(run=_show)
 
     card = commands.add_parser("card", help="the model card of a bundle, as Markdown")
-    card.add_argument("bundle_or_registry", help="folder of a bundle, a registry, or REGISTRY@VERSION_OR_ALIAS")
-    card.add_argument("--version", default="champion", help="version or alias in the registry (default champion)")
+    add_bundle(card)
     card.add_argument("--evaluation", metavar="JSON", help="report.json of python -m ensemble evaluate --out")
     card.add_argument("--out", help="file to write (default: print it)")
     card.set_defaults(run=_card)
@@ -58,9 +57,9 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    from ensemble.registry import registry_or_bundle
+    from ensemble.registry import named_bundle
 
-    bundle = registry_or_bundle(options.bundle_or_registry, options.version)
+    bundle = named_bundle(options.bundle, options.version)
     if options.json:
         print(json.dumps(bundle.manifest, indent=1))
         return
@@ -85,7 +84,7 @@ def _card(options: argparse.Namespace) -> None:
     from ensemble.card import render
     from ensemble.registry import RegistryError, named_bundle
 
-    bundle = named_bundle(options.bundle_or_registry, options.version)
+    bundle = named_bundle(options.bundle, options.version)
     evaluation = read_json(as_path(options.evaluation)) if options.evaluation else None
     if evaluation and evaluation.get("bundle") != bundle.version:
         raise RegistryError(

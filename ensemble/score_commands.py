@@ -4,6 +4,7 @@ import argparse
 import os
 from typing import Any
 
+from ensemble.arguments import add_bundle
 from preprocessing.progress import counting
 from preprocessing.sources import add_options, options_of
 from preprocessing.storage import as_path
@@ -12,13 +13,12 @@ from preprocessing.storage import as_path
 def add(commands: Any) -> None:
     """Add it to a parser's commands."""
     score = commands.add_parser("score", help="answer for every file of a folder or a table, into one Parquet file")
-    score.add_argument("bundle", help="folder of a bundle, a registry, or REGISTRY@VERSION_OR_ALIAS")
+    add_bundle(score)
     score.add_argument(
         "inputs", help="folder of pictures and DICOM files, or a CSV or Parquet with a file or URI a row"
     )
     score.add_argument("out", help="the table to write, .parquet; interrupted, the same command goes on")
     score.add_argument("--sex", choices=("male", "female"), default="", help="of every child whose row does not tell")
-    score.add_argument("--version", default="champion", help="version or alias in the registry (default champion)")
     score.add_argument("--profile", default="full", help="which members answer (default full)")
     score.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default cpu)")
     score.add_argument("--address", help="Ray cluster to spread the work over (default: this machine)")

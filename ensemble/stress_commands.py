@@ -5,6 +5,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ensemble.arguments import BUNDLE, add_bundle
 from preprocessing.progress import counting
 from preprocessing.sources import SourceOptions, add_options, options_of
 from preprocessing.storage import as_path, write_atomic
@@ -23,13 +24,10 @@ CHAMPION = "champion"
 def add(commands: Any) -> None:
     """Add them to a parser's commands."""
     stress = commands.add_parser("stress", help="alter labelled radiographs in many ways and see what is answered")
-    stress.add_argument(
-        "subject", help="folder of a bundle, a registry, REGISTRY@VERSION_OR_ALIAS, or an http(s) address"
-    )
+    add_bundle(stress, "subject", text=f"{BUNDLE}; or an http(s) address")
     stress.add_argument(
         "source", help="labelled pictures that the subject was not trained on; of a cohort the locked test"
     )
-    stress.add_argument("--version", default="champion", help="version or alias in the registry (default champion)")
     stress.add_argument(
         "--against", metavar="ALIAS", default=CHAMPION, help="whose place it may take (default champion)"
     )

@@ -155,6 +155,13 @@ def test_a_case_id_is_no_path(registry, tmp_path, case_id):
     assert len(written) == 3
 
 
+def test_the_bundle_is_named_by_its_name_in_the_registry(registry, tmp_path, capsys):
+    (tmp_path / "one.png").write_bytes(b"no picture")
+    words = [f"{registry.path}@champion", str(tmp_path / "one.png"), str(tmp_path / "out"), "--sex", "male"]
+    assert main(["explain", *words]) == 0
+    assert "one: refused, " in capsys.readouterr().out
+
+
 def test_one_radiograph_needs_its_sex(registry, tmp_path, capsys):
     (tmp_path / "one.png").write_bytes(PICTURE)
     assert main(["explain", str(registry.path), str(tmp_path / "one.png"), str(tmp_path / "out")]) == 2

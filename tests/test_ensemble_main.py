@@ -118,6 +118,20 @@ def test_list_show_and_remove_speak_of_the_same_bundle(folders, tmp_path, capsys
     assert "nothing to go back to" in capsys.readouterr().err
 
 
+REPORT = ["report", "--study", "{root}/study", "--cohort", "{root}/cohort", "--out", "{tmp}/r"]
+
+
+@pytest.mark.parametrize("command", [["show"], ["card"], REPORT])
+@pytest.mark.parametrize("named", ["{registry}@champion", "{bundle}"])
+def test_whatever_asks_for_a_bundle_takes_a_name_in_its_registry_or_its_folder(
+    folders, tmp_path, capsys, command, named
+):
+    (bundle,) = (folders / "registry" / "bundles").iterdir()
+    word = named.format(registry=folders / "registry", bundle=bundle)
+    assert main([command[0], word, *(part.format(root=folders, tmp=tmp_path) for part in command[1:])]) == 0
+    assert bundle.name in capsys.readouterr().out + "".join(path.read_text() for path in tmp_path.glob("r"))
+
+
 def test_a_table_of_predictions_is_evaluated_and_compared_like_its_bundle(folders, tmp_path, capsys):
     registry, cohort, out = str(folders / "registry"), str(folders / "cohort"), tmp_path / "predictions.csv"
     main(["evaluate", registry, cohort, "--json", "--predictions", str(out)])
