@@ -13,6 +13,7 @@ same version on any machine, and a changed byte is found when the bundle is load
 import hashlib
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,11 +92,12 @@ class Bundle:
         """Open a bundle, local or remote (then copied to this machine once), and check all of it.
 
         Raises:
-            BundleError: It is incomplete, of another schema, changed since it was written, or names a file that it
-                may not.
+            BundleError: It is incomplete, of another schema, changed since it was written, names a file that it may
+                not, or holds a link or a file that it does not name.
         """
         try:
             folder = fetch(as_path(path), MARKER)
+            _check_no_links(folder)
             manifest = parse((folder / MARKER).read_bytes())
         except ManifestError as error:
             raise BundleError(f"{path}/{MARKER}: {error}") from None
@@ -180,12 +182,29 @@ def _check_weights(path: Path, sha256: str) -> Path:
     return path
 
 
+def _check_no_links(folder: Path) -> None:
+    """Refuse what lies elsewhere, where it may change, or go, after it was checked; the folder itself may be linked."""
+    links = sorted(str(path.relative_to(folder)) for path in _visible(folder) if path.is_symlink())
+    if links:
+        raise BundleError(
+            f"{folder} must hold its files itself, and {links[0]} is a symbolic link. Copy the bundle with what its "
+            "links point to: cp -rL."
+        )
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    """What a bundle's folder holds, but for hidden names.
+
+    File managers, NFS and synchronisation write hidden files into any folder, at any time, and a service must start
+    beside them. Nothing reads them, and no version that is made of this one takes them over.
+    """
+    return (path for path in folder.rglob("*") if not path.name.startswith("."))
+
+
 def _check_complete(folder: Path, known: set[Path | None]) -> None:
     """Refuse a file that nobody vouches for: a later reader might trust it."""
     strangers = sorted(
-        str(path.relative_to(folder))
-        for path in folder.rglob("*")
-        if not path.is_dir() and path not in known and not path.name.startswith(".")
+        str(path.relative_to(folder)) for path in _visible(folder) if not path.is_dir() and path not in known
     )
     if strangers:
         raise BundleError(f"{folder} holds {strangers[0]}, which its manifest does not name. Remove it.")

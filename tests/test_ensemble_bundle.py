@@ -119,6 +119,33 @@ def test_a_file_that_the_manifest_does_not_name_is_refused(bundle):
         Bundle.load(bundle)
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "card.md", "members", "members/0-0000"])
+def test_what_a_link_leads_to_is_no_part_of_a_bundle(bundle, tmp_path, name):
+    (bundle / name).rename(tmp_path / "elsewhere")
+    (bundle / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BundleError, match=rf"must hold its files itself, and {name} is a symbolic link.*cp -rL"):
+        Bundle.load(bundle)
+
+
+def test_a_linked_weight_file_is_refused(bundle, tmp_path):
+    path = next(bundle.rglob("*.safetensors"))
+    path.rename(tmp_path / "weights")
+    path.symlink_to(tmp_path / "weights")
+    with pytest.raises(BundleError, match="is a symbolic link"):
+        Bundle.load(bundle)
+
+
+def test_a_bundle_is_found_behind_a_link_to_it(bundle, tmp_path):
+    (tmp_path / "current").symlink_to(bundle)
+    assert Bundle.load(tmp_path / "current").version == Bundle.load(bundle).version
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "members/._0-0000", ".nfs000000000123"])
+def test_what_a_file_system_leaves_beside_the_files_does_no_harm(bundle, name):
+    (bundle / name).write_bytes(b"left behind")
+    Bundle.load(bundle)
+
+
 @pytest.mark.parametrize("weight", [-0.5, 2.0, "1", True])
 def test_weights_that_are_no_shares_are_refused(bundle, weight):
     rewrite(bundle, lambda manifest: manifest["members"][0].update(weight=weight))
