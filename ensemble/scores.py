@@ -23,13 +23,16 @@ OPTIMISTIC = "Optimistic: the members were selected on these same cases. Do not 
 CORRECTED = (
     "BBC-CV: the whole selection from the complete trials, pruning, weights, combination and the choice of the method "
     "included, repeated on bootstrap draws and scored on the cases left out. What the search stopped by these same "
-    "cases is not repeated, and so not corrected."
+    "cases is not repeated, and so not corrected. Where members are served as folds, the noise of training that is "
+    "taken off before weights are fitted is estimated once, on all cases, and not again in each draw."
 )
 AS_SERVED = (
     "The same with each member as the mean of its fold models: an estimate, single models' errors less the noise of "
     "training that a second partition tells."
 )
 GAIN = "Paired, of single fold models: what another draw of the cases would have selected is part of the interval."
+FEW = 4
+"""Members below which an ensemble that was left to choose them has few: see `ensemble.select.Rules`."""
 
 
 def scores(
@@ -181,6 +184,8 @@ def table(candidates: Candidates, weights_T: np.ndarray, evidence: dict[str, Any
     if len(rows) > longest:
         lines.append(f"of {len(rows)} candidates, those with a weight and the {longest} best")
     lines += ["", f"method {evidence['method']}" + (", chosen by BBC-CV" if evidence["method_asked"] == AUTO else "")]
+    if few := few_line(weights_T, evidence):
+        lines.append(few)
     lines += [
         f"best single trial          {evidence['best_single_oof_mae_months']:6.2f} months",
         f"equal weights              {evidence['equal_weights_oof_mae_months']:6.2f} months",
@@ -216,6 +221,26 @@ def table(candidates: Candidates, weights_T: np.ndarray, evidence: dict[str, Any
         lines.append(f"members cost {bound.in_words(budget['spent'])}")
     lines.append(f"the best member for each case would reach {evidence['oracle']['value']:.2f} months")
     return lines
+
+
+def few_line(weights_T: np.ndarray, evidence: dict[str, Any]) -> str:
+    """Why a build by default has fewer members than usual, for a person; nothing where it has enough, or was told to.
+
+    Args:
+        weights_T: ``(T,)`` what was chosen.
+        evidence: Of the selection, as `scores` has it, with its ``budget`` where there is one.
+    """
+    num_complete, num_members = len(weights_T), np.count_nonzero(weights_T)
+    if num_members >= FEW or evidence["method_asked"] != AUTO or evidence["max_members"] < FEW:
+        return ""
+    why = []
+    if num_complete < FEW:
+        why.append(f"only {num_complete} trial{'s are' if num_complete > 1 else ' is'} complete")
+    if others := num_complete - num_members:
+        left = "the other one is" if others == 1 else f"the other {others} trials are each"
+        budget = ", beyond the budget" if "budget" in evidence else ""
+        why.append(f"{left} far behind, a near copy{budget} or of no help to lower the error")
+    return f"{num_members} member{'s' if num_members > 1 else ''}, fewer than the usual {FEW}: {', and '.join(why)}"
 
 
 def served_line(evidence: dict[str, Any]) -> str:

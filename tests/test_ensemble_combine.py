@@ -11,6 +11,7 @@ import torch
 from ensemble import calibration
 from ensemble.bundle import Bundle, BundleError
 from ensemble.combine import CombineError, combine
+from ensemble.scores import few_line
 from preprocessing.cohort import Cohort
 from tests.ensemble_fixtures import make_cohort, make_study
 
@@ -184,6 +185,44 @@ def test_every_method_has_its_corrected_score_beside_the_best_single(folders):
     assert evidence["method_asked"] == "auto"
     assert evidence["oracle"]["gap"] > 0
     assert set(combine(folders / "study", method="equal").evidence["bias_corrected_by_method"]) == {"equal", "single"}
+
+
+@pytest.mark.parametrize(
+    ("weights", "about", "sentence"),
+    [
+        ([1], {}, "1 member, fewer than the usual 4: only 1 trial is complete"),
+        (
+            [0.5, 0.5, 0],
+            {},
+            "only 3 trials are complete, and the other one is far behind, a near copy or of no help",
+        ),
+        (
+            [0.5, 0.5, 0, 0],
+            {},
+            "2 members, fewer than the usual 4: the other 2 trials are each far behind, a near copy or",
+        ),
+        ([1, 0, 0, 0], {"budget": {}}, "a near copy, beyond the budget or of no help to lower the error"),
+        ([0.25] * 4, {}, ""),
+        ([1, 0, 0, 0], {"method_asked": "single"}, ""),
+        ([0.5, 0.5, 0, 0], {"max_members": 2}, ""),
+    ],
+)
+def test_few_members_by_default_are_explained(weights, about, sentence):
+    said = few_line(np.array(weights), {"method_asked": "auto", "max_members": 8} | about)
+    assert sentence in said
+    assert bool(said) == bool(sentence)
+
+
+def test_the_table_says_why_members_are_few_and_the_evidence_stays_as_it_was(folders):
+    combination = combine(folders / "study")
+    assert sum("fewer than the usual 4: only 3 trials are complete" in line for line in combination.table()) == 1
+    assert "usual" not in json.dumps(combination.evidence)
+
+
+def test_the_corrected_score_says_that_the_noise_is_estimated_once(folders):
+    note = combine(folders / "study").evidence["bias_corrected_mae_months"]["note"]
+    assert "the noise of training" in note
+    assert "once, on all cases, and not again in each draw" in note
 
 
 def test_the_table_names_every_candidate(folders):
