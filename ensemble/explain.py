@@ -32,7 +32,9 @@ class ViewExplanation:
 
     view: str
     weight: float
-    """Share of the ensemble that sees it."""
+    """Share of the answer that comes from members which see it."""
+    seen_by: tuple[str, ...]
+    """Those members: study and trial."""
     picture_SS: np.ndarray
     """``(S, S)`` uint8."""
     hand_SS: np.ndarray | None
@@ -163,10 +165,11 @@ def _view(
         if (found := maps.parts(network.net, image_BSS)) is not None:
             boxes, shares = found[0][0].tolist(), found[1][0].tolist()
             parts += [(x0, y0, x1, y1, share) for (x0, y0, x1, y1), share in zip(boxes, shares, strict=True)]
-    members = dict.fromkeys(network.member for network in networks)
+    members = [predictor.bundle.members[number] for number in dict.fromkeys(network.member for network in networks)]
     return ViewExplanation(
         name,
-        sum(predictor.bundle.members[member].weight for member in members),
+        sum(member.weight for member in members),
+        tuple(f"{member.study}/{member.trial}" for member in members),
         picture_SS,
         hand_SS,
         {method: np.tensordot(weights, found, axes=1) for method, found in by_method.items()},

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ensemble.arguments import add_bundle
+from ensemble.pass_marks import RULES, in_words, judge
 from preprocessing.sources import add_options, options_of
 from preprocessing.storage import AnyPath, as_path, write_atomic, write_json
 
@@ -46,7 +47,7 @@ def _explain(options: argparse.Namespace) -> None:
             print(f"{name}: refused, {error}")
             rows.append({"case_id": name, "refused": error.code, "detail": str(error)})
             continue
-        checks = None if options.no_checks else check(predictor, explanation)
+        checks = () if options.no_checks else check(predictor, explanation)
         stem = file_stem(number, name)
         write_atomic(out / f"{stem}.png", png(draw(explanation, checks, reference_months=reference)))
         row = {
@@ -56,15 +57,23 @@ def _explain(options: argparse.Namespace) -> None:
             "bone_age_months": round(explanation.prediction.bone_age_months, 4),
             "reference_months": reference,
             "version": explanation.prediction.version,
-            "checks": checks.to_dict() if checks else None,
+            "views": [
+                {
+                    "view": view.view,
+                    "share_of_answer": round(view.weight, 4),
+                    "members": list(view.seen_by),
+                    **(_judged(checks[number].to_dict()) if checks else {}),
+                }
+                for number, view in enumerate(explanation.views)
+            ],
         }
         write_json(out / f"{stem}.json", row)
         rows.append(row)
         print(f"{name}: {explanation.prediction.bone_age}, {out / stem}.png")
-    found = _summary([row["checks"] for row in rows if row.get("checks")])
-    write_json(out / "summary.json", {"cases": rows, "mean": found})
-    if found:
-        print("\n".join(_lines(found)))
+    found = [] if options.no_checks else summary([view for row in rows for view in row.get("views", [])])
+    write_json(out / "summary.json", {"cases": rows, "rules": RULES, "mean": found})
+    for mean in found:
+        print("\n".join(lines(mean)))
 
 
 def file_stem(number: int, name: str) -> str:
@@ -94,31 +103,60 @@ def _cases(options: argparse.Namespace) -> list[tuple[str, AnyPath, str, float |
     ]
 
 
-def _summary(checks: list[dict[str, Any]]) -> dict[str, Any]:
-    """Each figure's mean over the cases that have it."""
-    if not checks:
-        return {}
-    hands = [found["hand_share"] for found in checks if found["hand_share"] is not None]
-    mean: dict[str, Any] = {"n": len(checks), "hand_share": round(float(np.mean(hands)), 4) if hands else None}
-    for figure in ("inside", "deletion_months", "insertion_months", "shuffled", "agreement"):
-        names = list(dict.fromkeys(name for found in checks for name in found[figure]))
-        mean[figure] = {
-            name: round(float(np.mean([found[figure][name] for found in checks if name in found[figure]])), 4)
-            for name in names
+def _judged(checks: dict[str, Any]) -> dict[str, Any]:
+    return {"checks": checks, "passed": judge(checks)}
+
+
+def summary(views: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each view, every figure's mean over the cases that have it, how many cases pass, and what the means pass.
+
+    Shuffled weights count by size: the sign turns with the bone age, and a mean of it would hide what is there.
+
+    Args:
+        views: As a case's file lists them, of all cases.
+    """
+    found = []
+    for name in dict.fromkeys(view["view"] for view in views):
+        own = [view for view in views if view["view"] == name]
+        checks = [view["checks"] for view in own]
+        hands = [each["hand_share"] for each in checks if each["hand_share"] is not None]
+        mean: dict[str, Any] = {"view": name, "share_of_answer": own[0]["share_of_answer"], "n": len(own)}
+        mean["hand_share"] = round(float(np.mean(hands)), 4) if hands else None
+        for figure in ("inside", "deletion_months", "insertion_months", "agreement"):
+            mean[figure] = _means([each[figure] for each in checks])
+        mean["shuffled"] = _means([{key: abs(value) for key, value in each["shuffled"].items()} for each in checks])
+        mean["passed"] = judge(mean)
+        mean["cases_passed"] = {
+            method: sum(all(view["passed"][method].values()) for view in own) for method in mean["passed"]
         }
-    return mean
+        found.append(mean)
+    return found
 
 
-def _lines(mean: dict[str, Any]) -> list[str]:
+def _means(of_cases: list[dict[str, float]]) -> dict[str, float]:
+    names = list(dict.fromkeys(name for figures in of_cases for name in figures))
+    return {name: round(float(np.mean([each[name] for each in of_cases if name in each])), 4) for name in names}
+
+
+def lines(mean: dict[str, Any]) -> list[str]:
+    """A view's means as a table for a person, with the rules in words beneath."""
     hand = "" if mean["hand_share"] is None else f"; the hand covers {100 * mean['hand_share']:.0f} % of the picture"
-    lines = [f"mean of {mean['n']} cases{hand}", "map        on the hand  deletion  insertion  shuffled  agreement"]
+    table = [
+        f"mean of {mean['n']} cases, view {mean['view']} ({100 * mean['share_of_answer']:.0f} % of the answer){hand}",
+        "map        on the hand  deletion  insertion  shuffled  agreement  all marks  by the means",
+    ]
     for name in mean["deletion_months"]:
         figures = [
             f"{100 * mean['inside'][name]:9.0f} %" if name in mean["inside"] else " " * 11,
             f"{mean['deletion_months'][name]:8.1f}",
             f"{mean['insertion_months'][name]:9.1f}",
-            f"{mean['shuffled'][name]:8.2f}" if name in mean["shuffled"] else " " * 8,
-            f"{mean['agreement'][name]:9.2f}" if name in mean["agreement"] else "",
         ]
-        lines.append(f"{name:<10} " + "  ".join(figures).rstrip())
-    return lines
+        if name in mean["passed"]:
+            figures += [
+                f"{mean['shuffled'][name]:8.2f}",
+                f"{mean['agreement'][name]:9.2f}",
+                f"{mean['cases_passed'][name]:4d} of {mean['n']:<2d}",
+                in_words(mean["passed"][name]),
+            ]
+        table.append(f"{name:<10} " + "  ".join(figures).rstrip())
+    return [*table, "A map passes", *(f"  {check:<10} where {rule}" for check, rule in RULES.items())]

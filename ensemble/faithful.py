@@ -1,4 +1,4 @@
-"""Whether a map tells the truth about the answer: four checks that need no eye.
+"""Whether a map tells the truth about the answer: checks that need no eye. Their marks: `ensemble.pass_marks`.
 
     inside      share of the map's heat on the hand: a marker or a border is no anatomy
     deletion    months that the answer moves while the hottest places lose their detail first, against blobs by chance;
@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import torch
 
-from ensemble.explain import Explanation, average, weights_of
+from ensemble.explain import Explanation, ViewExplanation, average, weights_of
 from ensemble.maps import PATCHES, blurred
 from ensemble.predictor import Predictor
 from search.metrics import rounded
@@ -55,6 +55,7 @@ class Curves:
 class Checks:
     """Of one case and one view."""
 
+    view: str
     hand_share: float | None
     """Share of the picture that shows the hand: what `inside` would be if the heat lay anywhere."""
     inside: dict[str, float]
@@ -73,48 +74,23 @@ class Checks:
             "insertion_months": {name: rounded(curve.insertion_months) for name, curve in self.curves.items()},
             "shuffled": {name: rounded(value) for name, value in self.shuffled.items()},
             "agreement": {name: rounded(value) for name, value in self.agreement.items()},
+            "curves": {
+                "share_of_picture": [rounded(share) for share in self.curves["chance"].share_K],
+                "deletion_months": {name: _rounded(curve.deletion_K) for name, curve in self.curves.items()},
+                "insertion_months": {name: _rounded(curve.insertion_K) for name, curve in self.curves.items()},
+            },
         }
 
 
-def check(predictor: Predictor, explanation: Explanation, *, seed: int = 0) -> Checks:
-    """Check the maps of an explanation's first view.
+def check(predictor: Predictor, explanation: Explanation, *, seed: int = 0) -> tuple[Checks, ...]:
+    """Check the maps of an explanation, view by view, in its order.
 
     Args:
         predictor: What made it.
         explanation: From `ensemble.explain.explain`.
         seed: Of the orders by chance and of the shuffled weights.
     """
-    view = explanation.views[0]
-    index = predictor.bundle.recipe.views.index(view.view)
-    networks = [network for network in predictor.networks if network.view == index]
-    weights, picture_SS, sex = weights_of(predictor, networks), view.picture_SS, explanation.sex
-
-    def months(pictures_NSS: np.ndarray) -> np.ndarray:
-        pixels_NVSS = np.repeat(explanation.pixels_VSS[None], len(pictures_NSS), axis=0)
-        pixels_NVSS[:, index] = pictures_NSS
-        answers = predictor.predict(pixels_NVSS, np.full(len(pictures_NSS), sex == "male"))
-        return np.array([answer.bone_age_months for answer in answers])
-
-    rng = np.random.default_rng(seed)
-    curves = {name: follow(months, picture_SS, np.abs(found)) for name, found in view.maps.items()}
-    chance = [follow(months, picture_SS, _blobs(len(picture_SS), rng)) for _ in range(NUM_RANDOM)]
-    curves["chance"] = Curves(
-        chance[0].share_K,
-        np.mean([curve.deletion_K for curve in chance], axis=0),
-        np.mean([curve.insertion_K for curve in chance], axis=0),
-    )
-    first = list({network.member: network for network in reversed(networks)}.values())[::-1]  # one a member will do
-    shuffled = {}
-    for name, found in view.maps.items():
-        members = average(predictor, first, picture_SS, sex, name, change=lambda net: shuffle(net, seed))
-        shuffled[name] = correlation(found, np.tensordot(weights, members, axes=1))
-    return Checks(
-        None if view.hand_SS is None else float(view.hand_SS.mean()),
-        {} if view.hand_SS is None else {name: inside(found, view.hand_SS) for name, found in view.maps.items()},
-        curves,
-        shuffled,
-        {name: agreement(found) for name, found in view.members.items()},
-    )
+    return tuple(_check(predictor, explanation, view, seed) for view in explanation.views)
 
 
 def inside(map_SS: np.ndarray, hand_SS: np.ndarray) -> float:
@@ -169,7 +145,45 @@ def agreement(maps_PSS: np.ndarray) -> float:
     return float(np.mean(pairs)) if pairs else 1.0
 
 
+def _check(predictor: Predictor, explanation: Explanation, view: ViewExplanation, seed: int) -> Checks:
+    index = predictor.bundle.recipe.views.index(view.view)
+    networks = [network for network in predictor.networks if network.view == index]
+    weights, picture_SS, sex = weights_of(predictor, networks), view.picture_SS, explanation.sex
+
+    def months(pictures_NSS: np.ndarray) -> np.ndarray:
+        pixels_NVSS = np.repeat(explanation.pixels_VSS[None], len(pictures_NSS), axis=0)
+        pixels_NVSS[:, index] = pictures_NSS
+        answers = predictor.predict(pixels_NVSS, np.full(len(pictures_NSS), sex == "male"))
+        return np.array([answer.bone_age_months for answer in answers])
+
+    rng = np.random.default_rng(seed)
+    curves = {name: follow(months, picture_SS, np.abs(found)) for name, found in view.maps.items()}
+    chance = [follow(months, picture_SS, _blobs(len(picture_SS), rng)) for _ in range(NUM_RANDOM)]
+    curves["chance"] = Curves(
+        chance[0].share_K,
+        np.mean([curve.deletion_K for curve in chance], axis=0),
+        np.mean([curve.insertion_K for curve in chance], axis=0),
+    )
+    first = list({network.member: network for network in reversed(networks)}.values())[::-1]  # one a member will do
+    shuffled = {}
+    for name, found in view.maps.items():
+        members = average(predictor, first, picture_SS, sex, name, change=lambda net: shuffle(net, seed))
+        shuffled[name] = correlation(found, np.tensordot(weights, members, axes=1))
+    return Checks(
+        view.view,
+        None if view.hand_SS is None else float(view.hand_SS.mean()),
+        {} if view.hand_SS is None else {name: inside(found, view.hand_SS) for name, found in view.maps.items()},
+        curves,
+        shuffled,
+        {name: agreement(found) for name, found in view.members.items()},
+    )
+
+
 def _blobs(side: int, rng: np.random.Generator) -> np.ndarray:
     """Places by chance, as large as those of a map: single pixels by chance would be another kind of damage."""
     cells = round(PATCHES**0.5)
     return cv2.resize(rng.random((cells, cells), np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+    return [rounded(value) for value in values]

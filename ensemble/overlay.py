@@ -4,6 +4,7 @@ Red adds months to the answer, blue takes months away; where a map is near zero 
 letters: S side.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -17,8 +18,10 @@ from ensemble.explain import Explanation, ViewExplanation
 from ensemble.faithful import Checks
 from ensemble.heatmap import OLDER, YOUNGER, shaded
 from ensemble.maps import IN_MONTHS
+from ensemble.pass_marks import RULES, judge
+from ensemble.pass_marks import in_words as verdict_in_words
 from ensemble.prediction import in_words
-from preprocessing.charts import ACCENT, GREY, INK, empty, plain
+from preprocessing.charts import ACCENT, GREY, INK, MALE, WARM, empty, plain
 
 TITLES = {
     "occlusion": "what the detail here adds (red) or takes away (blue)",
@@ -31,6 +34,20 @@ TITLES = {
 UNITS = dict.fromkeys(IN_MONTHS, "months a 64th of the picture")
 UNITS |= {"grad_cam": "months, relative", "saliency": "months a grey level", "attention": "times its mean"}
 SIGNED = (*IN_MONTHS, "grad_cam")
+CURVES = {
+    "occlusion": (ACCENT, "-"),
+    "relevance": (MALE, "-"),
+    "cam": (
+        "#8e44ad",
+        "--",
+    ),  # cam and grad_cam are nearly relevance where the head is linear: dashes show what lies under
+    "grad_cam": ("#e0a100", ":"),
+    "saliency": (WARM, "-"),
+    "chance": (GREY, "--"),
+}
+"""Colour and dashes of a map's curve."""
+WHOLE = 0.9995
+"""Share from which a view stands for all of the answer."""
 SMOOTHED, SMOOTH = ("occlusion", "saliency"), 0.025
 """Maps of patches and pixels are smoothed for the eye alone, by this many sides (standard deviation)."""
 _BLUE, _RED = ("#" + bytes(colour).hex() for colour in (YOUNGER, OLDER))
@@ -39,27 +56,40 @@ BOTH_WAYS = LinearSegmentedColormap.from_list("both ways", [_BLUE, _NOTHING, _RE
 ONE_WAY = LinearSegmentedColormap.from_list("one way", [_NOTHING, _RED])
 
 
-def draw(explanation: Explanation, checks: Checks | None = None, *, reference_months: float | None = None) -> Figure:
-    """One page: the radiograph beside its finest map, the other maps, and what the checks say of them.
+def draw(explanation: Explanation, checks: Sequence[Checks] = (), *, reference_months: float | None = None) -> Figure:
+    """One page, a row a view: the radiograph beside its finest map, the other maps, and what the checks say of them.
 
     Args:
-        explanation: From `ensemble.explain.explain`; its first view is drawn.
-        checks: From `ensemble.faithful.check`.
+        explanation: From `ensemble.explain.explain`.
+        checks: From `ensemble.faithful.check`, a view each; none for maps alone.
         reference_months: Bone age that a reader gave.
     """
-    view = explanation.views[0]
-    maps = {name: view.maps[name] for name in TITLES if name in view.maps}
-    if view.attention_SS is not None:
-        maps["attention"] = view.attention_SS
-    figure = empty(16.4, 4.9, dpi=110)
+    num_members = sum(len(view.seen_by) for view in explanation.views)
+    has_attention = any(view.attention_SS is not None for view in explanation.views)
+    wide = 4 + 2 + has_attention
+    num_columns = wide + 2 * bool(checks)
+    figure = empty(2.35 * num_columns, 0.3 + 4.9 * len(explanation.views), dpi=110)
     figure.suptitle(_headline(explanation, reference_months), fontsize=11, color=INK)
-    grid = figure.add_gridspec(2, 7)
-    _radiograph(figure.add_subplot(grid[:, :2]), view)
-    places = [grid[:, 2:4], grid[0, 4], grid[0, 5], grid[1, 4], grid[1, 5], grid[0, 6]]
-    for place, (name, found) in zip(places, maps.items(), strict=False):
-        over(figure.add_subplot(place), view, name, found, checks)
-    if checks is not None:
-        _curves(figure.add_subplot(grid[1, 6]), checks)
+    grid = figure.add_gridspec(2 * len(explanation.views), num_columns)
+    for number, view in enumerate(explanation.views):
+        rows, (top, bottom) = slice(2 * number, 2 * number + 2), (2 * number, 2 * number + 1)
+        found = checks[number] if checks else None
+        maps = {name: view.maps[name] for name in TITLES if name in view.maps}
+        _radiograph(figure.add_subplot(grid[rows, :2]), view, num_members)
+        places = [grid[rows, 2:4], grid[top, 4], grid[top, 5], grid[bottom, 4], grid[bottom, 5]]
+        for place, (name, map_SS) in zip(places, maps.items(), strict=False):
+            over(figure.add_subplot(place), view, name, map_SS, found)
+        if view.attention_SS is not None:
+            over(figure.add_subplot(grid[top, 6]), view, "attention", view.attention_SS)
+        if found is not None:
+            deletion = figure.add_subplot(grid[top, wide:])
+            _curves(deletion, found, "deletion", "hottest places blurred")
+            _curves(
+                figure.add_subplot(grid[bottom, wide:], sharex=deletion), found, "insertion", "they alone are sharp"
+            )
+    if checks:
+        rules = [f"{check}: {rule}" for check, rule in RULES.items()]
+        figure.supxlabel("What a map must reach.  " + ".  ".join(rules) + ".", fontsize=7.5, color=INK)
     return figure
 
 
@@ -77,7 +107,10 @@ def over(axes: Any, view: ViewExplanation, name: str, map_SS: np.ndarray, checks
     title = TITLES[name]
     if checks is not None and name in checks.inside:
         title += f"\n{100 * checks.inside[name]:.0f} % of the heat on the hand"
-    axes.set_title(title, fontsize=8.5, color=INK)
+    verdict = judge(checks.to_dict())[name] if checks is not None else {}
+    if verdict:
+        title += f"\n{verdict_in_words(verdict)}"
+    axes.set_title(title, fontsize=8.5, color=WARM if False in verdict.values() else INK)
     axes.axis("off")
     scale = axes.inset_axes((1.02, 0.1, 0.03, 0.8))
     bar = axes.figure.colorbar(matplotlib.cm.ScalarMappable(norm, colours), cax=scale)
@@ -97,25 +130,30 @@ def _headline(explanation: Explanation, reference_months: float | None) -> str:
     return ", ".join(words) + f"   {prediction.version}"
 
 
-def _radiograph(axes: Any, view: ViewExplanation) -> None:
+def _radiograph(axes: Any, view: ViewExplanation, num_members: int) -> None:
     axes.imshow(view.picture_SS, cmap="gray", vmin=0, vmax=255, interpolation="bilinear")
     side = len(view.picture_SS)
     for x0, y0, x1, y1, share in view.parts:
         corner, width, height = (x0 * side, y0 * side), (x1 - x0) * side, (y1 - y0) * side
         axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=ACCENT, linewidth=3 * share))
     title = f"as the models see it ({view.view})"
+    if view.weight < WHOLE:
+        title += f"\n{100 * view.weight:.0f} % of the answer, {len(view.seen_by)} of {num_members} members"
     axes.set_title(title + ("\nboxes: parts that members select" if view.parts else ""), fontsize=8.5, color=INK)
     axes.axis("off")
 
 
-def _curves(axes: Any, checks: Checks) -> None:
-    axes = plain(axes)
-    for name in [name for name in TITLES if name in checks.curves]:
-        axes.plot(100 * checks.curves[name].share_K, checks.curves[name].deletion_K, linewidth=1.4, label=name)
-    chance = checks.curves["chance"]
-    axes.plot(100 * chance.share_K, chance.deletion_K, linewidth=1.4, color=GREY, linestyle="--", label="chance")
-    axes.set_xlabel("hottest blurred, %")
-    axes.set_ylabel("answer moved, months")
+def _curves(axes: Any, checks: Checks, way: str, what: str) -> None:
+    """How far the answer lies from that of the whole picture, on the way down or up."""
+    axes, better = plain(axes), "higher" if way == "deletion" else "lower"
+    for name, curve in checks.curves.items():
+        months_K = curve.deletion_K if way == "deletion" else curve.insertion_K
+        colour, dashes = CURVES[name]
+        axes.plot(100 * curve.share_K, months_K, linewidth=1.4, color=colour, linestyle=dashes, label=name)
+    axes.set_title(f"{way}: {what} ({better} is better)", fontsize=8.5, color=INK)
+    axes.set_xlabel("share of the picture, %", fontsize=8)
+    axes.set_ylabel("answer off, months", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=6.5, labelcolor=INK, handlelength=1.2)
+    if way == "deletion":
+        axes.legend(frameon=False, fontsize=7, labelcolor=INK, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -1,5 +1,6 @@
 """Explanations: what an ensemble points at, and whether the checks tell a true map from a false one."""
 
+import dataclasses
 import json
 
 import cv2
@@ -15,6 +16,7 @@ from ensemble.overlay import draw
 from ensemble.predictor import Predictor
 from ensemble.registry import Registry
 from preprocessing.charts import png
+from preprocessing.recipe import SHIPPED
 from preprocessing.views import hand_in_view
 from tests import hands
 from tests.conftest import write_source
@@ -36,6 +38,15 @@ def registry(tmp_path_factory):
 @pytest.fixture(scope="module")
 def predictor(registry):
     return Predictor(registry.resolve("champion"))
+
+
+@pytest.fixture(scope="module")
+def two_views(tmp_path_factory):
+    root = tmp_path_factory.mktemp("views")
+    cohort = make_cohort(root / "cohort", views=("full", "crop"), segmenter=SHIPPED.read_bytes())
+    study = make_study(root / "study", cohort, states=("complete",) * 2)
+    registry = Registry(root / "registry")
+    return Predictor(registry.resolve(registry.publish(combine(study, method="equal", rule="mean").write).version))
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +86,48 @@ def test_what_cannot_be_explained_is_refused(predictor, sex, methods):
 
 
 def test_the_checks_cover_every_map(predictor, explanation):
-    found = check(predictor, explanation).to_dict()
+    (checks,) = check(predictor, explanation)
+    found = checks.to_dict()
     assert set(found["deletion_months"]) == {"relevance", "cam", "chance"}
     assert set(found["shuffled"]) == set(found["agreement"]) == {"relevance", "cam"}
     assert found["hand_share"] is None  # this recipe looks for no hand
     assert found["inside"] == {}
+
+
+def test_both_curves_are_written_step_by_step(predictor, explanation):
+    (checks,) = check(predictor, explanation)
+    found = json.loads(json.dumps(checks.to_dict()))
+    curves = found["curves"]
+    assert curves["share_of_picture"] == [step / 8 for step in range(1, 9)]
+    for way in ("deletion_months", "insertion_months"):
+        assert set(curves[way]) == {"relevance", "cam", "chance"}
+        for name, months in curves[way].items():
+            assert np.mean(months) == pytest.approx(found[way][name], abs=1e-3)
+
+
+def test_every_view_is_explained_checked_and_drawn(two_views):
+    explanation = explain(two_views, hands.png(hands.hand(1).image), "male", methods=("relevance",))
+    checks = check(two_views, explanation)
+    assert {view.view for view in explanation.views} == {"full", "crop"}
+    assert [view.view for view in explanation.views] == [found.view for found in checks]
+    assert sorted(member for view in explanation.views for member in view.seen_by) == ["study/0", "study/1"]
+    figure = draw(explanation, checks)
+    titles = " ".join(axes.get_title() for axes in figure.axes)
+    for view in explanation.views:
+        assert f"({view.view})\n{100 * view.weight:.0f} % of the answer, 1 of 2 members" in titles
+
+
+def test_a_page_draws_both_curves_and_says_which_map_fails(predictor, explanation):
+    (checks,) = check(predictor, explanation)
+    figure = draw(explanation, [dataclasses.replace(checks, hand_share=0.4, inside={"relevance": 0.62, "cam": 0.95})])
+    drawn = {axes.get_title(): axes for axes in figure.axes}
+    for way in ("deletion", "insertion"):
+        (axes,) = (axes for title, axes in drawn.items() if title.startswith(f"{way}:"))
+        assert {line.get_label() for line in axes.get_lines()} == {"relevance", "cam", "chance"}
+    (relevance,) = (title for title in drawn if "62 %" in title)
+    (cam,) = (title for title in drawn if "95 %" in title)
+    assert "fails hand" in relevance
+    assert "fails hand" not in cam
 
 
 def test_a_true_map_moves_the_answer_before_a_false_one_does():
@@ -137,9 +185,15 @@ def test_the_command_explains_a_folder(registry, tmp_path, capsys):
     assert main(["explain", str(registry.path), str(source), str(tmp_path / "out"), "--limit", "1"]) == 0
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     pictures = [row["picture"] for row in summary["cases"]]
-    assert len(pictures) == summary["mean"]["n"] == 1
+    (mean,) = summary["mean"]
+    assert len(pictures) == mean["n"] == 1
     assert all((tmp_path / "out" / picture).exists() for picture in pictures)
-    assert "mean of 1 cases" in capsys.readouterr().out
+    assert set(summary["rules"]) == set(mean["passed"]["relevance"]) == {"hand", "deletion", "insertion", "shuffled"}
+    assert summary["cases"][0]["views"][0]["passed"]["relevance"]["hand"] is None  # this recipe looks for no hand
+    printed = capsys.readouterr().out
+    assert "mean of 1 cases" in printed
+    assert "hand not judged" in printed
+    assert all(rule in printed for rule in summary["rules"].values())
 
 
 @pytest.mark.parametrize("case_id", ["../../evil", "{folder}/absolute", "a/b", "..", "summary", "x" * 300])
