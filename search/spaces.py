@@ -81,6 +81,8 @@ def gpu(trial: optuna.Trial) -> dict[str, Any]:
         "head": head,
         **_any_loss(trial, head),
         **_conditioning(trial),
+        # at the cpu space's sizes no network tells the sex well enough to doubt a stated one
+        "weight_sex": trial.suggest_categorical("weight_sex", [0.0, 0.3]),
         "learning_rate": trial.suggest_float("learning_rate", 3e-5, 2e-3, log=True),
         "weight_decay": trial.suggest_float("weight_decay", 1e-6, 5e-2, log=True),
         "schedule": trial.suggest_categorical("schedule", ["cosine", "halving"]),
@@ -230,6 +232,7 @@ _GPU_POINT = {
     "ema": 0.998,
     "frozen_epochs": 0.0,
     "image_size": 0,
+    "weight_sex": 0.3,
 }
 _SEED_POINT = {"learning_rate": 3e-4, "augmentation": 0.5, "sex": "concat"}
 STARTING_POINTS: dict[str, list[dict[str, Any]]] = {
