@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from ensemble.measures import OF_ANSWER
 from ensemble.predictor import Prediction, Predictor
 from ensemble.printed import tally
 from preprocessing.prepare import ChunkResult, read_chunk, stated, thread_map
@@ -19,8 +20,6 @@ from preprocessing.storage import AnyPath
 BATCH = 32
 """Files read and predicted at a time, so that memory does not grow with the folder."""
 _CASE_COLUMNS = ["case_id", "sex", "is_male", "bone_age_months", "chronological_age_months", "file"]
-_OF_MEMBERS = {"members_disagree", "sex_improbable", "sex_unknown"}
-"""Warnings that speak of the answer and not of how the picture was taken."""
 
 
 class EvaluationError(ValueError):
@@ -85,7 +84,7 @@ def tabulate(cases: pd.DataFrame, predictions: Mapping[int, Prediction]) -> pd.D
     table = cases.loc[rows, known].assign(
         predicted_months=[prediction.bone_age_months for prediction in chosen],
         spread_months=[prediction.spread_months for prediction in chosen],
-        findings=[",".join(sorted({f.code for f in p.warnings} - _OF_MEMBERS)) for p in chosen],
+        findings=[",".join(sorted({f.code for f in p.warnings} - OF_ANSWER)) for p in chosen],
         warnings=[" ".join(warning.message for warning in prediction.warnings) for prediction in chosen],
     )
     for level in chosen[0].intervals:

@@ -27,6 +27,8 @@ NUM_WORST = 10
 """Largest errors listed."""
 PLAIN = "nothing noticed"
 """Acquisition style of a picture that needed no repair and gave no warning."""
+OF_ANSWER = frozenset({"members_disagree", "sex_improbable", "sex_unknown"})
+"""Warnings that speak of the answer and not of how the picture was taken: no findings."""
 
 
 def figures(cases: pd.DataFrame, *, norms: Norms = PUBLISHED, seed: int = 0) -> dict[str, Any]:

@@ -7,16 +7,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from ensemble import stated
 from preprocessing import labels
 from preprocessing.columns import find_columns
 from preprocessing.rows import RowError, bone_age, case_id_of, extras, find_units, require, sex_of
 from preprocessing.source import SourceError, SourceOptions, problem, problem_table
 from preprocessing.sources import read_source
 from preprocessing.storage import AnyPath, as_path
-from preprocessing.table import TABLE_SUFFIXES, Row, Table, read_table
+from preprocessing.table import TABLE_SUFFIXES, Table, read_table
 
 _BASES = (
     "predicted",
@@ -31,8 +31,6 @@ _NAMES = {
     "months": {name for base in _BASES for name in (base, f"{base}_months", f"{base}_month")},
     "years": {f"{base}_{unit}" for base in _BASES for unit in ("years", "year", "yrs")},
 }
-_END = re.compile(r"(low|high)_([1-9]\d?)")
-"""Column with one end of the intervals of a level in percent."""
 
 
 def is_table(path: str | Path | AnyPath) -> bool:
@@ -52,12 +50,13 @@ def read_predictions(
 
     Returns:
         The predictions: case_id, predicted_months, and the ends of the intervals where there are any (``low_90``,
-        ``high_90``, ... in months; NaN in a row that lacks one). And the cases without one, as problems: a row whose
-        prediction is empty and whose column ``reason`` says why.
+        ``high_90``, ... in months; NaN in a row that lacks one), a ``distribution`` or ``findings`` as
+        `ensemble.measures` has them. And the cases without a prediction, as problems: a row where it is empty and
+        whose column ``reason`` says why.
 
     Raises:
         SourceError: No such column, values that look like another unit, a row without id or without number and
-            reason, an id twice, one end of an interval without a column for the other, or a low end above the high.
+            reason, an id twice, or something beside the number that `ensemble.stated` does not take.
     """
     table = read_table(as_path(path))
     place, named = _predicted(table, column)
@@ -65,12 +64,12 @@ def read_predictions(
     columns = find_columns(table, {})
     require(table, columns, ("id", "image"))
     places = {_simple(name): at for at, name in enumerate(table.header)}
-    levels = _levels(table.name, places)
+    levels = stated.levels(table.name, places)
     rows: dict[str, dict[str, Any]] = {}
     unanswered: dict[str, dict[str, str]] = {}
     for row in table.rows:
         case_id, cell = case_id_of(row, columns), row.cells[place]
-        value, reason = labels.number(cell), _cell(row, places, "reason")
+        value, reason = labels.number(cell), stated.cell(row, places, "reason")
         if row.fault or not case_id or (value is None and not (reason and labels.is_missing(cell))):
             said = row.fault or f"got the id {case_id!r} and the prediction {cell!r}."
             raise SourceError(
@@ -80,14 +79,19 @@ def read_predictions(
         if case_id in rows or case_id in unanswered:
             raise SourceError(f"{row.where}: {case_id} stands there twice. Leave one prediction a case.")
         if value is None:
-            detail = _cell(row, places, "detail") or "The system gave no prediction."
+            detail = stated.cell(row, places, "detail") or "The system gave no prediction."
             unanswered[case_id] = problem(case_id, columns.get(row, "image"), reason, detail)
             continue
         rows[case_id] = {"case_id": case_id, "predicted_months": labels.to_months(value, unit)}
         for level in levels:
-            rows[case_id] |= _interval(row, places, level, unit)
+            rows[case_id] |= stated.interval(row, places, level, unit)
+        if "findings" in places:
+            rows[case_id]["findings"] = stated.findings(row, places)
+        if (probability_M := stated.distribution(row, places)) is not None:
+            rows[case_id]["distribution"] = probability_M
     if not rows:
         raise SourceError(f"{table.name} holds no prediction.")
+    _check_distributions(table.name, rows)
     numbers = (labels.number(row.cells[place]) for row in table.rows)
     labels.check_unit([value for value in numbers if value is not None], unit, repr(table.header[place]))
     return pd.DataFrame(list(rows.values())), problem_table(list(unanswered.values()))
@@ -183,42 +187,19 @@ def _predicted(table: Table, column: str) -> tuple[int, str]:
     return found[0]
 
 
+def _check_distributions(table: str, rows: dict[str, dict[str, Any]]) -> None:
+    """A share of cases that only some have would be one of other cases than the error beside it."""
+    lacking = [case_id for case_id, row in rows.items() if "distribution" not in row]
+    having = len(rows) - len(lacking)
+    if lacking and having:
+        raise SourceError(
+            f"{table}: all predictions or none must have a distribution, got {having} of {len(rows)}; "
+            f"{lacking[0]} has none. Add what is missing, or leave the column out."
+        )
+
+
 def _simple(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-
-
-def _cell(row: Row, places: dict[str, int], name: str) -> str:
-    """What a row says in a column; empty where it says nothing, or there is none."""
-    text = row.cells[places[name]] if name in places else ""
-    return "" if labels.is_missing(text) else text
-
-
-def _levels(table: str, places: dict[str, int]) -> list[int]:
-    """Levels of the intervals in a table, ascending; the low end of each must have a high one."""
-    named = [found for name in places if (found := _END.fullmatch(name))]
-    for end, level in (found.groups() for found in named):
-        other = f"{'high' if end == 'low' else 'low'}_{level}"
-        if other not in places:
-            raise SourceError(f"{table} must have a column {other} beside {end}_{level}. Add it, or rename that one.")
-    return sorted({int(found[2]) for found in named})
-
-
-def _interval(row: Row, places: dict[str, int], level: int, unit: str) -> dict[str, float]:
-    """Both ends of an interval by column, in months; NaN where the row lacks one."""
-    ends = {}
-    for name in (f"low_{level}", f"high_{level}"):
-        text = _cell(row, places, name)
-        value = labels.number(text)
-        if text and value is None:
-            raise SourceError(f"{row.where}: {name} must be a number or empty, got {text!r}. Mend the row.")
-        ends[name] = np.nan if value is None else labels.to_months(value, unit)
-    low, high = ends.values()
-    if low > high:
-        raise SourceError(
-            f"{row.where}: low_{level} must lie at or below high_{level}, got {low:g} and {high:g} months. "
-            "Mend the row, or swap the columns' names."
-        )
-    return ends
 
 
 def _some(names: pd.Series) -> str:

@@ -175,6 +175,11 @@ def test_one_table_may_hold_predictions_and_references(tmp_path):
         ("id,predicted,low_90\n1,100,90\n", "must have a column high_90 beside low_90"),
         ("id,predicted,low_90,high_90\n1,100,90,110\n2,100,110,90\n", "line 3: low_90 must lie at or below high_90"),
         ("id,predicted,low_90,high_90\n1,100,wide,110\n", "low_90 must be a number or empty, got 'wide'"),
+        ('id,predicted,distribution\n1,100,"[0.5, 0.5]"\n', "line 2: distribution must be a list of 240 probabilities"),
+        (f'id,predicted,distribution\n1,100,"{[0.5] * 240}"\n', "got 240 that sum to 120. Mend the row"),
+        (f'id,predicted,distribution\n1,100,"{[1.5, -0.5] + [0] * 238}"\n', r"got '\[1.5, -0.5, 0"),
+        (f'id,predicted,distribution\n1,100,"{[1] + [0] * 239}"\n2,90,\n', "got 1 of 2; 2 has none"),
+        ("id,predicted,findings\n1,100,a pin in it\n", "line 2: findings must be codes .* got 'a pin in it'"),
     ],
 )
 def test_a_table_that_is_not_understood_is_refused(tmp_path, text, sentence):
@@ -200,6 +205,25 @@ def test_the_table_that_score_writes_is_measured_with_its_reasons(tmp_path, name
     assert found.report["rejected_reasons"] == {"no_hand": 1}
     assert [level["level"] for level in found.report["coverage"]["levels"]] == [90]
     assert "003.png: There is no hand." in evaluation_text(found.report)
+
+
+@pytest.mark.parametrize("name", ["scored.csv", "scored.parquet"])
+def test_distributions_and_findings_of_a_table_give_the_figures_that_a_bundle_has(tmp_path, name):
+    table = cases()
+    months = table["bone_age_months"].astype(int)
+    own = table.assign(
+        distribution=[0.5 * np.eye(240)[month] + 0.5 * np.eye(240)[max(0, month - 12)] for month in months],
+        findings=["framed", "", "framed,inverted", ""] * 10,
+    )
+    said = own[["case_id", "predicted_months", "distribution"]].assign(
+        findings=["framed,sex_unknown", "members_disagree", "framed,inverted", ""] * 10
+    )
+    said.to_csv(tmp_path / name, index=False) if name.endswith("csv") else said.to_parquet(tmp_path / name)
+    table.to_csv(tmp_path / "labels.csv", index=False, columns=["case_id", "sex", "bone_age_months"])
+    found, expected = evaluate_table(tmp_path / name, tmp_path / "labels.csv").report, figures(own)
+    assert [row["style"] for row in found["styles"]] == ["nothing noticed", "framed", "inverted"]
+    assert {key: found[key] for key in expected} == json.loads(json.dumps(expected))
+    assert found["top2_year"] > found["top1_year"]
 
 
 def test_intervals_of_years_are_measured_in_months(tmp_path):
