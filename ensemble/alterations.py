@@ -88,6 +88,8 @@ class Alteration:
     """How it is then written; None loses no level: the file as it is, or a changed picture as PNG of 16 bit."""
     sex: str = "as it is"
     """``as it is``, ``swapped`` or ``missing``."""
+    age: str = "as it is"
+    """The stated chronological age: ``as it is``, ``another's`` or ``missing``. No answer may change with it."""
     is_wrong: bool = False
     """Whether the result is no radiograph that could be answered, so that the right answer is a refusal."""
 
@@ -106,6 +108,10 @@ class Alteration:
     def sex_of(self, sex: str) -> str | None:
         """The sex that the caller then states."""
         return {"as it is": sex, "swapped": "female" if sex == "male" else "male", "missing": None}[self.sex]
+
+    def age_of(self, own: float | None, anothers: float | None) -> float | None:
+        """The chronological age that the caller then states, of the case's own and another case's."""
+        return {"as it is": own, "another's": anothers, "missing": None}[self.age]
 
 
 def suite(wrong_kinds: tuple[str, ...] = KINDS) -> list[Alteration]:
@@ -138,6 +144,10 @@ def suite(wrong_kinds: tuple[str, ...] = KINDS) -> list[Alteration]:
     made += [Alteration("noise", f"Poisson {n} photons", partial(_poisson, photons=n)) for n in (1000, 100)]
     made += [Alteration("metadata", "sex swapped", sex="swapped"), Alteration("metadata", "sex missing", sex="missing")]
     made += [Alteration("metadata", f"spacing {mm} mm", encode=partial(dicom, spacing=mm)) for mm in (0.05, 1.0)]
+    made += [
+        Alteration("metadata", "chronological age permuted", age="another's"),
+        Alteration("metadata", "chronological age absent", age="missing"),
+    ]
     made += [Alteration("wrong input", kind, partial(_wrong, kind=kind), is_wrong=True) for kind in wrong_kinds]
     made += [
         Alteration("wrong input", "two films side by side", _two_films, is_wrong=True),

@@ -1,6 +1,6 @@
 """What an examination is made of: the cases that are drawn, their pictures at full depth, a name for exactly them.
 
-Shape letters: H height, W width.
+Shape letters: C cases, H height, W width.
 """
 
 import hashlib
@@ -8,7 +8,10 @@ import json
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from ensemble.chronology import OLDEST_MONTHS
+from ensemble.measures import chronological_of
 from preprocessing.radiograph import decode_with_header
 from preprocessing.source import Source
 
@@ -19,6 +22,33 @@ DEPTHS = (8, 10, 12, 14, 16)
 def drawn(source: Source, num_cases: int, seed: int) -> np.ndarray:
     """Row numbers of at most so many cases, ascending; of a larger draw with the same seed they are a part."""
     return np.sort(np.random.default_rng(seed).permutation(len(source.cases))[:num_cases])
+
+
+def ages(cases: pd.DataFrame) -> tuple[np.ndarray, int]:
+    """Chronological ages that are stated of cases to whoever is asked, though no answer may depend on them.
+
+    Where the source says none of a child, the reference bone age stands in. A system that answers with the age that it
+    is told then looks better than it is as long as the age is right, and falls when it is another's or absent.
+
+    Args:
+        cases: As `preprocessing.source.Source.cases` has them.
+
+    Returns:
+        ``(C,)`` months, and how many of them the source says.
+    """
+    said_C = chronological_of(cases)
+    if said_C is None:
+        said_C = np.full(len(cases), np.nan)
+    is_said_C = (said_C >= 0) & (said_C <= OLDEST_MONTHS)
+    return np.where(is_said_C, said_C, cases["bone_age_months"].to_numpy(float)), int(is_said_C.sum())
+
+
+def permuted(age_C: np.ndarray, seed: int) -> np.ndarray:
+    """``(C,)`` the ages, to each case another case's; of one case its own."""
+    order_C = np.random.default_rng(seed).permutation(len(age_C))
+    anothers_C = np.empty_like(age_C)
+    anothers_C[order_C] = age_C[np.roll(order_C, 1)]  # along one ring
+    return anothers_C
 
 
 def levels(data: bytes) -> np.ndarray:

@@ -17,10 +17,10 @@ from ensemble.answers import BATCH
 from ensemble.chronology import PUBLISHED, Norms
 from ensemble.compare import holm, mcnemar
 from ensemble.families import FAILED, REFUSED, RIGHT, WRONG
-from ensemble.material import drawn, levels
+from ensemble.material import ages, drawn, levels, permuted
 from ensemble.measures import chronological_of
 from ensemble.significance import clinically_significant, judged_by
-from ensemble.subjects import Answer, Subject
+from ensemble.subjects import Answer, Query, Subject
 from preprocessing.radiograph import RadiographError
 from preprocessing.source import Source
 from preprocessing.storage import AnyPath
@@ -28,7 +28,7 @@ from search.metrics import mean_ci95, rounded
 
 
 class StressError(ValueError):
-    """There is nothing to put under stress."""
+    """There is nothing to put under stress, or not in the way that was asked for."""
 
 
 def stress(
@@ -39,6 +39,7 @@ def stress(
     norms: Norms = PUBLISHED,
     num_cases: int = 100,
     seed: int = 0,
+    states_age: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Ask for each case as it is and after each alteration.
@@ -50,25 +51,33 @@ def stress(
         norms: Of healthy children, by which an error is clinically significant; a bundle may carry its own.
         num_cases: At most so many cases, drawn once.
         seed: Of that draw, of the alterations' noise and of the bootstrap.
+        states_age: Whether the chronological age is stated with every case, as `ensemble.material.ages` has it; a
+            system that has no place for it is asked without, and without the alterations of it.
         progress: Called with the number of cases done and of all.
 
     Returns:
-        ``n`` cases, of which ``undecoded`` hold no picture and are asked as they are alone; ``norms``; ``clean`` and
-        ``alterations``: for each its family, level, cases ``asked``, shares ``rejected`` and ``failed``, and their
-        reasons; for those that can be answered also the ``marks`` of the cases that were altered, one letter each
-        (see `ensemble.families`), the error, its paired change with a 95 % interval (null of fewer than 10 cases), the
-        mean shift, the shares that moved by more than 6 and 12 months, the clinically significant errors (McNemar, p
-        after Holm), the coverage of the 90 % interval, and the share with a warning that the clean picture did not
-        have.
+        ``n`` cases, of which ``undecoded`` hold no picture and are asked as they are alone; ``norms``;
+        ``stated_ages``, the numbers of cases whose chronological age was ``of_source`` and ``of_reference``, null where
+        none was stated; ``clean`` and ``alterations``: for each its family, level, cases ``asked``, shares ``rejected``
+        and ``failed``, and their reasons; for those that can be answered also the ``marks`` of the cases that were
+        altered, one letter each (see `ensemble.families`), the error, its paired change with a 95 % interval (null of
+        fewer than 10 cases), the mean shift, the shares that moved by more than 6 and 12 months, the clinically
+        significant errors (McNemar, p after Holm), the coverage of the 90 % interval, and the share with a warning
+        that the clean picture did not have.
 
     Raises:
-        StressError: No case can be decoded and is answered as it is.
+        StressError: No case can be decoded and is answered as it is, or the suite alters a chronological age that is
+            not stated, or that no other case can lend.
     """
     rows = drawn(source, num_cases, seed)
+    age_C, num_said = ages(source.cases.iloc[rows])
+    _check_ages(suite, len(rows), states_age)
+    anothers_C = permuted(age_C, seed)
     asked: list[list[Answer]] = []
-    for done, row in enumerate(rows, start=1):
+    for done, (row, age, anothers) in enumerate(zip(rows, age_C, anothers_C, strict=True), start=1):
         sex = str(source.cases["sex"].iloc[row])
-        asked.append(_ask(subject, source.folder / source.paths[row], sex, suite, [seed, int(row)]))
+        both = (float(age), float(anothers)) if states_age else (None, None)
+        asked.append(_ask(subject, source.folder / source.paths[row], sex, both, suite, [seed, int(row)]))
         progress(done, len(rows))
     altered_C = np.array([len(answers) == 1 + len(suite) for answers in asked], bool)
     altered = [answers for answers in asked if len(answers) == 1 + len(suite)]
@@ -88,19 +97,44 @@ def stress(
         "undecoded": int((~altered_C).sum()),
         "seed": seed,
         "norms": judged_by(norms),
+        "stated_ages": {"of_source": num_said, "of_reference": len(rows) - num_said} if states_age else None,
         "clean": _clean(cases, [answers[0] for answers in asked], norms, seed)
         | {"marks": _marks(cases[altered_C], clean, norms)},
         "alterations": measured,
     }
 
 
-def _ask(subject: Subject, path: AnyPath, sex: str, suite: list[Alteration], seed: list[int]) -> list[Answer]:
-    """The answer to a case as it is, and to each of its alterations; without these where it holds no picture."""
+def _check_ages(suite: list[Alteration], num_cases: int, states_age: bool) -> None:
+    for alteration in suite:
+        if alteration.age != "as it is" and not states_age:
+            raise StressError(f"{alteration.level} needs an age that is stated. State it, or leave the alteration out.")
+        if alteration.age == "another's" and num_cases < 2:
+            raise StressError(f"{alteration.level} needs 2 cases or more, got {num_cases}. Name more, or leave it out.")
+
+
+def _ask(
+    subject: Subject,
+    path: AnyPath,
+    sex: str,
+    stated_ages: tuple[float | None, float | None],
+    suite: list[Alteration],
+    seed: list[int],
+) -> list[Answer]:
+    """The answer to a case as it is, and to each of its alterations; without these where it holds no picture.
+
+    Args:
+        subject: Who is asked.
+        path: Of the radiograph.
+        sex: As the source says it.
+        stated_ages: Chronological ages, the case's own and another's; None states none.
+        suite: What is done.
+        seed: Of what is drawn.
+    """
     try:
         data = path.read_bytes()
     except OSError:
         return [Answer(None, reason="unreadable")]
-    queries: list[tuple[bytes, str | None]] = [(data, sex)]
+    queries = [Query(data, sex, stated_ages[0])]
     try:
         image_HW = levels(data)
     except RadiographError:
@@ -111,7 +145,8 @@ def _ask(subject: Subject, path: AnyPath, sex: str, suite: list[Alteration], see
             answers += subject(queries)
             queries = []
         rng = np.random.default_rng([*seed, index])
-        queries.append((alteration.file(data, image_HW, rng), alteration.sex_of(sex)))
+        altered = alteration.file(data, image_HW, rng)
+        queries.append(Query(altered, alteration.sex_of(sex), alteration.age_of(*stated_ages)))
     return answers + subject(queries)
 
 

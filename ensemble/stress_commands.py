@@ -48,6 +48,13 @@ def add(commands: Any) -> None:
         default="female,male,unknown",
         help="(default female,male,unknown; of two, the field is left out where the sex is unknown)",
     )
+    group.add_argument(
+        "--age-field",
+        metavar="FIELD",
+        default="chronological_age_months",
+        help="field that states the chronological age, in months (default chronological_age_months); '' states none, "
+        "and leaves out the alterations of it",
+    )
     group.add_argument("--answer", metavar="PATH", default="bone_age_months", help="of the bone age in its JSON")
     group.add_argument("--answer-unit", choices=("months", "years"), default="months", help="(default months)")
     add_options(stress)
@@ -68,7 +75,7 @@ def _stress(options: argparse.Namespace) -> None:
     from ensemble.stress_report import table_text, write
     from ensemble.verdict import encoded
 
-    alterations = suite()
+    alterations = [alteration for alteration in suite() if _states_age(options) or alteration.age == "as it is"]
     if options.families:
         wanted, known = options.families.split(","), dict.fromkeys(a.family for a in alterations)
         if unknown := [name for name in wanted if name not in known]:
@@ -107,7 +114,8 @@ def _asked(
 
     ask, norms, about = _subject(options, bundle)
     show = counting("cases put under stress")
-    found = stress(ask, source, alterations, norms=norms, num_cases=options.cases, seed=options.seed, progress=show)
+    asked = {"num_cases": options.cases, "seed": options.seed, "states_age": _states_age(options)}
+    found = stress(ask, source, alterations, norms=norms, **asked, progress=show)
     return about | found
 
 
@@ -125,6 +133,7 @@ def _subject(options: argparse.Namespace, bundle: "Bundle | None") -> "tuple[Sub
             form=options.form,
             sex_field=options.sex_field,
             sex_words=words,
+            age_field=options.age_field,
             answer=options.answer,
             answer_unit=options.answer_unit,
             key=os.environ.get("CARPAL_KEY", ""),
@@ -139,6 +148,11 @@ def _subject(options: argparse.Namespace, bundle: "Bundle | None") -> "tuple[Sub
 
 def _is_address(subject: str) -> bool:
     return subject.startswith(("http://", "https://"))
+
+
+def _states_age(options: argparse.Namespace) -> bool:
+    """A bundle is asked as the service asks it, which takes the age."""
+    return bool(options.age_field) or not _is_address(options.subject)
 
 
 def _judge(options: argparse.Namespace, report: dict[str, Any]) -> None:

@@ -101,6 +101,7 @@ def table_text(report: dict[str, Any]) -> str:
         f"{clean['rejected']:.1%} refused, {clean['failed']:.1%} failed{_reasons(clean)}, MAE "
         f"{clean['mae_months']:.2f} months (95 % interval {between(clean['mae_ci95'])}), "
         f"{clean['significant_errors']} clinically significant errors{covered}",
+        *_ages(report["stated_ages"]),
         "",
         f"{'alteration':<40} refused failed warned  change of MAE, 95 %      shift  >12 mo  signif. errors  p (Holm)  "
         "in 90 %",
@@ -121,6 +122,16 @@ def table_text(report: dict[str, Any]) -> str:
     if not all([clean["mae_ci95"], *(row.get("mae_change_ci95", True) for row in report["alterations"])]):
         lines.append(FEW)
     return "\n".join(lines + _standing(report))
+
+
+def _ages(stated: dict[str, int] | None) -> list[str]:
+    """What was stated of the chronological age; nothing where it was not."""
+    if stated is None:
+        return []
+    return [
+        f"stated with each case: the chronological age, of {stated['of_source']} cases as the source says it; of "
+        f"{stated['of_reference']} the reference bone age stands in, which flatters a system that uses the age"
+    ]
 
 
 def _standing(report: dict[str, Any]) -> list[str]:

@@ -46,8 +46,19 @@ class Answer:
     """Codes of what the answer warns of."""
 
 
-Subject = Callable[[Sequence[tuple[bytes, str | None]]], list[Answer]]
-"""From files, each with the sex that is stated, to as many answers."""
+@dataclass(frozen=True)
+class Query:
+    """One file, and what is stated of the child."""
+
+    data: bytes
+    sex: str | None = None
+    """``male``, ``female``, or None where none is stated."""
+    chronological_age_months: float | None = None
+    """None where none is stated."""
+
+
+Subject = Callable[[Sequence[Query]], list[Answer]]
+"""From queries to as many answers."""
 
 
 def bundle_subject(predictor: Predictor) -> Subject:
@@ -55,25 +66,30 @@ def bundle_subject(predictor: Predictor) -> Subject:
     pool = ThreadPoolExecutor(num_cores(), "stress", initializer=single_thread)
     reader = predictor.reader
 
-    def read(query: tuple[bytes, str | None]) -> Reading | str:
+    def read(query: Query) -> Reading | str:
         try:
-            return reader.read(query[0])
+            return reader.read(query.data)
         except RadiographError as error:
             return error.code
 
-    def ask(queries: Sequence[tuple[bytes, str | None]]) -> list[Answer]:
+    def ask(queries: Sequence[Query]) -> list[Answer]:
         readings = list(pool.map(read, queries))
         usable = [index for index, reading in enumerate(readings) if isinstance(reading, Reading)]
         answers = [Answer(None, reason=str(reading)) for reading in readings]
         if usable:
-            sexes = [queries[index][1] for index in usable]
+            asked = [queries[index] for index in usable]
             chosen = [reading for reading in readings if isinstance(reading, Reading)]
             predictions = predictor.predict(
                 np.stack([reading.pixels for reading in chosen]),
-                np.array([None if sex is None else sex == "male" for sex in sexes], dtype=object),
-                [reading.warnings(sex=sex) for reading, sex in zip(chosen, sexes, strict=True)],
+                np.array([None if query.sex is None else query.sex == "male" for query in asked], dtype=object),
+                [
+                    reading.warnings(sex=query.sex, chronological_age_months=query.chronological_age_months)
+                    for reading, query in zip(chosen, asked, strict=True)
+                ],
             )
-            for index, prediction in zip(usable, predictions, strict=True):
+            for index, query, said in zip(usable, asked, predictions, strict=True):
+                age = query.chronological_age_months
+                prediction = said if age is None else said.beside(age, query.sex)
                 codes = tuple(warning.code for warning in prediction.warnings)
                 answers[index] = Answer(prediction.bone_age_months, prediction.intervals.get(90), warnings=codes)
         return answers
@@ -93,6 +109,8 @@ class Endpoint:
     """Field of the form, or of the query, that states the sex."""
     sex_words: tuple[str, ...] = ("female", "male", "unknown")
     """For a girl, a boy and a sex that is not known; without the third the field is then left out."""
+    age_field: str = "chronological_age_months"
+    """The same for the chronological age, in months; left out where the query states none."""
     answer: str = "bone_age_months"
     """Where in the JSON the bone age stands; dots go deeper."""
     answer_unit: str = "months"
@@ -101,7 +119,7 @@ class Endpoint:
     key: str = field(default="", repr=False)
     """Sent as a bearer token; empty sends none."""
 
-    def ask(self, queries: Sequence[tuple[bytes, str | None]]) -> list[Answer]:
+    def ask(self, queries: Sequence[Query]) -> list[Answer]:
         """Ask a few at a time.
 
         Raises:
@@ -110,10 +128,11 @@ class Endpoint:
         with ThreadPoolExecutor(4) as pool:
             return list(pool.map(self._ask, queries))
 
-    def _ask(self, query: tuple[bytes, str | None]) -> Answer:
-        data, sex = query
+    def _ask(self, query: Query) -> Answer:
+        data, sex, age = query.data, query.sex, query.chronological_age_months
         words = dict(zip(("female", "male", None), self.sex_words, strict=False))
         said = {self.sex_field: words[sex]} if sex in words else {}
+        said |= {} if age is None else {self.age_field: f"{age:.2f}"}
         parts = urllib.parse.urlsplit(self.url)
         url = self.url if parts.path.strip("/") else f"{self.url.rstrip('/')}/v1/score"
         if self.form:

@@ -16,7 +16,8 @@ from preprocessing.storage import write_atomic
 REPORTS = "gates"
 """Folder of a registry with the reports that its verdicts were judged by; figures alone, no radiograph."""
 SCHEMA = 2
-"""Of a report: what `ensemble.gate.failures` reads of it. A report of another one cannot be judged again."""
+"""Of a report: what `ensemble.gate.failures` reads of it. A report of another one cannot be judged again. An
+alteration that joins the suite makes no new one: of a report from before, the alterations that it has are judged."""
 
 
 def encoded(report: dict[str, Any]) -> bytes:

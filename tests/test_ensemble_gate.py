@@ -106,6 +106,16 @@ def test_a_harm_of_one_level_is_not_diluted_in_its_family():
     assert "most at worst (p" in found
 
 
+def test_an_answer_that_changes_with_the_chronological_age_fails():
+    report = passing()
+    permuted = report["alterations"][0] | {"family": "metadata", "level": "chronological age permuted"}
+    report["alterations"].append(permuted)
+    assert failures(report, Policy()) == []
+    permuted["marks"] = marks(30)
+    (found,) = failures(report, Policy())
+    assert "metadata: clinically significant errors and refusals rose from 5 to 30.0 of 200" in found
+
+
 @pytest.mark.parametrize("sentence", BROKEN)
 def test_the_gate_names_the_rule_that_the_data_contradict(sentence):
     report = passing()

@@ -3,20 +3,26 @@
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
+from urllib.parse import parse_qs, urlsplit
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
+from ensemble.__main__ import main
 from ensemble.alterations import dicom, png8, png16, suite
 from ensemble.chronology import Norms
 from ensemble.material import levels, material
+from ensemble.prediction import Prediction
 from ensemble.stress import StressError, stress
 from ensemble.stress_report import table_csv, table_text, write
-from ensemble.subjects import Answer, Endpoint, SubjectError
+from ensemble.subjects import Answer, Endpoint, Query, SubjectError, bundle_subject
+from preprocessing.header import Header
 from preprocessing.radiograph import RadiographError, decode
 from preprocessing.source import Source, problem_table
+from preprocessing.standardize import Reading
 
 SUITE = suite()
 BY_NAME = {f"{alteration.family}: {alteration.level}": alteration for alteration in SUITE}
@@ -46,9 +52,10 @@ def source(folder, months=(60, 100, 140)) -> Source:
 def by_brightness(queries):
     """Reads the brightness, adds a year where the sex is missing, refuses what is no picture."""
     answers = []
-    for data, sex in queries:
+    for query in queries:
+        sex = query.sex
         try:
-            image = decode(data)
+            image = decode(query.data)
         except RadiographError as error:
             answers.append(Answer(None, reason=error.code))
             continue
@@ -159,7 +166,7 @@ def test_a_case_as_it_is_is_the_file_itself(tmp_path):
     sent = []
 
     def subject(queries):
-        sent.append([data for data, _ in queries])
+        sent.append([query.data for query in queries])
         return by_brightness(queries)
 
     cases = source(tmp_path)
@@ -179,9 +186,81 @@ def test_a_case_without_a_picture_is_counted_as_refused_with_its_code(tmp_path):
     assert "66.7% refused, 0.0% failed (2 x unreadable)" in table_text({"subject": "x", **report})
 
 
+AGES = [BY_NAME[f"metadata: chronological age {what}"] for what in ("permuted", "absent")]
+
+
+def by_age(queries):
+    """Says the chronological age that it is told, else 100 months."""
+    said = [query.chronological_age_months for query in queries]
+    return [Answer(100.0 if age is None else age) for age in said]
+
+
+def test_a_system_that_says_the_chronological_age_is_right_until_it_is_told_anothers_or_none(tmp_path):
+    report = stress(by_age, source(tmp_path), AGES)
+    permuted, absent = report["alterations"]
+    assert (report["clean"]["mae_months"], report["stated_ages"]) == (0, {"of_source": 0, "of_reference": 3})
+    assert permuted["mae_change_months"] == pytest.approx(160 / 3, abs=1e-3)  # each has another's, whichever way round
+    assert absent["mae_change_months"] == pytest.approx(80 / 3, abs=1e-3)
+    assert (permuted["marks"], absent["marks"]) == ("!!!", "!.!")
+    assert "of 3 the reference bone age stands in" in table_text({"subject": "x", **report})
+    unaware = stress(by_brightness, source(tmp_path), AGES)
+    assert [row["mae_change_months"] for row in unaware["alterations"]] == [0, 0]
+
+
+def test_the_age_of_the_source_is_stated_where_it_is_that_of_a_child(tmp_path):
+    cases, said = source(tmp_path), []
+    cases.cases["chronological_age_months"] = [70.5, np.nan, 1000.0]
+
+    def subject(queries):
+        said.append([query.chronological_age_months for query in queries])
+        return by_age(queries)
+
+    report = stress(subject, cases, AGES)
+    assert [clean for clean, _, _ in said] == [70.5, 100, 140]
+    assert sorted(anothers for _, anothers, _ in said) == [70.5, 100, 140]
+    assert report["stated_ages"] == {"of_source": 1, "of_reference": 2}
+
+
+def test_no_age_is_stated_to_a_system_that_has_no_place_for_it(tmp_path):
+    said = []
+
+    def subject(queries):
+        said.extend(query.chronological_age_months for query in queries)
+        return by_brightness(queries)
+
+    flip = [BY_NAME["flip: both"]]
+    assert stress(subject, source(tmp_path), flip, states_age=False)["stated_ages"] is None
+    assert said == [None] * 6
+    with pytest.raises(StressError, match="permuted needs an age that is stated"):
+        stress(subject, source(tmp_path), AGES, states_age=False)
+
+
+def test_one_case_has_no_other_whose_age_it_could_be_given(tmp_path):
+    with pytest.raises(StressError, match="permuted needs 2 cases or more, got 1"):
+        stress(by_age, source(tmp_path), AGES, num_cases=1)
+
+
+class Stub:
+    """A predictor of files whose header says 5 years, with the warnings that it is given."""
+
+    of_5_years = Reading(np.zeros((1, 8, 8), np.uint8), (), Header(chronological_age_months=60.0))
+    reader = SimpleNamespace(read=lambda data: Stub.of_5_years)
+
+    def predict(self, pixels, is_male, warnings):
+        return [Prediction(100.0, 1.0, np.zeros(240), "ens-x", "r", warnings=found) for found in warnings]
+
+
+def test_a_bundle_is_told_the_age_as_the_service_tells_it(monkeypatch):
+    beside = []
+    monkeypatch.setattr(Prediction, "beside", lambda self, age, sex: beside.append((age, sex)) or self)
+    right, wrong, none = bundle_subject(Stub())([Query(b"x", "male", age) for age in (60.0, 200.0, None)])
+    assert (right.warnings, wrong.warnings, none.warnings) == ((), ("contradiction",), ())
+    assert beside == [(60.0, "male"), (200.0, "male")]
+
+
 def test_errors_are_significant_by_the_norms_that_are_given(tmp_path):
     def late(queries):
-        return [Answer(float(np.median(decode(data))) + 20) for data, _ in queries]
+        return [Answer(float(np.median(decode(query.data))) + 20) for query in queries]
 
     narrow, wide = (Norms({"male": ((12.0, 12.0, sd), (204.0, 204.0, sd))}, "of the test") for sd in (2.0, 40.0))
     flip = [BY_NAME["metadata: sex missing"]]
@@ -266,7 +345,7 @@ class Broken(BaseHTTPRequestHandler):
 def test_only_what_a_service_says_of_the_file_is_a_refusal():
     server = HTTPServer(("127.0.0.1", 0), Broken)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    answers = Endpoint(url=f"http://127.0.0.1:{server.server_port}").ask([(b"x" * n, "male") for n in (1, 2, 3)])
+    answers = Endpoint(url=f"http://127.0.0.1:{server.server_port}").ask([Query(b"x" * n, "male") for n in (1, 2, 3)])
     server.shutdown()
     server.server_close()
     assert [answer.reason for answer in answers] == ["http_422", "http_500", "http_404"]
@@ -297,13 +376,55 @@ def test_a_service_that_counts_requests_is_asked_again_and_one_that_wants_a_key_
     server = HTTPServer(("127.0.0.1", 0), Limited)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
-    answers = Endpoint(url=url, key="secret").ask([(b"x", "male")] * 3)
+    answers = Endpoint(url=url, key="secret").ask([Query(b"x", "male")] * 3)
     with pytest.raises(SubjectError, match="CARPAL_KEY"):
-        Endpoint(url=url).ask([(b"x", "male")])
+        Endpoint(url=url).ask([Query(b"x", "male")])
     server.shutdown()
     server.server_close()
     assert [answer.months for answer in answers] == [100] * 3
     assert "secret" not in repr(Endpoint(url=url, key="secret"))
+
+
+class Aged(BaseHTTPRequestHandler):
+    """Says the age that the query has in the field ``ca``."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        stated = parse_qs(urlsplit(self.path).query)
+        data = json.dumps({"bone_age_months": float(stated.get("ca", ["1"])[0])}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args):
+        pass
+
+
+def test_the_age_stands_in_the_field_that_a_service_has_for_it_and_is_left_out_where_there_is_none():
+    server = HTTPServer(("127.0.0.1", 0), Aged)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    endpoint = Endpoint(url=f"http://127.0.0.1:{server.server_port}", age_field="ca")
+    answers = endpoint.ask([Query(b"x", "male", 126.5), Query(b"x", "male")])
+    server.shutdown()
+    server.server_close()
+    assert [answer.months for answer in answers] == [126.5, 1]
+
+
+@pytest.mark.parametrize(("field", "num_left"), [("", 0), ("ca", 2)])
+def test_on_the_command_line_a_service_may_be_asked_without_the_age(tmp_path, monkeypatch, field, num_left):
+    found = {}
+
+    def asked(subject, source, suite, *, states_age, **options):
+        found.update(states_age=states_age, field=subject.__self__.age_field, suite=suite)
+        raise StressError("stopped")
+
+    monkeypatch.setattr("ensemble.stress.stress", asked)
+    cases = source(tmp_path)
+    cases.cases[["case_id", "bone_age_months", "sex"]].to_csv(tmp_path / "labels.csv", index=False)
+    assert main(["stress", "http://127.0.0.1:1", str(tmp_path), "--age-field", field]) == 2
+    assert (found["states_age"], found["field"]) == (bool(field), field)
+    assert sum(alteration.family == "metadata" for alteration in found["suite"]) == 4 + num_left
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -325,7 +446,7 @@ def test_an_unknown_sex_is_said_to_a_service_that_has_a_word_for_it():
     server = HTTPServer(("127.0.0.1", 0), Echo)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
-    queries = [(b"x", "female"), (b"x", "male"), (b"x", None)]
+    queries = [Query(b"x", "female"), Query(b"x", "male"), Query(b"x")]
     own, other = Endpoint(url=url).ask(queries), Endpoint(url=url, sex_words=("f", "m")).ask(queries)
     server.shutdown()
     server.server_close()
@@ -344,10 +465,10 @@ def test_any_http_endpoint_can_be_asked():
         answer_unit="years",
     )
     picture = cv2.imencode(".png", np.zeros((8, 8), np.uint8))[1].tobytes()
-    answers = endpoint.ask([(picture, "male"), (picture, "female"), (b"", "male")])
+    answers = endpoint.ask([Query(picture, "male"), Query(picture, "female"), Query(b"", "male")])
     server.shutdown()
     server.server_close()
     assert [answer.months for answer in answers] == [120, 108, None]
     assert answers[2].reason == "http_400"
     with pytest.raises(SubjectError, match="Nobody answers"):
-        endpoint.ask([(picture, None)])
+        endpoint.ask([Query(picture)])
