@@ -28,8 +28,10 @@ from search.months import NUM_BINS
 
 LEVELS = (80, 90, 95)
 """Percent of cases that an interval shall hold."""
-MIN_CASES = 60
-"""A category with fewer answers with its parents' residuals: of 60 cases, a 90 % quantile is off by 4 points (1 sd)."""
+MIN_CASES = 20
+"""A category with fewer answers with its parents' residuals; as many give every level an end. Over 200 draws of 1,000
+and 2,000 of 9,990 radiographs, categories below 120 cases were held 4.5 and 3.4 points beside the 90 % (root mean
+square) so, and 4.9 and 4.3 where those below 60 took their parents', which is too wide as often as too narrow."""
 SCALES = ("distribution", "constant")
 """What a residual is divided by: the standard deviation of the case's own distribution, or nothing."""
 NARROWEST_MONTHS = 3.0
