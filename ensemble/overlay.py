@@ -37,10 +37,8 @@ SIGNED = (*IN_MONTHS, "grad_cam")
 CURVES = {
     "occlusion": (ACCENT, "-"),
     "relevance": (MALE, "-"),
-    "cam": (
-        "#8e44ad",
-        "--",
-    ),  # cam and grad_cam are nearly relevance where the head is linear: dashes show what lies under
+    # these two are nearly relevance where the head is linear: dashes show what lies under
+    "cam": ("#8e44ad", "--"),
     "grad_cam": ("#e0a100", ":"),
     "saliency": (WARM, "-"),
     "chance": (GREY, "--"),
