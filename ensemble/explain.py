@@ -146,6 +146,11 @@ def weights_of(predictor: Predictor, networks: Sequence[Network]) -> np.ndarray:
     return weights / weights.sum()
 
 
+def first_folds(networks: Sequence[Network]) -> list[Network]:
+    """One network of each member, in order."""
+    return list({network.member: network for network in reversed(networks)}.values())[::-1]
+
+
 def _view(
     predictor: Predictor,
     networks: list[Network],

@@ -143,7 +143,7 @@ def lines(mean: dict[str, Any]) -> list[str]:
     hand = "" if mean["hand_share"] is None else f"; the hand covers {100 * mean['hand_share']:.0f} % of the picture"
     table = [
         f"mean of {mean['n']} cases, view {mean['view']} ({100 * mean['share_of_answer']:.0f} % of the answer){hand}",
-        "map        on the hand  deletion  insertion  shuffled  agreement  all marks  by the means",
+        f"{'map':<20} on the hand  deletion  insertion  shuffled  agreement  all marks  by the means",
     ]
     for name in mean["deletion_months"]:
         figures = [
@@ -158,5 +158,5 @@ def lines(mean: dict[str, Any]) -> list[str]:
                 f"{mean['cases_passed'][name]:4d} of {mean['n']:<2d}",
                 in_words(mean["passed"][name]),
             ]
-        table.append(f"{name:<10} " + "  ".join(figures).rstrip())
+        table.append(f"{name:<20} " + "  ".join(figures).rstrip())
     return [*table, "A map passes", *(f"  {check:<10} where {rule}" for check, rule in RULES.items())]

@@ -1,8 +1,9 @@
 """Whether a map tells the truth about the answer: checks that need no eye. Their marks: `ensemble.pass_marks`.
 
     inside      share of the map's heat on the hand: a marker or a border is no anatomy
-    deletion    months that the answer moves while the hottest places lose their detail first, against blobs by chance;
-    insertion   months that it is still off while they alone have detail; both averaged over the way
+    deletion    months that the answer moves while the hottest places lose their detail first;
+    insertion   months that it is still off while they alone have detail; both averaged over the way, and against two
+                orders that know no network: blobs by chance, and places by how much detail they have
     shuffled    correlation with the same map of the same networks, their weights shuffled: near 0, or the map shows the
                 picture's edges whatever the network has learnt (Adebayo et al., "Sanity checks for saliency maps",
                 NeurIPS 2018)
@@ -20,8 +21,8 @@ import cv2
 import numpy as np
 import torch
 
-from ensemble.explain import Explanation, ViewExplanation, average, weights_of
-from ensemble.maps import PATCHES, blurred
+from ensemble.explain import Explanation, ViewExplanation, average, first_folds, weights_of
+from ensemble.maps import PATCHES, SMOOTH, blurred, smoothed
 from ensemble.predictor import Predictor
 from search.metrics import rounded
 from search.model import BoneAgeNet
@@ -61,7 +62,7 @@ class Checks:
     inside: dict[str, float]
     """By method; empty where nobody looked for a hand."""
     curves: dict[str, Curves]
-    """By method, and ``chance``."""
+    """By method, and by `ensemble.pass_marks.CONTROLS`."""
     shuffled: dict[str, float]
     agreement: dict[str, float]
 
@@ -120,6 +121,12 @@ def follow(months: Callable[[np.ndarray], np.ndarray], picture_SS: np.ndarray, h
     return Curves(share_K, away[:NUM_STEPS], away[NUM_STEPS:])
 
 
+def detail(picture_SS: np.ndarray) -> np.ndarray:
+    """``(S, S)`` float32: how much of a picture, ``(S, S)`` uint8, blurring takes away, place by place."""
+    image_BSS = torch.from_numpy(np.array(picture_SS))[None]
+    return smoothed((image_BSS - blurred(image_BSS)).abs(), SMOOTH)[0].numpy()
+
+
 def shuffle(net: BoneAgeNet, seed: int) -> BoneAgeNet:
     """A copy whose weights are the same numbers in other places: it has learnt nothing, and its scale is kept."""
     other = copy.deepcopy(net)
@@ -158,13 +165,14 @@ def _check(predictor: Predictor, explanation: Explanation, view: ViewExplanation
 
     rng = np.random.default_rng(seed)
     curves = {name: follow(months, picture_SS, np.abs(found)) for name, found in view.maps.items()}
+    curves["detail"] = follow(months, picture_SS, detail(picture_SS))
     chance = [follow(months, picture_SS, _blobs(len(picture_SS), rng)) for _ in range(NUM_RANDOM)]
     curves["chance"] = Curves(
         chance[0].share_K,
         np.mean([curve.deletion_K for curve in chance], axis=0),
         np.mean([curve.insertion_K for curve in chance], axis=0),
     )
-    first = list({network.member: network for network in reversed(networks)}.values())[::-1]  # one a member will do
+    first = first_folds(networks)  # one a member will do
     shuffled = {}
     for name, found in view.maps.items():
         members = average(predictor, first, picture_SS, sex, name, change=lambda net: shuffle(net, seed))

@@ -24,8 +24,9 @@ from ensemble.prediction import in_words
 from preprocessing.charts import ACCENT, GREY, INK, MALE, WARM, empty, plain
 
 TITLES = {
-    "occlusion": "what the detail here adds (red) or takes away (blue)",
-    "relevance": "what the feature map adds",
+    "integrated_gradients": "integrated gradients: what the detail here adds (red) or takes away (blue)",
+    "occlusion": "occlusion, patch by patch",
+    "relevance": "relevance of the last feature map",
     "cam": "class activation map",
     "grad_cam": "Grad-CAM",
     "saliency": "saliency, smoothed",
@@ -35,6 +36,7 @@ UNITS = dict.fromkeys(IN_MONTHS, "months a 64th of the picture")
 UNITS |= {"grad_cam": "months, relative", "saliency": "months a grey level", "attention": "times its mean"}
 SIGNED = (*IN_MONTHS, "grad_cam")
 CURVES = {
+    "integrated_gradients": (INK, "-"),
     "occlusion": (ACCENT, "-"),
     "relevance": (MALE, "-"),
     # these two are nearly relevance where the head is linear: dashes show what lies under
@@ -42,11 +44,12 @@ CURVES = {
     "grad_cam": ("#e0a100", ":"),
     "saliency": (WARM, "-"),
     "chance": (GREY, "--"),
+    "detail": (GREY, ":"),
 }
 """Colour and dashes of a map's curve."""
 WHOLE = 0.9995
 """Share from which a view stands for all of the answer."""
-SMOOTHED, SMOOTH = ("occlusion", "saliency"), 0.025
+SMOOTHED, FOR_THE_EYE = ("occlusion", "saliency"), 0.025
 """Maps of patches and pixels are smoothed for the eye alone, by this many sides (standard deviation)."""
 _BLUE, _RED = ("#" + bytes(colour).hex() for colour in (YOUNGER, OLDER))
 _NOTHING = "#3a3f46"
@@ -63,8 +66,7 @@ def draw(explanation: Explanation, checks: Sequence[Checks] = (), *, reference_m
         reference_months: Bone age that a reader gave.
     """
     num_members = sum(len(view.seen_by) for view in explanation.views)
-    has_attention = any(view.attention_SS is not None for view in explanation.views)
-    wide = 4 + 2 + has_attention
+    wide = 7
     num_columns = wide + 2 * bool(checks)
     figure = empty(2.35 * num_columns, 0.3 + 4.9 * len(explanation.views), dpi=110)
     figure.suptitle(_headline(explanation, reference_months), fontsize=11, color=INK)
@@ -72,13 +74,14 @@ def draw(explanation: Explanation, checks: Sequence[Checks] = (), *, reference_m
     for number, view in enumerate(explanation.views):
         rows, (top, bottom) = slice(2 * number, 2 * number + 2), (2 * number, 2 * number + 1)
         found = checks[number] if checks else None
+        said = {} if found is None else _said(found)
         maps = {name: view.maps[name] for name in TITLES if name in view.maps}
         _radiograph(figure.add_subplot(grid[rows, :2]), view, num_members)
-        places = [grid[rows, 2:4], grid[top, 4], grid[top, 5], grid[bottom, 4], grid[bottom, 5]]
-        for place, (name, map_SS) in zip(places, maps.items(), strict=False):
-            over(figure.add_subplot(place), view, name, map_SS, found)
         if view.attention_SS is not None:
-            over(figure.add_subplot(grid[top, 6]), view, "attention", view.attention_SS)
+            maps["attention"] = view.attention_SS
+        places = [grid[rows, 2:4], *(grid[row, column] for row in (top, bottom) for column in (4, 5, 6))]
+        for place, (name, map_SS) in zip(places, maps.items(), strict=False):
+            over(figure.add_subplot(place), view, name, map_SS, *said.get(name, ()))
         if found is not None:
             deletion = figure.add_subplot(grid[top, wide:])
             _curves(deletion, found, "deletion", "hottest places blurred")
@@ -91,10 +94,19 @@ def draw(explanation: Explanation, checks: Sequence[Checks] = (), *, reference_m
     return figure
 
 
-def over(axes: Any, view: ViewExplanation, name: str, map_SS: np.ndarray, checks: Checks | None = None) -> None:
-    """One map over its radiograph, with its scale."""
+def _said(checks: Checks) -> dict[str, tuple[str, bool]]:
+    """By method what the checks found, in words, and whether it is enough."""
+    found = {}
+    for name, verdicts in judge(checks.to_dict()).items():
+        share = f"{100 * checks.inside[name]:.0f} % of the heat on the hand\n" if name in checks.inside else ""
+        found[name] = (share + verdict_in_words(verdicts), False not in verdicts.values())
+    return found
+
+
+def over(axes: Any, view: ViewExplanation, name: str, map_SS: np.ndarray, said: str = "", passes: bool = True) -> None:
+    """One map over its radiograph, with its scale, and what its checks say."""
     if name in SMOOTHED:
-        map_SS = cv2.GaussianBlur(map_SS, (0, 0), SMOOTH * len(map_SS))
+        map_SS = cv2.GaussianBlur(map_SS, (0, 0), FOR_THE_EYE * len(map_SS))
     reach = float(np.abs(map_SS).max()) or 1.0
     is_signed = name in SIGNED
     norm, colours = Normalize(-reach if is_signed else 0.0, reach), BOTH_WAYS if is_signed else ONE_WAY
@@ -102,13 +114,7 @@ def over(axes: Any, view: ViewExplanation, name: str, map_SS: np.ndarray, checks
     axes.imshow(shaded(map_SS, reach), interpolation="bilinear")
     if view.hand_SS is not None:
         axes.contour(view.hand_SS, levels=[0.5], colors=ACCENT, linewidths=0.6, alpha=0.8)
-    title = TITLES[name]
-    if checks is not None and name in checks.inside:
-        title += f"\n{100 * checks.inside[name]:.0f} % of the heat on the hand"
-    verdict = judge(checks.to_dict())[name] if checks is not None else {}
-    if verdict:
-        title += f"\n{verdict_in_words(verdict)}"
-    axes.set_title(title, fontsize=8.5, color=WARM if False in verdict.values() else INK)
+    axes.set_title(f"{TITLES[name]}\n{said}".rstrip(), fontsize=8.5, color=INK if passes else WARM)
     axes.axis("off")
     scale = axes.inset_axes((1.02, 0.1, 0.03, 0.8))
     bar = axes.figure.colorbar(matplotlib.cm.ScalarMappable(norm, colours), cax=scale)

@@ -22,7 +22,7 @@ from tests.hostile_uploads import PNG
 A, B = "ens-aaaaaaaaaaaa", "ens-bbbbbbbbbbbb"
 VERSIONS = [{"version": version, "aliases": [], "recipe": "0" * 64, "members": 3} for version in (A, B)]
 HEAT_MAP = {
-    "method": "relevance",
+    "method": "integrated_gradients",
     "unit": "months for each 64th of the view",
     "reach_months": 1.25,
     "view": "crop",

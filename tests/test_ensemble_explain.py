@@ -88,7 +88,7 @@ def test_what_cannot_be_explained_is_refused(predictor, sex, methods):
 def test_the_checks_cover_every_map(predictor, explanation):
     (checks,) = check(predictor, explanation)
     found = checks.to_dict()
-    assert set(found["deletion_months"]) == {"relevance", "cam", "chance"}
+    assert set(found["deletion_months"]) == {"relevance", "cam", "chance", "detail"}
     assert set(found["shuffled"]) == set(found["agreement"]) == {"relevance", "cam"}
     assert found["hand_share"] is None  # this recipe looks for no hand
     assert found["inside"] == {}
@@ -100,7 +100,7 @@ def test_both_curves_are_written_step_by_step(predictor, explanation):
     curves = found["curves"]
     assert curves["share_of_picture"] == [step / 8 for step in range(1, 9)]
     for way in ("deletion_months", "insertion_months"):
-        assert set(curves[way]) == {"relevance", "cam", "chance"}
+        assert set(curves[way]) == {"relevance", "cam", "chance", "detail"}
         for name, months in curves[way].items():
             assert np.mean(months) == pytest.approx(found[way][name], abs=1e-3)
 
@@ -123,7 +123,7 @@ def test_a_page_draws_both_curves_and_says_which_map_fails(predictor, explanatio
     drawn = {axes.get_title(): axes for axes in figure.axes}
     for way in ("deletion", "insertion"):
         (axes,) = (axes for title, axes in drawn.items() if title.startswith(f"{way}:"))
-        assert {line.get_label() for line in axes.get_lines()} == {"relevance", "cam", "chance"}
+        assert {line.get_label() for line in axes.get_lines()} == {"relevance", "cam", "chance", "detail"}
     (relevance,) = (title for title in drawn if "62 %" in title)
     (cam,) = (title for title in drawn if "95 %" in title)
     assert "fails hand" in relevance

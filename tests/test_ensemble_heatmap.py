@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from ensemble.combine import combine
-from ensemble.heatmap import HeatMap, heat_map
+from ensemble.heatmap import METHOD, HeatMap, heat_map
+from ensemble.maps import METHODS
 from ensemble.predictor import Predictor
 from ensemble.registry import Registry
 from preprocessing.views import lay_over
@@ -33,6 +34,15 @@ def test_a_known_sex_has_the_map_of_its_own_answer(predictor: Predictor) -> None
 def test_the_map_of_an_unknown_sex_is_the_mean_of_both_as_its_answer_is(predictor: Predictor) -> None:
     girl, boy, unknown = (heat_map(predictor, PIXELS, male).months_SS for male in (0.0, 1.0, 0.25))
     assert unknown == pytest.approx(0.75 * girl + 0.25 * boy, abs=1e-4)
+
+
+def test_one_fold_model_of_each_member_is_asked(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setitem(METHODS, METHOD, lambda net, image_BSS, _: asked.append(net) or image_BSS.float())
+    heat_map(predictor, PIXELS, 1.0)
+    of_member = {id(network.net): network.member for network in predictor.networks}
+    assert [of_member[id(net)] for net in asked] == list(range(len(predictor.bundle.members)))
+    assert len(of_member) > len(asked)
 
 
 def test_the_picture_says_sign_by_hue_and_strength_by_opacity() -> None:

@@ -37,6 +37,24 @@ def test_relevance_is_the_answer_less_the_answer_without_the_place(head):
     torch.testing.assert_close(found[:, 1, 0], (whole - without) * cells / 64, atol=1e-3, rtol=1e-3)
 
 
+def test_integrated_gradients_add_up_to_what_the_detail_adds():
+    net = network()
+    found = maps.integrated_gradients(net, IMAGES[:1], SEX[:1])
+    with torch.inference_mode():
+        model = Months(net)
+        added = model(IMAGES[:1].float(), SEX[:1]) - model(maps.blurred(IMAGES[:1]), SEX[:1])
+    assert added.abs() > 1
+    torch.testing.assert_close(found.sum(dim=(1, 2)) * 64 / SIDE**2, added, atol=0, rtol=0.1)
+
+
+def test_where_a_picture_has_no_detail_nothing_is_integrated():
+    picture = IMAGES[:1].clone()
+    picture[:, :, : SIDE // 2] = 90
+    found = maps.integrated_gradients(network(), picture, SEX[:1])[0]
+    far = SIDE // 4  # blurring reaches over the edge
+    assert found[:, :far].abs().max() < 0.01 * found.abs().max()
+
+
 def test_cam_is_gradient_times_activation():
     net = network()
     features = net.maps(IMAGES).detach().requires_grad_()
@@ -84,7 +102,7 @@ def test_a_map_is_finite_and_the_same_twice(method):
 )
 def test_every_kind_of_network_can_be_asked(backbone):
     net = network(backbone=backbone, image_size=160 if backbone == "test_vit" else 0)
-    for method in ("relevance", "cam", "grad_cam"):
+    for method in ("integrated_gradients", "relevance", "cam", "grad_cam"):
         found = METHODS[method](net, IMAGES[:1], SEX[:1])
         assert found.ndim == 3
         assert torch.isfinite(found).all()

@@ -6,12 +6,14 @@ from ensemble.explain_commands import lines, summary
 from ensemble.pass_marks import HAND_SHARE, SHUFFLED, in_words, judge
 
 
-def figures(hand: float | None = 0.95, deletion: float = 9.0, insertion: float = 1.0, shuffled: float = 0.0) -> dict:
+def figures(
+    hand: float | None = 0.95, deletion: float = 9.0, insertion: float = 1.0, shuffled: float = 0.0, detail: float = 5.0
+) -> dict:
     return {
         "hand_share": 0.4,
         "inside": {} if hand is None else {"cam": hand},
-        "deletion_months": {"cam": deletion, "chance": 5.0},
-        "insertion_months": {"cam": insertion, "chance": 5.0},
+        "deletion_months": {"cam": deletion, "chance": 5.0, "detail": detail},
+        "insertion_months": {"cam": insertion, "chance": 5.0, "detail": detail},
         "shuffled": {"cam": shuffled},
         "agreement": {"cam": 0.8},
     }
@@ -26,6 +28,8 @@ def test_a_map_at_the_marks_passes():
     [
         ({"hand": 0.62}, "fails hand"),
         ({"deletion": 5.0}, "fails deletion"),
+        ({"detail": 9.5}, "fails deletion"),
+        ({"detail": 0.5}, "fails insertion"),
         ({"insertion": 5.0}, "fails insertion"),
         ({"shuffled": 0.48}, "fails shuffled"),
         ({"shuffled": -0.48, "hand": 0.8}, "fails hand, shuffled"),
