@@ -114,8 +114,7 @@ def _build(options: argparse.Namespace) -> None:
         progress=counting("bootstrap rounds"),
     )
     print("\n".join(combination.table()))
-    if norms:
-        combination = replace(combination, norms=norms)
+    combination = replace(combination, norms=norms, cohort=_named_cohort(combination, options.cohort))
     if options.views or options.refit or options.distill:
         combination = _on_pictures(combination, options)
     if not options.refit:
@@ -128,16 +127,25 @@ def _build(options: argparse.Namespace) -> None:
     settle(registry, published.version, options.alias, gate=options.gate, device=options.device)
 
 
+def _named_cohort(combination: "Combination", path: str | None) -> "Cohort | None":
+    from preprocessing.cohort import Cohort
+
+    if not path:
+        return None
+    cohort = Cohort.load(path)
+    combination.check_cohort(cohort)
+    return cohort
+
+
 def _on_pictures(combination: "Combination", options: argparse.Namespace) -> "Combination":
     """What needs the cohort: views that help, and refitted members."""
     from ensemble.view_trial import with_views
-    from preprocessing.cohort import Cohort
 
-    if not options.cohort:
+    cohort = combination.cohort
+    if cohort is None:
         raise ValueError("--refit, --views and --distill need the pictures. Name the studies' cohort with --cohort.")
     if options.refit and options.distill:
         raise ValueError("--distill teaches fold models, which --refit does not serve. Leave one of the two out.")
-    cohort = Cohort.load(options.cohort)
     if options.views:
         groups = options.views.split(",")
         show = counting("fold models on views")
@@ -168,9 +176,8 @@ def _with_fold_answers(combination: "Combination", options: argparse.Namespace) 
     """What the intervals are narrowed by, where the cohort is at hand."""
     from ensemble.fold_models import MIN_PICTURES, with_fold_answers
     from ensemble.scores import served_line
-    from preprocessing.cohort import Cohort
 
-    cohort = Cohort.load(options.cohort) if options.cohort else combination.cohort_at_hand()
+    cohort = combination.cohort_at_hand
     if cohort:
         show = counting("fold models on unseen pictures")
         combination = with_fold_answers(combination, cohort, device=options.device, progress=show)

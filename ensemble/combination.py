@@ -28,10 +28,9 @@ from ensemble.provenance import licence_of, provenance
 from ensemble.scores import table
 from ensemble.select import Rules
 from ensemble.views import IDENTITY
-from preprocessing.cohort import MARKER as COHORT_MARKER
 from preprocessing.cohort import Cohort
 from preprocessing.recipe import SEGMENTER, Recipe
-from preprocessing.storage import StorageError, as_path, read_json, sha256_file, write_json
+from preprocessing.storage import StorageError, sha256_file, write_json
 from search.refit import WEIGHTS, read_refit, refit
 from search.train import Measurement
 
@@ -62,6 +61,8 @@ class Combination:
     fold_answers: Mapping[str, FoldAnswers] = field(default_factory=dict)
     """What each fold's models say of unseen pictures, by profile; see `ensemble.fold_models`. Empty: not asked, or one
     model is served."""
+    cohort: Cohort | None = None
+    """That of the studies, where it was named; None: it is looked for at its place."""
 
     @property
     def members(self) -> list[Candidate]:
@@ -240,18 +241,19 @@ class Combination:
 
     def _write_monitors(self, folder: Path, fitted: dict[str, Any]) -> dict[str, str]:
         """What a service holds its traffic against."""
-        about = self.candidates.studies[0].about
-        watched, cohort = of_answers(self.out_of_fold, fitted), self.cohort_at_hand()
+        watched, cohort = of_answers(self.out_of_fold, fitted), self.cohort_at_hand
         if cohort:
             rows = np.flatnonzero(~cohort.cases["is_test"].to_numpy(bool))
-            num_rejected = read_json(as_path(about["cohort"]) / COHORT_MARKER)["num_rejected"]
-            watched |= of_pictures([cohort.pixels[row] for row in rows], num_rejected)
+            watched |= of_pictures([cohort.pixels[row] for row in rows], cohort.num_rejected)
         path = folder / MONITORS_FILE
         write_json(path, {"monitors": watched, "pictures_of_cohort": cohort.hash if cohort else None})
         return {MONITORS_FILE: sha256_file(path)}
 
+    @cached_property
     def cohort_at_hand(self) -> Cohort | None:
-        """The studies' cohort, where it still lies at its place; a bundle can be built without it."""
+        """The studies' cohort, as named or where it still lies at its place; a bundle can be built without it."""
+        if self.cohort is not None:
+            return self.cohort
         about = self.candidates.studies[0].about
         try:
             cohort = Cohort.load(about["cohort"])

@@ -52,6 +52,8 @@ class Cohort:
     """case_id, and the fields of a `Finding`; one row a case and finding."""
     segmenter: Path | None = None
     """Weights that found the hand, local; None where the recipe names none."""
+    num_rejected: int = 0
+    """Files and rows of the source that could not be used."""
 
     @classmethod
     def load(cls, path: str | Path | AnyPath) -> "Cohort":
@@ -79,7 +81,17 @@ class Cohort:
         segmenter = folder / SEGMENTER if recipe.segmenter else None
         with _whole(folder / "quality.parquet") as file:
             quality = pd.read_parquet(file)
-        return cls(cases, pixels, recipe, about["hash"], about["num_folds"], about["source"], quality, segmenter)
+        return cls(
+            cases,
+            pixels,
+            recipe,
+            hash=about["hash"],
+            num_folds=about["num_folds"],
+            source=about["source"],
+            quality=quality,
+            segmenter=segmenter,
+            num_rejected=about["num_rejected"],
+        )
 
     def verify(self) -> None:
         """Check every byte against the cohort's hash, at the start of what relies on its folds and its locked test.

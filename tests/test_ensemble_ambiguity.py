@@ -133,6 +133,10 @@ def test_a_bundle_is_built_without_the_cohort_and_says_what_that_costs(folders, 
     assert "a little too often: the cohort is not at its place; name it with --cohort" in capsys.readouterr().out
     assert main(["build", str(study), str(tmp_path / "registry"), "--cohort", str(folders / "cohort")]) == 0
     assert "intervals are fitted for the mean of fold models" in capsys.readouterr().out
+    monitored = [
+        json.loads(file.read_text()) for file in (tmp_path / "registry").glob("bundles/*/evidence/monitors.json")
+    ]
+    assert {found["pictures_of_cohort"] for found in monitored} == {None, Cohort.load(folders / "cohort").hash}
 
 
 def test_the_corrected_error_is_restated_as_served(folders, apart):
