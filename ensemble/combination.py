@@ -20,6 +20,7 @@ from ensemble.candidates import Candidate, Candidates, CombineError
 from ensemble.chronology import NORMS_FILE
 from ensemble.costs import counted
 from ensemble.documents import PARETO_FILE, write_documents
+from ensemble.locked import names
 from ensemble.monitors import MONITORS_FILE, of_answers, of_pictures
 from ensemble.out_of_fold import distributions, out_of_fold
 from ensemble.pareto import front
@@ -27,6 +28,7 @@ from ensemble.profiles import profiles
 from ensemble.provenance import licence_of, provenance
 from ensemble.scores import table
 from ensemble.select import Rules
+from ensemble.unseen import LOCKED_FILE
 from ensemble.views import IDENTITY
 from preprocessing.cohort import Cohort
 from preprocessing.recipe import SEGMENTER, Recipe
@@ -143,6 +145,7 @@ class Combination:
             "files": self._write_out_of_fold(folder)
             | self._write_front(folder)
             | self._write_norms(folder)
+            | self._write_locked(folder)
             | self._write_monitors(folder, fitted),
             "licences": {
                 config.pretrained: licence_of(config)
@@ -238,6 +241,13 @@ class Combination:
         buffer = io.BytesIO()
         rows.round(4).to_parquet(buffer, index=False)
         return {OOF_FILE: _written(folder / OOF_FILE, buffer.getvalue())}
+
+    def _write_locked(self, folder: Path) -> dict[str, str]:
+        """By what a folder with cases of the locked test is known; see `ensemble.unseen`."""
+        if self.cohort_at_hand is None:
+            return {}
+        write_json(folder / LOCKED_FILE, names(self.cohort_at_hand))
+        return {LOCKED_FILE: sha256_file(folder / LOCKED_FILE)}
 
     def _write_monitors(self, folder: Path, fitted: dict[str, Any]) -> dict[str, str]:
         """What a service holds its traffic against."""

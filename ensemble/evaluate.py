@@ -17,7 +17,7 @@ from ensemble.chronology import PUBLISHED, Norms
 from ensemble.locked import keep_figures, note_reading, open_test
 from ensemble.predictions import join, read_predictions, read_references
 from ensemble.predictor import Predictor
-from ensemble.unseen import SITE_FILE, leave_out
+from ensemble.unseen import SITE_FILE, is_locked_test, leave_out
 from preprocessing import cohort as cohort_folder
 from preprocessing.cohort import Cohort
 from preprocessing.prepare import NEAR_DUPLICATE, ChunkResult
@@ -123,7 +123,8 @@ def evaluate(
 
     Cases that the bundle was trained or calibrated on are left out, and counted: see `ensemble.unseen`. A reading of a
     cohort's locked test is noted in the registry that the bundle lies in: see `ensemble.locked`. So is that of a folder
-    where it was trained on most: the cohort was prepared from it, and the others are its locked test.
+    with the same cases, and of one where it was trained on most: the cohort was prepared from it, and the others are
+    its locked test.
 
     Args:
         predictor: With the bundle to measure.
@@ -159,7 +160,7 @@ def evaluate(
                 f"{folder}: {bundle.version} was trained or calibrated on every case of it that can be read, so that "
                 "none is left to measure it by. Name cases that it has not seen, or its cohort for the locked test."
             )
-        if not cohort and about["training_cases"]["is_training_folder"]:
+        if not cohort and (about["training_cases"]["is_training_folder"] or is_locked_test(bundle, found)):
             own = bundle.manifest["provenance"]["cohort_hash"]
             about["locked_test"] = note_reading(own, bundle, command=command, purpose=purpose, profile=profile)
     batches = _cohort_batches(cohort, found.cases) if cohort else file_batches(found.folder, found.paths, predictor)

@@ -23,6 +23,7 @@ from ensemble.bundle import MARKER, Bundle
 from ensemble.changes import Change
 from ensemble.printed import between
 from ensemble.registry import Registry, registry_around
+from ensemble.unseen import is_locked_test, salted
 from preprocessing.cohort import MARKER as COHORT_MARKER
 from preprocessing.cohort import Cohort
 from preprocessing.source import Source, problem_table
@@ -62,6 +63,8 @@ def open_source(
 ) -> tuple[Source, list[str]]:
     """Find labelled pictures; of a cohort the files of its locked test, once each reading of it is noted.
 
+    A reading of a folder is noted too where most of its cases are those of a bundle's locked test.
+
     Args:
         source: Labelled pictures in any layout, or a cohort.
         options: What looking at the pictures does not show.
@@ -69,7 +72,7 @@ def open_source(
         command: That asks, and for what ``purpose``, as `open_test` has them.
 
     Returns:
-        The pictures, and what to tell a person: a sentence a subject; nothing where the source is no cohort.
+        The pictures, and what to tell a person: a sentence a subject; nothing where the source is no locked test.
 
     Raises:
         EvaluationError: The cohort locks no test split.
@@ -79,7 +82,10 @@ def open_source(
     """
     folder = as_path(source)
     if not (folder / COHORT_MARKER).exists():
-        return read_source(folder, options), []
+        found = read_source(folder, options)
+        owners = [bundle for bundle in subjects if bundle is not None and is_locked_test(bundle, found)]
+        read = [(bundle.manifest["provenance"]["cohort_hash"], bundle) for bundle in owners]
+        return found, [note_reading(own, bundle, command=command, purpose=purpose)["says"] for own, bundle in read]
     cohort = Cohort.load(folder)
     cases = cohort.cases.iloc[_rows(cohort)].reset_index(drop=True)
     noted = [note_reading(cohort.hash, bundle, command=command, purpose=purpose) for bundle in subjects]
@@ -104,6 +110,11 @@ def unlabelled(cohort: Cohort, most: int) -> np.ndarray:
     cohort.verify()
     rows = cohort.test_rows()
     return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
+
+
+def names(cohort: Cohort) -> dict[str, Any]:
+    """What `ensemble.unseen.LOCKED_FILE` holds: by what a folder with cases of the locked test is known again."""
+    return salted(cohort.cases.iloc[cohort.test_rows()], cohort.hash)
 
 
 def note_reading(

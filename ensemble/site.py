@@ -31,7 +31,7 @@ from ensemble.documents import write_documents
 from ensemble.prediction import Prediction
 from ensemble.predictor import Predictor
 from ensemble.printed import tally
-from ensemble.unseen import SITE_FILE, leave_out, site_cases
+from ensemble.unseen import SITE_FILE, leave_out, salted
 from preprocessing.prepare import read_chunk, thread_map
 from preprocessing.sources import Source, SourceOptions, problem, problem_table, read_source
 from preprocessing.standardize import Reading
@@ -87,7 +87,7 @@ class SiteCalibration:
             for name, profile in manifest["profiles"].items()
         }
         salt = f"{self.bundle.version} {self.calibrations['full']['site']['name']}"
-        write_json(folder / SITE_FILE, site_cases(self.cases, salt))
+        write_json(folder / SITE_FILE, salted(self.cases, salt))
         files = content["files"] | {SITE_FILE: sha256_file(folder / SITE_FILE)}
         content |= {"calibration": self.calibrations["full"], "profiles": profiles, "files": files}
         return write_manifest(folder, write_documents(folder, content))
@@ -104,8 +104,8 @@ def calibrate(
 ) -> SiteCalibration:
     """Learn a site's correction and intervals, and refuse where nested validation shows no gain.
 
-    On its training cases the errors of a bundle are far too small, so they are left out, see `ensemble.unseen`. What
-    else could not be used is counted beside them.
+    On its training cases the errors of a bundle are far too small, and its locked test is there to judge it, so both
+    are left out, see `ensemble.unseen`. What else could not be used is counted beside them.
 
     Args:
         predictor: With the bundle to start from.
@@ -116,7 +116,8 @@ def calibrate(
         progress: Called with the number of cases done and of all.
 
     Raises:
-        SiteError: The name is none, the cases that are new to the bundle are too few, more than a few were trained on,
+        SiteError: The name is none, the cases that are new to the bundle are too few, more than a few were trained
+            or tested on,
             it has a site already, or the correction does not help.
         SourceError: The folder is in no known layout.
     """
@@ -130,12 +131,12 @@ def calibrate(
         raise SiteError(
             f"{bundle.version} is calibrated to {base['site']['name']} already. Start from {base['site']['parent']}."
         )
-    found, known = leave_out(bundle, read_source(source, options))
+    found, known = leave_out(bundle, read_source(source, options), learns=True)
     if known["left_out"] > MAX_SEEN * known["of"]:
         raise SiteError(
             f"{known['left_out']} of {known['of']} cases are by id, sex and bone age such that {bundle.version} was "
-            "trained on, and the others may be of its locked test, from which nothing may be learnt. Name radiographs "
-            "of the site alone."
+            "trained or tested on, and the others may be of its locked test, from which nothing may be learnt. Name "
+            "radiographs of the site alone."
         )
     cases, predictions, problems = _predict(predictor, found, progress)
     if len(cases) < MIN_CASES:

@@ -3,7 +3,8 @@
 It was trained on those of its out-of-fold table, which are kept by id, sex and bone age, and no pictures. One that is
 calibrated to a site was fitted to the cases of that site, of which it keeps a salted SHA-256 each: who has a case can
 ask whether it is among them, and who has the bundle alone reads none. That names nobody, and hides nobody from one who
-tries all ids, sexes and ages.
+tries all ids, sexes and ages. So it keeps those of its cohort's locked test too, and knows a folder
+of them for what it is.
 
 So a case that was renamed is not found; and where two hospitals both count their children from 1, a case now and then
 agrees with a stranger in all three by accident.
@@ -25,9 +26,11 @@ from preprocessing.storage import read_json
 
 SITE_FILE = "evidence/site_cases.json"
 """Of a bundle that is calibrated to a site; one of a release before has none."""
-TRAINING_CASE, SITE_CASE = "training_case", "site_case"
+LOCKED_FILE = "evidence/locked_cases.json"
+"""Of its cohort's locked test; a bundle that was built away from its cohort has none, nor one of a release before."""
+TRAINING_CASE, SITE_CASE, LOCKED_CASE = "training_case", "site_case", "locked_case"
 """Reasons for which a case is left out."""
-_MET = {TRAINING_CASE: "trained", SITE_CASE: "calibrated"}
+_MET = {TRAINING_CASE: "trained", SITE_CASE: "calibrated", LOCKED_CASE: "tested"}
 """What such a case was for the bundle, as a verb before "on"."""
 
 
@@ -45,24 +48,35 @@ def seen(bundle: Bundle, source: Source) -> np.ndarray:
     Raises:
         BundleError: The bundle holds no out-of-fold table.
     """
-    return _trained_on(bundle, source.cases) | _calibrated_on(bundle, source.cases)
+    return _trained_on(bundle, source.cases) | _kept_in(bundle, SITE_FILE, source.cases)
 
 
-def leave_out(bundle: Bundle, source: Source) -> tuple[Source, dict[str, Any]]:
+def is_locked_test(bundle: Bundle, source: Source) -> bool:
+    """Whether most of the labelled cases are of the locked test of a bundle's cohort, by id, sex and bone age."""
+    return 2 * int(_kept_in(bundle, LOCKED_FILE, source.cases).sum()) > len(source.cases)
+
+
+def leave_out(bundle: Bundle, source: Source, *, learns: bool = False) -> tuple[Source, dict[str, Any]]:
     """Leave the cases out that a bundle has met: nothing can be measured, or learnt of a site, by them.
 
+    Args:
+        bundle: That has met them.
+        source: Labelled cases.
+        learns: Whether something is learnt from the others; then the locked test of its cohort is left out too.
+
     Returns:
-        The source without them, among whose problems they are, as `TRAINING_CASE` or `SITE_CASE`; and as JSON values
-        ``left_out`` and ``of`` (cases), ``is_training_folder`` (most were trained on: it is what the cohort was
-        prepared from, and the rest its locked test), and ``says``, a sentence for a person.
+        The source without them, among whose problems they are, as `TRAINING_CASE`, `SITE_CASE` or `LOCKED_CASE`; and
+        as JSON values ``left_out`` and ``of`` (cases), ``is_training_folder`` (most were trained on: it is what the
+        cohort was prepared from, and the rest its locked test), and ``says``, a sentence for a person.
 
     Raises:
         BundleError: The bundle holds no out-of-fold table.
     """
     cases = source.cases
     is_trained_C = _trained_on(bundle, cases)
-    is_seen_C = is_trained_C | _calibrated_on(bundle, cases)
-    reasons = np.where(is_trained_C, TRAINING_CASE, SITE_CASE)[is_seen_C].tolist()
+    is_locked_C = _kept_in(bundle, LOCKED_FILE, cases) & learns
+    is_seen_C = is_trained_C | is_locked_C | _kept_in(bundle, SITE_FILE, cases)
+    reasons = np.select([is_trained_C, is_locked_C], [TRAINING_CASE, LOCKED_CASE], SITE_CASE)[is_seen_C].tolist()
     known = [
         problem(
             str(case["case_id"]),
@@ -79,8 +93,10 @@ def leave_out(bundle: Bundle, source: Source) -> tuple[Source, dict[str, Any]]:
     said = [_of_cases(bundle, set(reasons), len(known), len(cases))]
     if is_training_folder:
         said.append("Most were, so these are taken for its cohort's locked test.")
+    elif is_locked_test(bundle, left):
+        said.append("By these three they are of its cohort's locked test.")
     site = (bundle.manifest["calibration"] or {}).get("site")
-    if site and not _keeps_site(bundle):
+    if site and SITE_FILE not in bundle.manifest["files"]:
         said.append(
             f"Which cases of {site['name']} it was calibrated on is not kept, so they may be among these: calibrate "
             f"{site['parent']} again to have them left out."
@@ -88,12 +104,12 @@ def leave_out(bundle: Bundle, source: Source) -> tuple[Source, dict[str, Any]]:
     return left, about | {"says": " ".join(said)}
 
 
-def site_cases(cases: pd.DataFrame, salt: str) -> dict[str, Any]:
-    """What `SITE_FILE` holds of the cases that a bundle is calibrated on.
+def salted(cases: pd.DataFrame, salt: str) -> dict[str, Any]:
+    """What `SITE_FILE` holds of the cases that a bundle is calibrated on, and `LOCKED_FILE` of the locked ones.
 
     Args:
         cases: case_id, is_male, bone_age_months.
-        salt: Of the bundle, so that those of two bundles cannot be matched.
+        salt: Of the bundle, or of its cohort, so that those of another cannot be matched.
 
     Returns:
         ``salt``; and ``cases_sha256``, of each case's salt, id, sex and bone age, sorted.
@@ -106,16 +122,13 @@ def _trained_on(bundle: Bundle, cases: pd.DataFrame) -> np.ndarray:
     return np.asarray(_names(cases).isin(_names(known)), bool)
 
 
-def _calibrated_on(bundle: Bundle, cases: pd.DataFrame) -> np.ndarray:
-    if not _keeps_site(bundle):
+def _kept_in(bundle: Bundle, name: str, cases: pd.DataFrame) -> np.ndarray:
+    """``(C,)`` bool: which cases a file of salted digests holds; none where the bundle has no such file."""
+    if name not in bundle.manifest["files"]:
         return np.zeros(len(cases), bool)
-    kept = read_json(bundle.file(SITE_FILE))
+    kept = read_json(bundle.file(name))
     known = set(kept["cases_sha256"])
     return np.array([digest in known for digest in _digests(cases, kept["salt"])], bool)
-
-
-def _keeps_site(bundle: Bundle) -> bool:
-    return SITE_FILE in bundle.manifest["files"]
 
 
 def _of_cases(bundle: Bundle, reasons: set[str], num_seen: int, num_cases: int) -> str:
@@ -125,7 +138,7 @@ def _of_cases(bundle: Bundle, reasons: set[str], num_seen: int, num_cases: int) 
             f"Left out: {num_seen} of {num_cases} cases, which {bundle.version} was {met} on by their id, sex and bone "
             f"age. The figures are of the other {num_cases - num_seen}."
         )
-    met = "trained or calibrated" if _keeps_site(bundle) else "trained"
+    met = "trained or calibrated" if SITE_FILE in bundle.manifest["files"] else "trained"
     return (
         f"None of the cases has id, sex and bone age of one that {bundle.version} was {met} on; "
         "a case that was renamed would not be noticed."

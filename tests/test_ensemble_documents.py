@@ -16,6 +16,8 @@ from ensemble.site import SiteCalibration
 from search.metrics import BAND_YEARS
 from tests.ensemble_fixtures import make_cohort, make_study
 
+EVIDENCE = ("oof.parquet", "pareto.csv", "monitors.json", "locked_cases.json")
+
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
@@ -32,7 +34,7 @@ def bundle(folders):
 
 
 def test_a_bundle_holds_its_card_its_page_and_its_front_and_answers_for_every_byte(bundle, tmp_path):
-    names = {"card.md", "report.html", *(f"evidence/{name}" for name in ("oof.parquet", "pareto.csv", "monitors.json"))}
+    names = {"card.md", "report.html", *(f"evidence/{name}" for name in EVIDENCE)}
     assert set(bundle.manifest["files"]) == names
     for name in names:
         path = bundle.file(name)

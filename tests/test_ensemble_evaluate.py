@@ -16,7 +16,7 @@ from ensemble.combine import combine
 from ensemble.evaluate import beside_median, evaluate
 from ensemble.predictor import Predictor
 from ensemble.registry import Registry
-from ensemble.unseen import SITE_FILE, site_cases
+from ensemble.unseen import SITE_FILE, salted
 from preprocessing.cohort import Cohort
 from preprocessing.quality import Finding
 from preprocessing.sources import SourceOptions
@@ -71,7 +71,7 @@ def test_a_cohort_is_measured_on_its_locked_test_only(predictor, folders):
 def test_cases_of_the_locked_test_that_a_site_was_calibrated_on_are_left_out(predictor, folders, tmp_path):
     locked = Cohort.load(folders / "cohort").cases[lambda cases: cases["is_test"]]
     shutil.copytree(predictor.bundle.folder, tmp_path / "bundle")
-    write_json(tmp_path / "bundle" / SITE_FILE, site_cases(locked.head(1), "salt"))
+    write_json(tmp_path / "bundle" / SITE_FILE, salted(locked.head(1), "salt"))
     content = {name: value for name, value in predictor.bundle.manifest.items() if name not in ("schema", "version")}
     files = content["files"] | {SITE_FILE: sha256_file(tmp_path / "bundle" / SITE_FILE)}
     write_manifest(tmp_path / "bundle", content | {"files": files})

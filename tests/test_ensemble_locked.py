@@ -4,6 +4,8 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -55,6 +57,35 @@ def test_the_first_reading_is_recorded_and_later_ones_are_told_of_it(folders, ca
     out, err = capsys.readouterr()
     assert f"was read on it before, on {first['time']}: {first['mae_months']:.2f} months" in err
     assert json.loads(out)["locked_test"]["reading"] == 2
+
+
+def as_table(folders, tmp_path):
+    """The cases of the locked test as a labelled table, their pictures noise."""
+    cohort = Cohort.load(folders / "cohort")
+    cases = cohort.cases.iloc[cohort.test_rows()]
+    rng = np.random.default_rng(0)
+    for case_id in cases["case_id"]:
+        picture = rng.integers(0, 256, (90, 70)).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / f"{case_id}.png"), picture)
+    table = cases[["case_id", "sex", "bone_age_months"]].assign(file=cases["case_id"] + ".png")
+    table.to_csv(tmp_path / "cases.csv", index=False)
+    return str(tmp_path / "cases.csv")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "stress"])
+def test_a_folder_with_its_cases_is_the_locked_test_too(folders, tmp_path, capsys, command):
+    words = [command, str(folders / "registry"), as_table(folders, tmp_path)]
+    assert main([*words, *(["--families", "flip"] if command == "stress" else [])]) == 0
+    assert [change["command"] for change in noted(folders)] == [command]
+    out, err = capsys.readouterr()
+    assert "Reading 1 of this cohort's locked test" in out + err
+
+
+def test_no_site_is_calibrated_by_the_locked_test(folders, tmp_path, capsys):
+    words = ["calibrate", str(folders / "registry"), as_table(folders, tmp_path), "--site", "north"]
+    assert main(words) == 2
+    assert "trained or tested on" in capsys.readouterr().err
+    assert noted(folders) == []
 
 
 def test_a_reading_by_a_version_that_was_removed_and_published_again_is_noted_too(folders):

@@ -18,7 +18,7 @@ from ensemble.evaluate import EvaluationError, evaluate
 from ensemble.predictor import Predictor
 from ensemble.registry import Registry
 from ensemble.site import SiteError, calibrate
-from ensemble.unseen import leave_out, seen, site_cases
+from ensemble.unseen import leave_out, salted, seen
 from preprocessing.sources import read_source
 from tests.conftest import write_source
 from tests.ensemble_fixtures import make_cohort, make_study
@@ -115,7 +115,7 @@ def test_what_names_the_cases_of_a_site_holds_none_of_them(calibrated):
     kept = json.loads(bundle.file("evidence/site_cases.json").read_text())
     assert (set(kept), len(kept["cases_sha256"])) == ({"salt", "cases_sha256"}, 70)
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in kept["cases_sha256"])
-    assert kept["cases_sha256"] != site_cases(read_source(folder).cases, "another")["cases_sha256"]
+    assert kept["cases_sha256"] != salted(read_source(folder).cases, "another")["cases_sha256"]
 
 
 def test_a_version_of_before_says_that_it_does_not_know_its_cases(calibrated, tmp_path):

@@ -8,7 +8,7 @@ import torch
 
 from ensemble.bundle import Bundle
 from ensemble.combine import combine
-from ensemble.unseen import seen
+from ensemble.unseen import LOCKED_CASE, is_locked_test, leave_out, seen
 from preprocessing.cohort import Cohort
 from preprocessing.source import Source, problem_table
 from tests.ensemble_fixtures import make_cohort, make_study
@@ -32,6 +32,20 @@ def test_training_cases_are_found_and_the_locked_test_is_not(made):
     bundle, cohort = made
     found = seen(bundle, source(cohort.cases))
     assert found.tolist() == (~cohort.cases["is_test"]).tolist()
+
+
+def test_a_folder_with_the_locked_test_is_known_and_nothing_is_learnt_from_it(made):
+    bundle, cohort = made
+    locked = source(cohort.cases[cohort.cases["is_test"]].reset_index(drop=True))
+    assert is_locked_test(bundle, locked)
+    assert len(leave_out(bundle, locked)[0].cases) == len(locked.cases)
+    left, about = leave_out(bundle, locked, learns=True)
+    assert (len(left.cases), about["left_out"]) == (0, len(locked.cases))
+    assert set(left.problems["reason"]) == {LOCKED_CASE}
+    assert "was tested on by their id, sex and bone age" in about["says"]
+    strangers = source(locked.cases.assign(case_id="x"))
+    assert not is_locked_test(bundle, strangers)
+    assert len(leave_out(bundle, strangers, learns=True)[0].cases) == len(locked.cases)
 
 
 @pytest.mark.parametrize("change", [{"case_id": "x"}, {"bone_age_months": 1.0}], ids=["id", "bone age"])
