@@ -36,6 +36,7 @@ _LEVEL_KEYWORDS = [
 ]
 _PIXEL_DATA, _ENCAPSULATED_DOCUMENT, _UNDEFINED = 0x7FE00010, 0x00420011, 0xFFFFFFFF
 _DOCUMENT_CLASSES = "1.2.840.10008.5.1.4.1.1.104."  # PDF, CDA and the printable models
+_INDEX_CLASS = "1.2.840.10008.1.3.10"  # of a DICOMDIR
 _VIDEO_SYNTAXES = "1.2.840.10008.1.2.4.10"  # MPEG-2, MPEG-4 and HEVC: .100 to .108
 DEFLATED, _EXPLICIT = b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.1\0\0\0"
 
@@ -135,6 +136,10 @@ def _check_kind(dataset: FileDataset) -> None:
         raise _document()
     if _syntax(dataset).startswith(_VIDEO_SYNTAXES) or _get(dataset, "NumberOfFrames", 1) not in (None, "", 1, 0):
         raise RadiographError("multi_frame", "A file holds one radiograph, this DICOM has several frames. Send one.")
+    if getattr(dataset, "file_meta", Dataset()).get("MediaStorageSOPClassUID") == _INDEX_CLASS:
+        raise RadiographError(
+            "unsupported_format", "This DICOM is the index of a folder (a DICOMDIR), no picture. Send the radiograph."
+        )
     if "PixelData" not in dataset:
         raise unreadable("DICOM", "it holds no pixel data")
 

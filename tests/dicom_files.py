@@ -69,6 +69,17 @@ def dicom(pixels: np.ndarray, syntax: str = EXPLICIT, *, bits: int | None = None
     return _recompressed(data, _GDCM[syntax]) if syntax in _GDCM else data
 
 
+def index() -> bytes:
+    """A DICOMDIR: what media carry beside the pictures."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = UID(EXPLICIT)
+    dataset.file_meta.MediaStorageSOPClassUID = UID("1.2.840.10008.1.3.10")
+    dataset.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3.4")
+    dataset.FileSetID, dataset.DirectoryRecordSequence = "MEDIUM", []
+    return _written(dataset)
+
+
 def palette() -> dict[str, Any]:
     """Elements of a palette of 256 greys, as 16-bit entries."""
     data = (np.arange(256, dtype="<u2") * 257).tobytes()

@@ -196,6 +196,10 @@ def test_other_files_are_refused_by_name(elements: dict[str, object], code: str)
     assert code_of(dicom(GREY, **elements)) == code
 
 
+def test_the_index_of_a_medium_is_not_called_damaged() -> None:
+    assert code_of(dcm.index()) == "unsupported_format"
+
+
 def test_a_codestream_larger_than_its_header_is_refused_before_memory_is_taken() -> None:
     data = bytearray(dicom(GREY, dcm.JPEG_2000_LOSSLESS))
     place = data.find(b"\xff\x4f\xff\x51") + 8
