@@ -1,7 +1,8 @@
-"""What a batch is scored from: a folder of pictures and DICOM files, or a table that names a file or URI a row."""
+"""What a batch is scored from: every file of a folder, or a table that names a file or URI a row."""
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path, PurePosixPath
@@ -9,10 +10,9 @@ from pathlib import Path, PurePosixPath
 from ensemble.chronology import OLDEST_MONTHS
 from preprocessing import labels
 from preprocessing.columns import Columns, find_columns
-from preprocessing.dicom_folder import find_dicom
 from preprocessing.rows import Units, case_id_of, extras, find_units, require
-from preprocessing.source import SourceError, SourceOptions, find_images
-from preprocessing.storage import AnyPath, as_path, canonical_hash
+from preprocessing.source import IMAGE_SUFFIXES, SourceError, SourceOptions
+from preprocessing.storage import AnyPath, as_path, canonical_hash, find_files
 from preprocessing.table import TABLE_SUFFIXES, Row, read_table
 
 _URI = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
@@ -55,28 +55,47 @@ def locate(folder: AnyPath, file: str) -> str:
 
 
 def read_inputs(path: str | Path | AnyPath, options: SourceOptions | None = None, *, sex: str = "") -> Inputs:
-    """List what is to be scored; no picture is opened.
+    """List what is to be scored; nothing is opened.
 
     Args:
-        path: A folder, below which every picture and DICOM file counts; or a CSV or Parquet file with a path or URI a
-            row (a column such as ``file``, relative to the table's folder), and sex, id and chronological age where
-            they are known.
+        path: A folder, below which every file counts that is not hidden, by whatever name: a radiograph may have any
+            suffix or none, and whoever reads the files says of each other one why it is none. Or a CSV or Parquet file
+            with a path or URI a row (a column such as ``file``, relative to the table's folder), and sex, id and
+            chronological age where they are known.
         options: Its columns, where their names do not say what they are.
         sex: Of every child whose row does not tell; empty where it is unknown.
 
     Raises:
         SourceError: There is no such folder or table, or no file in it; or a sex or an age that cannot be.
+        OSError: A folder that cannot be listed.
     """
     root, options = as_path(path), options or SourceOptions()
     if root.is_file() and root.suffix.lower() in TABLE_SUFFIXES:
         return _of_table(root, options, sex)
     if not root.is_dir():
         raise SourceError(f"{root} is not a folder. Name a folder of radiographs, or a table with a file or URI a row.")
-    files = sorted({*find_images(root), *find_dicom(root)})
+    files = find_files(root)
     if not files:
-        raise SourceError(f"{root} holds neither pictures nor DICOM files. Name the folder that does.")
-    case_ids, number = tuple(PurePosixPath(file).stem for file in files), len(files)
-    return Inputs(root, tuple(files), case_ids, (sex,) * number, (None,) * number)
+        raise SourceError(f"{root} holds no file that is not hidden. Name the folder of the radiographs.")
+    return Inputs(root, tuple(files), case_ids_of(files), (sex,) * len(files), (None,) * len(files))
+
+
+def case_ids_of(files: Sequence[str]) -> tuple[str, ...]:
+    """Ids that tell the files of a folder apart: names without suffix, and paths where several would share one.
+
+    A lone picture among them, by its suffix, keeps the name: ``1.png`` beside ``1.json`` is case 1.
+
+    Args:
+        files: Paths below the folder, each once.
+    """
+    stems = [PurePosixPath(file).stem for file in files]
+    is_picture = [PurePosixPath(file).suffix.lower() in IMAGE_SUFFIXES for file in files]
+    sharing, paths = Counter(stems), set(files)
+    pictures = Counter(stem for stem, picture in zip(stems, is_picture, strict=True) if picture)
+    return tuple(
+        stem if (sharing[stem] == 1 or (picture and pictures[stem] == 1)) and stem not in paths else file
+        for file, stem, picture in zip(files, stems, is_picture, strict=True)
+    )
 
 
 def _of_table(root: AnyPath, options: SourceOptions, sex: str) -> Inputs:

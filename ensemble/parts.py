@@ -1,8 +1,10 @@
 """A table that grows part by part and may be interrupted: finished parts stay, and become one file at the end.
 
-OUT.parquet.parts/plan.json                       what is scored by which bundle
-OUT.parquet.parts/000000000-000000032.parquet     rows of the inputs 0 to 31; there when it is complete
+.OUT.parquet.parts/plan.json                      what is scored by which bundle
+.OUT.parquet.parts/000000000-000000032.parquet    rows of the inputs 0 to 31; there when it is complete
 OUT.parquet                                       all rows in the order of the inputs; then the parts go
+
+The parts are hidden: beside the radiographs they would be files of the folder that is scored.
 """
 
 import io
@@ -72,7 +74,7 @@ class Parts:
             PartsError: The parts there are of another plan.
         """
         self.out = out
-        self.folder = out.with_name(f"{out.name}.parts")
+        self.folder = out.with_name(f".{out.name}.parts")
         if is_local(out):
             self.folder.mkdir(parents=True, exist_ok=True)
         place, plan = self.folder / "plan.json", plan | {"columns": SCHEMA.names}  # parts of another release lack some

@@ -23,9 +23,9 @@ from ensemble.prediction import Prediction
 from ensemble.predictor import Predictor
 from preprocessing.cluster import connection
 from preprocessing.prepare import num_cores, single_thread
-from preprocessing.radiograph import RadiographError
+from preprocessing.radiograph import MAX_BYTES, RadiographError
 from preprocessing.standardize import Reader, Reading
-from preprocessing.storage import AnyPath, as_path
+from preprocessing.storage import AnyPath, as_path, is_local
 
 CHUNK = 32
 """Files a part: as many as the predictor takes at a time."""
@@ -109,7 +109,8 @@ def _run(
     context.max_errored_blocks = -1  # what is lost is missed at the end, and tried again
     items = [{"start": start, "rows": pickle.dumps(_told(inputs, start, stop))} for start, stop in chunks]
     data = ray.data.from_items(items, override_num_blocks=min(len(items), _MAX_BLOCKS))
-    # Ray Data retries a reader that dies for ever, and a file that kills it would never be given up
+    # Ray Data retries a reader that dies for ever, and a file that kills it would never be given up. Ray 2.60 warns
+    # that `map` will take no such argument from 2.64 on, and has no other way yet: no named one, none in DataContext.
     data = data.map(functools.partial(_read, location=bundle.location), num_cpus=_READER_CPUS, max_retries=1)
     on_gpu = device != "cpu"
     num_actors = int(ray.cluster_resources().get("GPU", 1)) if on_gpu else _num_working_nodes()
@@ -135,8 +136,8 @@ def _told(inputs: Inputs, start: int, stop: int) -> list[dict[str, Any]]:
     """What is known of some inputs before they are read."""
     return [
         {
-            "case_id": inputs.case_ids[index],
-            "file": inputs.files[index],
+            "case_id": _printable(inputs.case_ids[index]),
+            "file": _printable(inputs.files[index]),
             "location": locate(inputs.folder, inputs.files[index]),
             "sex": inputs.sexes[index],
             "sex_from": "caller" if inputs.sexes[index] else "",
@@ -144,6 +145,11 @@ def _told(inputs: Inputs, start: int, stop: int) -> list[dict[str, Any]]:
         }
         for index in range(start, stop)
     ]
+
+
+def _printable(name: str) -> str:
+    """A name as the table can hold it: bytes that are no UTF-8, which a disk allows, as ``\\udcff``."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 @functools.lru_cache(maxsize=1)
@@ -166,7 +172,20 @@ def _reading(reader: Reader, location: str) -> Reading | tuple[str, str]:
     if not location:
         return "missing_image", "The row names no file."
     try:
-        return reader.read(as_path(location).read_bytes())
+        path = as_path(location)
+        if is_local(path) and path.exists() and not path.is_file():  # a pipe would be waited for
+            return (
+                "unreadable",
+                "It is a folder, a link to one or a device, no file. Name the folder, or copy the file.",
+            )
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)  # a folder may hold archives that memory does not
+        if len(data) > MAX_BYTES:
+            return (
+                "too_large",
+                f"A file may have {MAX_BYTES:,} bytes, this one has more. Store it compressed or smaller.",
+            )
+        return reader.read(data)
     except RadiographError as error:
         return error.code, str(error)
     except Exception as error:  # a store's own errors are of any kind; one file must not stop a million others

@@ -12,10 +12,14 @@ from preprocessing.storage import as_path
 
 def add(commands: Any) -> None:
     """Add it to a parser's commands."""
-    score = commands.add_parser("score", help="answer for every file of a folder or a table, into one Parquet file")
+    score = commands.add_parser(
+        "score", help="answer for every file of a folder or row of a table, into one Parquet file"
+    )
     add_bundle(score)
     score.add_argument(
-        "inputs", help="folder of pictures and DICOM files, or a CSV or Parquet with a file or URI a row"
+        "inputs",
+        help="folder, of which every file that is not hidden gets a row, whatever its name: an answer, or the reason "
+        "for none, as of notes and tables; or a CSV or Parquet with a file or URI a row",
     )
     score.add_argument("out", help="the table to write, .parquet; interrupted, the same command goes on")
     score.add_argument("--sex", choices=("male", "female"), default="", help="of every child whose row does not tell")

@@ -99,6 +99,27 @@ def read_json(path: AnyPath) -> Any:
         raise StorageError(f"{path} is not valid JSON ({error}). Restore it, or run the stage again.") from None
 
 
+def find_files(folder: AnyPath) -> list[str]:
+    """Paths below a folder of every file that is not hidden, sorted, whatever it holds; nothing is opened.
+
+    Hidden is what has a name that begins with a dot, and what lies in such a folder. A link to a folder counts as a
+    file and is not followed: it may lead back.
+
+    Raises:
+        OSError: The folder or one below it cannot be listed; what it holds would be missing.
+    """
+    root = UPath(folder)
+    found, folders = list[str](), [root.path]
+    while folders:
+        place = folders.pop()
+        for info in root.fs.ls(place, detail=True):  # fsspec's own walk passes over folders that it may not list
+            path = info["name"].rstrip("/")
+            if path == place.rstrip("/") or path.rsplit("/", 1)[-1][:1] == ".":  # object stores list a folder in itself
+                continue
+            (folders if info["type"] == "directory" else found).append(path)
+    return sorted(os.path.relpath(path, root.path) for path in found)
+
+
 def fetch(folder: AnyPath, marker: str) -> Path:
     """Return a local copy of a complete folder: itself when local, else one download per machine and content.
 

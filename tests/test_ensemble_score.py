@@ -1,6 +1,8 @@
 """Batch scoring: one row an input, an answer or a reason, whatever happens on the way."""
 
 import io
+import os
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,12 +11,14 @@ import pytest
 import torch
 
 from ensemble.combine import combine
-from ensemble.inputs import read_inputs
+from ensemble.inputs import case_ids_of, read_inputs
 from ensemble.parts import Parts, PartsError, write_part
 from ensemble.predictor import Predictor
 from ensemble.registry import Registry
+from preprocessing.limits import MAX_BYTES
 from preprocessing.source import SourceError
 from preprocessing.storage import as_path
+from tests import dicom_files
 from tests.ensemble_fixtures import make_cohort, make_study
 
 
@@ -44,6 +48,57 @@ def test_a_folder_is_every_picture_below_it(tmp_path):
     assert inputs.files == ("a.png", "c.png", "sub/b.png")
     assert inputs.case_ids == ("a", "c", "b")
     assert set(inputs.sexes) == {"male"}
+
+
+FILES = ("DICOMDIR", "a.jpg", "c", "d.jpe", "e.jfif", "masks/b.jpg", "note.txt", "x.gif")
+
+
+@pytest.mark.parametrize("place", ["local", "memory://every-file/in"])
+def test_every_file_of_a_folder_that_is_not_hidden_is_an_input(tmp_path, place):
+    folder = tmp_path if place == "local" else as_path(place)
+    for name in (*FILES, ".DS_Store", ".cache/f.png", "masks/._b.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    assert read_inputs(folder).files == FILES
+
+
+def test_a_link_is_an_input_and_a_folder_that_cannot_be_listed_an_error(tmp_path, monkeypatch):
+    pictures(tmp_path, ("sub/a.png", "closed/b.png"))
+    (tmp_path / "folder").symlink_to(tmp_path / "sub")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    assert read_inputs(tmp_path).files == ("closed/b.png", "folder", "gone", "sub/a.png")
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)  # root may list everything
+    with pytest.raises(PermissionError, match="closed"):
+        read_inputs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "case_ids"),
+    [
+        (("10097.jpg", "sub/10098.jpg"), ("10097", "10098")),
+        (("10097.jpg", "sub/10097.jpg", "x.png"), ("10097.jpg", "sub/10097.jpg", "x")),
+        (("1.json", "1.png"), ("1.json", "1")),
+        (("1.jpg", "1.png"), ("1.jpg", "1.png")),
+        (("1", "1.png"), ("1", "1.png")),
+        (("a/IM1", "b/IM1"), ("a/IM1", "b/IM1")),
+        (("1.png", "1.png.dcm", "a/1.png"), ("1.png", "1.png.dcm", "a/1.png")),
+    ],
+)
+def test_ids_tell_files_apart_and_are_names_where_these_do(files, case_ids):
+    assert case_ids_of(files) == case_ids
+
+
+def test_unfinished_parts_beside_the_radiographs_are_no_inputs(tmp_path):
+    pictures(tmp_path, ("a.png",))
+    write_part(Parts(tmp_path / "out.parquet", {}).folder, 0, [row(0)])
+    assert read_inputs(tmp_path).files == ("a.png",)
 
 
 def test_a_table_names_files_and_uris_and_loses_no_row(tmp_path):
@@ -124,6 +179,39 @@ def test_each_row_is_answered_as_the_predictor_answers_it_or_says_why_not(bundle
     alone = predictor.score((tmp_path / "a.png").read_bytes(), "male")
     assert found[1]["predicted_months"] == pytest.approx(alone.bone_age_months, abs=1e-3)
     assert all((row["predicted_months"] is None) == (row["reason"] is not None) for row in found)
+
+
+def test_what_is_no_radiograph_says_why(bundle, tmp_path):
+    from ensemble.score import _reading
+
+    (tmp_path / "note.txt").write_text("no picture")
+    (tmp_path / "x.gif").write_bytes(b"GIF89a" + bytes(60))
+    (tmp_path / "DICOMDIR").write_bytes(dicom_files.index())
+    (tmp_path / "folder").symlink_to(tmp_path)
+    with (tmp_path / "archive.zip").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    reader = Predictor(bundle).reader
+    found = {path.name: _reading(reader, str(path)) for path in tmp_path.iterdir()}
+    assert {name: reason for name, (reason, _) in found.items()} == {
+        "note.txt": "unsupported_format",
+        "x.gif": "unsupported_format",
+        "DICOMDIR": "unsupported_format",
+        "folder": "unreadable",
+        "archive.zip": "too_large",
+    }
+    assert "index of a folder" in found["DICOMDIR"][1]
+    assert "link" in found["folder"][1]
+
+
+def test_a_name_that_is_no_utf_8_has_its_row(tmp_path):
+    from ensemble.score import _told
+
+    (tmp_path / os.fsdecode(b"\xe9.png")).write_bytes(b"no picture")
+    (told,) = _told(read_inputs(tmp_path), 0, 1)
+    assert Path(told.pop("location")).exists()
+    write_part(tmp_path, 0, [told])
+    (found,) = pd.read_parquet(tmp_path / "000000000-000000001.parquet").to_dict("records")
+    assert (found["case_id"], found["file"]) == (r"\udce9", r"\udce9.png")
 
 
 def answered(bundle, tmp_path, **row):
