@@ -74,6 +74,9 @@ def _explain(options: argparse.Namespace) -> None:
     write_json(out / "summary.json", {"cases": rows, "rules": RULES, "mean": found})
     for mean in found:
         print("\n".join(lines(mean)))
+    if all("refused" in row for row in rows):
+        reasons = "; ".join(f"{row['case_id']}: {row['detail']}" for row in rows[:3])
+        raise ValueError(f"None of {len(rows)} radiographs could be explained. {reasons or 'The source has none.'}")
 
 
 def file_stem(number: int, name: str) -> str:

@@ -212,8 +212,25 @@ def test_a_case_id_is_no_path(registry, tmp_path, case_id):
 def test_the_bundle_is_named_by_its_name_in_the_registry(registry, tmp_path, capsys):
     (tmp_path / "one.png").write_bytes(b"no picture")
     words = [f"{registry.path}@champion", str(tmp_path / "one.png"), str(tmp_path / "out"), "--sex", "male"]
-    assert main(["explain", *words]) == 0
+    main(["explain", *words])
     assert "one: refused, " in capsys.readouterr().out
+
+
+def test_where_nothing_is_explained_the_command_fails_and_says_why(registry, tmp_path, capsys):
+    (tmp_path / "one.png").write_bytes(b"no picture")
+    words = [str(registry.path), str(tmp_path / "one.png"), str(tmp_path / "out"), "--sex", "male"]
+    assert main(["explain", *words]) == 2
+    assert "could be explained. one: The file must be a PNG" in capsys.readouterr().err
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["cases"][0]["refused"] == "unsupported_format"
+
+
+def test_one_refused_radiograph_of_several_is_no_failure(registry, tmp_path, capsys):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "good.png").write_bytes(PICTURE)
+    (tmp_path / "t.csv").write_text("file,sex,bone_age_months\nbad.png,male,100\ngood.png,male,120\n")
+    words = [str(registry.path), str(tmp_path / "t.csv"), str(tmp_path / "out"), "--no-checks"]
+    assert main(["explain", *words]) == 0
+    assert "bad: refused, " in capsys.readouterr().out
 
 
 def test_one_radiograph_needs_its_sex(registry, tmp_path, capsys):
