@@ -31,6 +31,8 @@ class Inputs:
     """``male``, ``female`` or empty where nobody has said."""
     ages: tuple[float | None, ...]
     """Chronological, in months; None where nobody has said. They judge the answers and never enter them."""
+    num_masks: int = 0
+    """Files of the folder that are the masks of others, and so no inputs."""
 
     def __len__(self) -> int:
         return len(self.files)
@@ -59,7 +61,8 @@ def read_inputs(path: str | Path | AnyPath, options: SourceOptions | None = None
 
     Args:
         path: A folder, below which every file counts that is not hidden, by whatever name: a radiograph may have any
-            suffix or none, and whoever reads the files says of each other one why it is none. Or a CSV or Parquet file
+            suffix or none, and whoever reads the files says of each other one why it is none. Only what lies in a
+            folder ``masks`` and has the name of a picture elsewhere is that one's mask. Or a CSV or Parquet file
             with a path or URI a row (a column such as ``file``, relative to the table's folder), and sex, id and
             chronological age where they are known.
         options: Its columns, where their names do not say what they are.
@@ -74,10 +77,18 @@ def read_inputs(path: str | Path | AnyPath, options: SourceOptions | None = None
         return _of_table(root, options, sex)
     if not root.is_dir():
         raise SourceError(f"{root} is not a folder. Name a folder of radiographs, or a table with a file or URI a row.")
-    files = find_files(root)
+    found = find_files(root)
+    masks = _masks(found)
+    files = [file for file in found if file not in masks]
     if not files:
         raise SourceError(f"{root} holds no file that is not hidden. Name the folder of the radiographs.")
-    return Inputs(root, tuple(files), case_ids_of(files), (sex,) * len(files), (None,) * len(files))
+    return Inputs(root, tuple(files), case_ids_of(files), (sex,) * len(files), (None,) * len(files), len(masks))
+
+
+def _masks(files: Sequence[str]) -> set[str]:
+    paths = [PurePosixPath(file) for file in files]
+    pictures = {path.stem for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and "masks" not in path.parts[:-1]}
+    return {str(path) for path in paths if "masks" in path.parts[:-1] and path.stem in pictures}
 
 
 def case_ids_of(files: Sequence[str]) -> tuple[str, ...]:

@@ -56,6 +56,10 @@ def _score(options: argparse.Namespace) -> None:
         address=options.address,
         progress=counting("radiographs scored"),
     )
+    if inputs.num_masks:
+        print(
+            f"{inputs.num_masks} files in folders `masks` have the names of pictures, and no row: they are their masks"
+        )
     answered = counts.pop("", 0)
     print(f"wrote {out}: {len(inputs)} rows, {answered} with an answer by {bundle.version}")
     for reason, number in sorted(counts.items(), key=lambda item: -item[1]):

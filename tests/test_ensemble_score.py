@@ -62,6 +62,13 @@ def test_every_file_of_a_folder_that_is_not_hidden_is_an_input(tmp_path, place):
     assert read_inputs(folder).files == FILES
 
 
+def test_the_mask_of_a_picture_is_no_input_and_a_radiograph_among_masks_is_one(tmp_path):
+    pictures(tmp_path, ("hands/1.png", "masks/1.png", "masks/2.png"))
+    inputs = read_inputs(tmp_path)
+    assert (inputs.files, inputs.case_ids) == (("hands/1.png", "masks/2.png"), ("1", "2"))
+    assert inputs.num_masks == 1
+
+
 def test_a_link_is_an_input_and_a_folder_that_cannot_be_listed_an_error(tmp_path, monkeypatch):
     pictures(tmp_path, ("sub/a.png", "closed/b.png"))
     (tmp_path / "folder").symlink_to(tmp_path / "sub")
