@@ -15,6 +15,7 @@ from ensemble import measures
 from ensemble.answers import BATCH, EvaluationError, file_batches, predict_cases
 from ensemble.chronology import PUBLISHED, Norms
 from ensemble.locked import keep_figures, note_reading, open_test
+from ensemble.plausible import in_doubt
 from ensemble.predictions import join, read_predictions, read_references
 from ensemble.predictor import Predictor
 from ensemble.unseen import SITE_FILE, is_locked_test, leave_out
@@ -81,7 +82,7 @@ def evaluate_table(
         predictions: A CSV or Parquet file with an id and a predicted bone age a row.
         source: References: labelled pictures, a cohort (its locked test) or a table; None where the predictions' own
             table holds them.
-        options: What looking at the source does not show.
+        options: What looking at the source does not show; ``trust_unit`` holds for the predictions too.
         column: Of the predictions; empty to look for it.
         unit: Of the predictions; empty to go by the column's name.
         command: That asks, as `ensemble.locked.open_test` has it.
@@ -91,7 +92,8 @@ def evaluate_table(
         EvaluationError: The cohort locks no test split.
         SourceError: A table cannot be read, or the two share no case.
     """
-    predicted, unanswered = read_predictions(predictions, column=column, unit=unit)
+    options = options or SourceOptions()
+    predicted, unanswered = read_predictions(predictions, column=column, unit=unit, trust_unit=options.trust_unit)
     about: dict[str, Any] = {"predictions": Path(str(predictions)).name, "source": "a table of predictions"}
     if source is not None and _is_cohort(as_path(source)):
         cohort = Cohort.load(source)
@@ -104,6 +106,7 @@ def evaluate_table(
     report = {
         **about,
         **measures.figures(cases),
+        **in_doubt(cases),
         **_of_rejected(rejected),
     }
     return Evaluation(report, cases, rejected)

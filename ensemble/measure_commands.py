@@ -98,7 +98,7 @@ def _warn(report: dict[str, Any], is_json: bool) -> None:
     from ensemble.printed import ASIDES
 
     for aside in (report[name] for name in ASIDES if name in report):
-        if is_json or aside.get("left_out") or aside.get("recorded") is False:
+        if is_json or aside.get("left_out") or aside.get("recorded") is False or aside.get("doubtful"):
             print(f"ensemble: {aside['says']}", file=sys.stderr)
 
 

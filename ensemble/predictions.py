@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ensemble import stated
+from ensemble import plausible, stated
 from preprocessing import labels
 from preprocessing.columns import find_columns
 from preprocessing.rows import RowError, bone_age, case_id_of, extras, find_units, require, sex_of
@@ -39,7 +39,7 @@ def is_table(path: str | Path | AnyPath) -> bool:
 
 
 def read_predictions(
-    path: str | Path | AnyPath, *, column: str = "", unit: str = ""
+    path: str | Path | AnyPath, *, column: str = "", unit: str = "", trust_unit: bool = False
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read a table of predictions: an id and a bone age a row, or a reason for none.
 
@@ -47,6 +47,7 @@ def read_predictions(
         path: CSV or Parquet, such as ``python -m ensemble score`` writes.
         column: Of the predicted bone age; empty to look for one called ``predicted_months`` or the like.
         unit: ``months`` or ``years``; empty to go by the column's name, else months.
+        trust_unit: Take them in it even where they look like the other one, as those of infants do.
 
     Returns:
         The predictions: case_id, predicted_months, and the ends of the intervals where there are any (``low_90``,
@@ -56,7 +57,8 @@ def read_predictions(
 
     Raises:
         SourceError: No such column, values that look like another unit, a row without id or without number and
-            reason, an id twice, or something beside the number that `ensemble.stated` does not take.
+            reason, an id twice, a number or an interval that `ensemble.plausible` finds none of a human, or something
+            beside the number that `ensemble.stated` does not take.
     """
     table = read_table(as_path(path))
     place, named = _predicted(table, column)
@@ -64,7 +66,8 @@ def read_predictions(
     columns = find_columns(table, {})
     require(table, columns, ("id", "image"))
     places = {_simple(name): at for at, name in enumerate(table.header)}
-    levels = stated.levels(table.name, places)
+    intervals = stated.intervals(table.name, places)
+    levels = [interval.level for interval in intervals]
     rows: dict[str, dict[str, Any]] = {}
     unanswered: dict[str, dict[str, str]] = {}
     for row in table.rows:
@@ -82,9 +85,11 @@ def read_predictions(
             detail = stated.cell(row, places, "detail") or "The system gave no prediction."
             unanswered[case_id] = problem(case_id, columns.get(row, "image"), reason, detail)
             continue
+        plausible.check_number(row.where, value, unit)
         rows[case_id] = {"case_id": case_id, "predicted_months": labels.to_months(value, unit)}
-        for level in levels:
-            rows[case_id] |= stated.interval(row, places, level, unit)
+        for interval in intervals:
+            rows[case_id] |= stated.ends(row, places, interval, unit)
+        plausible.check_nested(row.where, rows[case_id], levels)
         if "findings" in places:
             rows[case_id]["findings"] = stated.findings(row, places)
         if (probability_M := stated.distribution(row, places)) is not None:
@@ -92,8 +97,10 @@ def read_predictions(
     if not rows:
         raise SourceError(f"{table.name} holds no prediction.")
     _check_distributions(table.name, rows)
-    numbers = (labels.number(row.cells[place]) for row in table.rows)
-    labels.check_unit([value for value in numbers if value is not None], unit, repr(table.header[place]))
+    numbers = [value for row in table.rows if (value := labels.number(row.cells[place])) is not None]
+    labels.check_unit(numbers, unit, repr(table.header[place]), trusted=trust_unit, option="--predicted-unit")
+    for level in levels:
+        plausible.check_inside(table.name, list(rows.values()), level)
     return pd.DataFrame(list(rows.values())), problem_table(list(unanswered.values()))
 
 

@@ -6,6 +6,7 @@ Shape letters: M monthly bins.
 """
 
 import re
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,8 +16,8 @@ from preprocessing.source import SourceError
 from preprocessing.table import Row
 from search.months import NUM_BINS
 
-_END = re.compile(r"(low|high)_([1-9]\d?)")
-"""Column with one end of the intervals of a level in percent."""
+_END = re.compile(r"(low|high)_([1-9]\d?)(_months?|_years?)?")
+"""Column with one end of the intervals of a level in percent, and its unit."""
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 _TOLERANCE = 0.001
 """By so much probabilities may miss a sum of 1: those of a table are rounded."""
@@ -29,40 +30,76 @@ def cell(row: Row, places: dict[str, int], name: str) -> str:
     return "" if labels.is_missing(text) else text
 
 
-def levels(table: str, places: dict[str, int]) -> list[int]:
-    """Levels of the intervals in a table, ascending.
+@dataclass(frozen=True)
+class Interval:
+    """Two columns: the ends of the intervals of one level."""
+
+    level: int
+    """In percent."""
+    suffix: str
+    """What follows the level in both names; empty, or a unit after ``_``."""
+
+    @property
+    def low(self) -> str:
+        """Column of the low ends."""
+        return f"low_{self.level}{self.suffix}"
+
+    @property
+    def high(self) -> str:
+        """Column of the high ends."""
+        return f"high_{self.level}{self.suffix}"
+
+    def unit(self, otherwise: str) -> str:
+        """``months`` or ``years``: as the names say, or the unit of the predictions."""
+        return {"": otherwise, "_month": "months", "_year": "years"}[self.suffix.removesuffix("s")]
+
+
+def intervals(table: str, places: dict[str, int]) -> list[Interval]:
+    """Intervals in a table, by ascending level.
 
     Raises:
-        SourceError: One end of an interval has no column for the other.
+        SourceError: One end of an interval has no column for the other, or a level stands there twice.
     """
-    named = [found for name in places if (found := _END.fullmatch(name))]
-    for end, level in (found.groups() for found in named):
-        other = f"{'high' if end == 'low' else 'low'}_{level}"
+    found: dict[int, Interval] = {}
+    for end, level, suffix in (match.groups(default="") for name in places if (match := _END.fullmatch(name))):
+        interval = Interval(int(level), suffix)
+        other, this = (interval.high, interval.low) if end == "low" else (interval.low, interval.high)
         if other not in places:
-            raise SourceError(f"{table} must have a column {other} beside {end}_{level}. Add it, or rename that one.")
-    return sorted({int(found[2]) for found in named})
+            raise SourceError(f"{table} must have a column {other} beside {this}. Add it, or rename that one.")
+        if found.setdefault(interval.level, interval) != interval:
+            raise SourceError(
+                f"{table} must say the {level} % interval once, got {found[interval.level].low} and {interval.low}. "
+                "Leave one of them out."
+            )
+    return [found[level] for level in sorted(found)]
 
 
-def interval(row: Row, places: dict[str, int], level: int, unit: str) -> dict[str, float]:
-    """Both ends of an interval by column, in months; NaN where the row lacks one.
+def ends(row: Row, places: dict[str, int], interval: Interval, unit: str) -> dict[str, float]:
+    """``low_90`` and ``high_90`` of a row, or another level's, in months; NaN where the row lacks one.
+
+    Args:
+        row: Of the table.
+        places: Of its columns, by name.
+        interval: From `intervals`.
+        unit: Of the predictions: ``months`` or ``years``.
 
     Raises:
         SourceError: An end is no number, or the low one lies above the high one.
     """
-    ends = {}
-    for name in (f"low_{level}", f"high_{level}"):
+    found = []
+    for name in (interval.low, interval.high):
         text = cell(row, places, name)
         value = labels.number(text)
         if text and value is None:
             raise SourceError(f"{row.where}: {name} must be a number or empty, got {text!r}. Mend the row.")
-        ends[name] = np.nan if value is None else labels.to_months(value, unit)
-    low, high = ends.values()
+        found.append(np.nan if value is None else labels.to_months(value, interval.unit(unit)))
+    low, high = found
     if low > high:
         raise SourceError(
-            f"{row.where}: low_{level} must lie at or below high_{level}, got {low:g} and {high:g} months. "
+            f"{row.where}: {interval.low} must lie at or below {interval.high}, got {low:g} and {high:g} months. "
             "Mend the row, or swap the columns' names."
         )
-    return ends
+    return {f"low_{interval.level}": low, f"high_{interval.level}": high}
 
 
 def distribution(row: Row, places: dict[str, int]) -> np.ndarray | None:

@@ -53,7 +53,9 @@ def to_months(value: float, unit: str) -> float:
     return round(value * 12, 6) if unit == "years" else value
 
 
-def check_unit(values: Sequence[float], unit: str, column: str, *, trusted: bool = False) -> None:
+def check_unit(
+    values: Sequence[float], unit: str, column: str, *, trusted: bool = False, option: str = "--unit"
+) -> None:
     """Refuse a column that cannot be meant in its unit.
 
     Args:
@@ -61,6 +63,7 @@ def check_unit(values: Sequence[float], unit: str, column: str, *, trusted: bool
         unit: ``months`` or ``years``.
         column: Its name, for the message.
         trusted: The caller has looked: nothing is refused.
+        option: Of the command line, that says the unit of this column.
 
     Raises:
         SourceError: It looks like the other unit.
@@ -71,10 +74,10 @@ def check_unit(values: Sequence[float], unit: str, column: str, *, trusted: bool
     if unit == "months" and largest <= LONGEST_IN_YEARS:
         raise SourceError(
             f"Bone ages and ages in months pass {LONGEST_IN_YEARS} somewhere; the largest of {len(values)} values in "
-            f"{column} is {largest:g}, so they look like years. Say --unit years, or --trust-unit if all are infants."
+            f"{column} is {largest:g}, so they look like years. Say {option} years, or --trust-unit if all are infants."
         )
     if unit == "years" and middle > LONGEST_IN_YEARS:
         raise SourceError(
             f"Bone ages and ages in years stay below {LONGEST_IN_YEARS}; the middle of {len(values)} values in "
-            f"{column} is {middle:g}, so they look like months. Say --unit months, or --trust-unit if they are not."
+            f"{column} is {middle:g}, so they look like months. Say {option} months, or --trust-unit if they are not."
         )

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from ensemble import card
+from ensemble.__main__ import main
 from ensemble.chronology import read_norms
 from ensemble.compare import compare
 from ensemble.evaluate import evaluate_table
@@ -16,7 +17,7 @@ from ensemble.parts import SCHEMA
 from ensemble.predictions import read_predictions
 from ensemble.printed import evaluation_text
 from ensemble.significance import clinically_significant
-from preprocessing.source import SourceError
+from preprocessing.source import SourceError, SourceOptions
 
 ENDS = (("low", -1), ("high", 1))
 
@@ -179,6 +180,22 @@ def test_one_table_may_hold_predictions_and_references(tmp_path):
         (f'id,predicted,distribution\n1,100,"{[0.5] * 240}"\n', "got 240 that sum to 120. Mend the row"),
         (f'id,predicted,distribution\n1,100,"{[1.5, -0.5] + [0] * 238}"\n', r"got '\[1.5, -0.5, 0"),
         (f'id,predicted,distribution\n1,100,"{[1] + [0] * 239}"\n2,90,\n', "got 1 of 2; 2 has none"),
+        (
+            "id,predicted\n1,100\n2,1e8\n",
+            r"line 3: a predicted bone age must lie within -12\.\.300 months, got 1e\+08",
+        ),
+        ("id,predicted\n1,-100\n2,-90\n3,-80\n", "line 2: a predicted bone age must lie within .* got -100 months"),
+        ("id,predicted_years\n1,100\n", r"within -1\.\.25 years, got 100 years.* say --predicted-unit months"),
+        ("id,predicted_years,low_90,high_90\n1,10,110,130\n", "inside of their own 90 % intervals, and 1 of 1 do not"),
+        (
+            "id,predicted,low_90,high_90,low_95,high_95\n1,100,90,110,95,105\n",
+            "95 % .* must not lie inside of the 90",
+        ),
+        (
+            "id,predicted,low_90,high_90,low_90_years,high_90_years\n1,100,90,110,7,9\n",
+            "must say the 90 % .* once",
+        ),
+        ("id,predicted,low_90_years,high_90\n1,100,7,110\n", "must have a column high_90_years beside low_90_years"),
         ("id,predicted,findings\n1,100,a pin in it\n", "line 2: findings must be codes .* got 'a pin in it'"),
     ],
 )
@@ -241,3 +258,29 @@ def test_tables_without_a_common_case_name_their_ids(tmp_path):
     cases().to_csv(tmp_path / "labels.csv", index=False, columns=["case_id", "sex", "bone_age_months"])
     with pytest.raises(SourceError, match="a against 000, 001, 002"):
         evaluate_table(tmp_path / "theirs.csv", tmp_path / "labels.csv")
+
+
+def test_infants_are_taken_where_the_caller_has_looked_and_the_sentence_names_the_option(tmp_path):
+    months = np.arange(3.0, 18)
+    infants = pd.DataFrame({"id": range(15), "sex": "male", "bone_age_months": months, "predicted": months})
+    infants.to_csv(tmp_path / "infants.csv", index=False)
+    with pytest.raises(SourceError, match="Say --predicted-unit years, or --trust-unit"):
+        read_predictions(tmp_path / "infants.csv", unit="months")
+    trusting = SourceOptions(trust_unit=True)
+    assert evaluate_table(tmp_path / "infants.csv", options=trusting, unit="months").report["mae_months"] == 0
+
+
+def test_ends_of_intervals_are_in_the_unit_that_their_names_say(tmp_path):
+    (tmp_path / "theirs.csv").write_text("id,predicted_years,low_90_months,high_90_months\n1,10,110,130\n")
+    predicted, _ = read_predictions(tmp_path / "theirs.csv")
+    assert predicted[["predicted_months", "low_90", "high_90"]].values.tolist() == [[120, 110, 130]]
+
+
+def test_rows_that_may_be_in_years_among_months_are_warned_of(tmp_path, capsys):
+    table = cases().drop(columns="is_male").assign(bone_age_months=120.0, predicted_months=121.0)
+    table.to_csv(tmp_path / "months.csv", index=False)
+    table.loc[[3, 5], "predicted_months"] = 10.1
+    table.to_csv(tmp_path / "mixed.csv", index=False)
+    assert "unit" not in evaluate_table(tmp_path / "months.csv").report
+    assert main(["evaluate", str(tmp_path / "mixed.csv"), "--json"]) == 0
+    assert "2 of 40 predictions are at most 20 months" in capsys.readouterr().err
