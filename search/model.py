@@ -6,6 +6,7 @@ Shape letters: B batch, H height, W width, C channels, h and w sides of the last
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models.levit import Levit
 from timm.models.mlp_mixer import MlpMixer
@@ -19,7 +20,7 @@ from search.losses import cross_entropy
 from search.months import BIN_MONTHS as BIN_MONTHS
 from search.months import NUM_BINS as NUM_BINS
 from search.months import expected_months as expected_months
-from search.pretrained import grey_scale, make_backbone, trunk_of
+from search.pretrained import grey_scale, make_backbone, misfit, trunk_of
 from search.space import TrialConfig
 
 
@@ -181,11 +182,22 @@ def load_model(weights: Path, config: TrialConfig, device: str | torch.device = 
         device: Where it shall run.
 
     Raises:
-        ValueError: The file does not fit the configuration.
+        ValueError: The file does not fit the configuration, or holds a number that is none.
     """
     model = BoneAgeNet(config, fetch=False)
     try:
-        model.load_state_dict(load_file(weights, device=str(device)))
-    except (RuntimeError, OSError) as error:
-        raise ValueError(f"{weights.name} does not hold the weights of a {config.backbone}: {error}") from None
+        state = load_file(weights, device=str(device))
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{weights} cannot be read ({error}). Restore it, or train the trial again.") from None
+    if said := misfit(state, model.state_dict()):
+        raise ValueError(
+            f"{weights} does not hold the weights of a {config.backbone} as its trial was configured: {said}. Restore "
+            "it, or train the trial again."
+        )
+    if spoilt := [name for name, value in state.items() if not value.isfinite().all()]:
+        raise ValueError(
+            f"{weights} must hold finite numbers, and {len(spoilt)} of {len(state)} weights do not ({spoilt[0]} for "
+            "one). Restore it, or train the trial again."
+        )
+    model.load_state_dict(state)
     return model.to(device).to(memory_format=torch.channels_last).eval()

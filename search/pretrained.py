@@ -6,6 +6,7 @@ gives a grey picture the answer that its three equal channels had; the classifie
 
 import pickle
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -121,17 +122,24 @@ def load_weights(network: nn.Module, file: Path) -> None:
         target = wanted.get(name)
         if target is not None and value.ndim == 4 and (value.shape[1], target.shape[1]) == (3, 1):
             state[name] = adapt_input_conv(1, value)
+    if said := misfit(state, wanted):
+        raise ValueError(
+            f"{file.name} does not fit {type(network).__name__}: {said}. Give the weights of the same network."
+        )
+    network.load_state_dict(state, strict=False)
+
+
+def misfit(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """How weights differ from those that a network has, in words that name one of them; empty where they fit."""
     missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
     unknown = [name for name in state if name not in wanted]
     unlike = [name for name, value in state.items() if name in wanted and value.shape != wanted[name].shape]
-    if missing or unknown or unlike:
-        first = (missing or unknown or unlike)[0]
-        raise ValueError(
-            f"{file.name} does not fit {type(network).__name__}: of {len(wanted)} weights {len(missing)} are missing "
-            f"and {len(unlike)} have another shape, {len(unknown)} of the file are unknown ({first} for one). Give the "
-            f"weights of the same network."
-        )
-    network.load_state_dict(state, strict=False)
+    if not (missing or unknown or unlike):
+        return ""
+    return (
+        f"of {len(wanted)} weights {len(missing)} are missing and {len(unlike)} have another shape, {len(unknown)} of "
+        f"the file are unknown ({(missing or unknown or unlike)[0]} for one)"
+    )
 
 
 def _filtered(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:

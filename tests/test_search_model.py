@@ -44,7 +44,17 @@ def test_unknown_backbone_is_a_sentence() -> None:
 
 def test_loading_other_weights_is_refused(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "fold_0.safetensors")
-    with pytest.raises(ValueError, match="does not hold the weights"):
+    with pytest.raises(ValueError, match=r"/fold_0\.safetensors does not hold the weights of a test_resnet") as caught:
+        load_model(tmp_path / "fold_0.safetensors", TINY)
+    assert "1 of the file are unknown" in str(caught.value)
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    state = BoneAgeNet(TINY).state_dict()
+    next(value for value in state.values() if value.ndim == 4)[0, 0, 0, 0] = torch.nan
+    save_file(state, tmp_path / "fold_0.safetensors")
+    with pytest.raises(ValueError, match=r"/fold_0\.safetensors must hold finite numbers, and 1 of \d+ weights do not"):
         load_model(tmp_path / "fold_0.safetensors", TINY)
 
 
