@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from ensemble.printed import between
+from preprocessing.storage import AnyPath, read_json
 
 INTENDED = """Estimates the bone age of a child from one radiograph of the left hand with wrist, as Greulich and Pyle's
 atlas would be read, together with the sex. For research, and for measuring it on data of one's own.
@@ -14,6 +15,10 @@ atlas would be read, together with the sex. For research, and for measuring it o
 Not for clinical use: no regulator has cleared it. Not for adults, other bones, photographs of screens, or hands with
 fractures, implants or skeletal dysplasia, of which its training data tell nothing. It must not be used to decide
 whether a person is of age: the spread between children of one age is wider than the question allows."""
+
+
+class CardError(ValueError):
+    """The evaluation is none of the bundle."""
 
 
 def render(manifest: dict[str, Any], evaluation: dict[str, Any] | None = None) -> str:
@@ -53,16 +58,44 @@ def render(manifest: dict[str, Any], evaluation: dict[str, Any] | None = None) -
         "|---|---|---|",
         *_rows(manifest["evidence"]),
     ]
-    if evaluation:
-        lines += ["", f"## Measured on {evaluation['n']} cases ({evaluation['source']})", "", *_measured(evaluation)]
-        for name in ("training_cases", "locked_test"):
-            lines += ["", evaluation[name]["says"]] if name in evaluation else []
+    lines += _evaluated(evaluation) if evaluation else []
     lines += ["", "## Provenance", "", f"- cohort `{provenance['cohort_hash']}`"]
     lines += [f"- study {study['name']} `{study['study_hash']}`" for study in provenance["studies"]]
     lines += [f"- recipe `{manifest['recipe_hash']}`"]
     lines += [f"- {name}: {licence}" for name, licence in sorted(manifest["licences"].items())]
     lines += ["- " + ", ".join(f"{name} {version}" for name, version in sorted(provenance["packages"].items()))]
     return "\n".join(lines) + "\n"
+
+
+def read_evaluation(path: AnyPath, version: str) -> dict[str, Any]:
+    """The report of an evaluation, for `render`.
+
+    Args:
+        path: ``report.json`` of ``python -m ensemble evaluate --out``.
+        version: Of the bundle that it must be about.
+
+    Raises:
+        CardError: It is of another bundle, or no such report.
+        StorageError: It is missing, or no JSON.
+    """
+    report = read_json(path)
+    anew = "Evaluate it anew: python -m ensemble evaluate --out FOLDER writes it as report.json."
+    if not isinstance(report, dict) or "bundle" not in report:
+        raise CardError(f"{path} is no report of a bundle's evaluation. {anew}")
+    if report["bundle"] != version:
+        raise CardError(f"The evaluation is of {report['bundle']}, not of {version}. {anew}")
+    try:
+        _evaluated(report)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise CardError(f"{path} is incomplete or wrong ({type(error).__name__}: {error}). {anew}") from None
+    return report
+
+
+def _evaluated(report: dict[str, Any]) -> list[str]:
+    lines = ["", f"## Measured on {report['n']} cases ({report['source']})", "", *_measured(report)]
+    for name in ("training_cases", "locked_test"):
+        lines += ["", report[name]["says"]] if name in report else []
+    return lines
 
 
 def _of_calibration(calibration: dict[str, Any] | None) -> str:

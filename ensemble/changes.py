@@ -30,13 +30,15 @@ State = dict[str, Any]
 _RECORD = re.compile(r"([0-9]{9})\.json")
 _TRIES = 100
 _HIDDEN = {"state", "token"}
+_NAMED = {"publish": ("version",), "remove": ("version",), "alias": ("alias", "version"), "gate": ("version",)}
+"""What a record of an event must name, each in a word."""
 _REFUSING = ("s3", "s3a", "gs", "gcs", "memory")
 """Stores that refuse the second of two writers themselves. On most others a driver looks whether the file is there and
 then writes, and both writers may have looked before one has written."""
 
 
 class ChangeError(ValueError):
-    """The change cannot be made."""
+    """The change cannot be made, or its record is none."""
 
 
 class Changes:
@@ -51,9 +53,22 @@ class Changes:
         return dict(self._read(last)["state"]) if last else {"aliases": {}, "removed": []}
 
     def all(self) -> list[Change]:
-        """Every change, without the state that it led to."""
-        records = [self._read(number) for number in range(1, self._last() + 1)]
-        return [{key: value for key, value in record.items() if key not in _HIDDEN} for record in records]
+        """Every change, without the state that it led to.
+
+        Raises:
+            ChangeError, StorageError: A record is broken.
+        """
+        return [self._change(number) for number in range(1, self._last() + 1)]
+
+    def readable(self) -> tuple[list[Change], list[str]]:
+        """As `all` those whose record is whole, and a sentence for each that is not."""
+        changes, faults = [], []
+        for number in range(1, self._last() + 1):
+            try:
+                changes.append(self._change(number))
+            except (ChangeError, StorageError) as error:
+                faults.append(str(error))
+        return changes, faults
 
     def make(self, decide: Callable[[State], tuple[Change, State] | None]) -> Change | None:
         """Make one change on top of whatever holds when it is made.
@@ -97,8 +112,18 @@ class Changes:
         found = (_RECORD.fullmatch(path.name) for path in self._folder.iterdir())
         return max((int(match[1]) for match in found if match), default=0)
 
+    def _change(self, number: int) -> Change:
+        return {key: value for key, value in self._read(number).items() if key not in _HIDDEN}
+
     def _read(self, number: int) -> Change:
-        return dict(read_json(self._place(number)))
+        place = self._place(number)
+        record = read_json(place)
+        if not _is_record(record):
+            raise ChangeError(
+                f"{place} is no record of a change: it must be an object with event, time, what the event names, and "
+                "the state after it. Restore it from a backup."
+            )
+        return dict(record)
 
     def _place(self, number: int) -> AnyPath:
         return self._folder / f"{number:09d}.json"
@@ -133,6 +158,14 @@ def check_store(folder: AnyPath) -> None:
             f"{folder}: the installed driver of {place.protocol} ({type(place.fs).__module__}) cannot refuse the "
             "second of two writers. Install its newest release, or keep the registry on a local or shared disk."
         )
+
+
+def _is_record(record: Any) -> bool:
+    if not isinstance(record, dict) or not isinstance(state := record.get("state"), dict):
+        return False
+    words = [record.get(name) for name in ("event", "time", *_NAMED.get(str(record.get("event")), ()))]
+    is_state = isinstance(state.get("aliases"), dict) and isinstance(state.get("removed"), list)
+    return is_state and all(isinstance(word, str) for word in words)
 
 
 def _create_file(path: Path, data: bytes) -> bool:

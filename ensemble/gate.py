@@ -90,6 +90,8 @@ class Policy:
             return cls()
         said = read_json(path)
         try:
+            if not isinstance(said, dict):
+                raise TypeError(f"it must be an object of rules, got a {type(said).__name__}")
             if unknown := sorted(set(said) - {field.name for field in fields(cls)}):
                 raise ValueError(f"it has no rule {unknown[0]!r}")
             rules: dict[str, Any] = {k: tuple(rule) if isinstance(rule, list) else rule for k, rule in said.items()}

@@ -21,7 +21,7 @@ from typing import Any
 from ensemble.bundle import MARKER, VERSION_PATTERN, Bundle, BundleError
 from ensemble.changes import Change, Changes, State
 from ensemble.staging import move_in, staging_folder, take_away
-from preprocessing.storage import AnyPath, as_path, is_local, read_json, remote
+from preprocessing.storage import AnyPath, StorageError, as_path, is_local, read_json, remote
 
 CHAMPION = "champion"
 _ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -211,24 +211,26 @@ class Registry:
         self._changes.make(lambda state: (change, state))
 
     def versions(self) -> list[dict[str, Any]]:
-        """One dict a bundle, as its manifest has it, oldest first: version, aliases, published, members, evidence."""
-        state = self._changes.state()
-        published = {line["version"]: line["time"] for line in self.history() if line["event"] == "publish"}
+        """One dict a bundle, as its manifest has it, oldest first: version, aliases, published, members, evidence.
+
+        ``fault`` says why a manifest cannot be read, and is None otherwise; published is None where no record says it.
+        """
+        state, (changes, _) = self._changes.state(), self._changes.readable()
+        published = {line["version"]: line["time"] for line in changes if line["event"] == "publish"}
         order = {version: place for place, version in enumerate(published)}  # several may share a second
-        rows = []
-        for version in sorted(self._names(state), key=lambda version: (order.get(version, -1), version)):
-            manifest = read_json(self._folder(version, state) / MARKER)
-            rows.append(
-                {
-                    "version": version,
-                    "aliases": sorted(alias for alias, target in state["aliases"].items() if target == version),
-                    "published": published.get(version),
-                    "recipe": manifest["recipe_hash"],
-                    "members": len(manifest["members"]),
-                    "evidence": manifest["evidence"],
-                }
-            )
-        return rows
+        return [
+            {
+                "version": version,
+                "aliases": sorted(alias for alias, target in state["aliases"].items() if target == version),
+                "published": published.get(version),
+                **_contents(self._folder(version, state) / MARKER),
+            }
+            for version in sorted(self._names(state), key=lambda version: (order.get(version, -1), version))
+        ]
+
+    def faults(self) -> list[str]:
+        """A sentence for each record of a change that is broken: `history` refuses them."""
+        return self._changes.readable()[1]
 
     def history(self) -> list[Change]:
         """Every change, oldest first."""
@@ -259,6 +261,18 @@ class Registry:
         found = {path.name.partition(".")[0] for path in bundles.iterdir()}
         versions = sorted(name for name in found if VERSION_PATTERN.fullmatch(name))
         return [version for version in versions if (self._folder(version, state) / MARKER).exists()]
+
+
+def _contents(marker: AnyPath) -> dict[str, Any]:
+    """What a manifest says that is no more than looked at; `Bundle.load` is what checks it."""
+    try:
+        manifest = read_json(marker)
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("members"), list):
+            raise StorageError(f"{marker} is no manifest of a bundle. Restore it, or publish the bundle again.")
+        entries = {"recipe": manifest.get("recipe_hash"), "evidence": manifest.get("evidence")}
+        return entries | {"members": len(manifest["members"]), "fault": None}
+    except StorageError as error:
+        return {"recipe": None, "evidence": None, "members": None, "fault": str(error)}
 
 
 def check_alias(alias: str) -> None:

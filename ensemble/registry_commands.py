@@ -2,10 +2,11 @@
 
 import argparse
 import json
+import sys
 from typing import Any
 
 from ensemble.arguments import add_bundle
-from preprocessing.storage import as_path, read_json, write_atomic
+from preprocessing.storage import as_path, write_atomic
 
 
 def add(commands: Any) -> None:
@@ -46,14 +47,17 @@ def _list(options: argparse.Namespace) -> None:
 
     if not as_path(options.registry).exists():
         raise RegistryError(f"{options.registry} does not exist. Name a registry, or build one.")
-    rows = Registry(options.registry).versions()
+    registry = Registry(options.registry)
+    rows = registry.versions()
+    for fault in [*registry.faults(), *(row["fault"] for row in rows if row["fault"])]:
+        print(f"ensemble: {fault}", file=sys.stderr)
     if options.json:
         print(json.dumps(rows, indent=1))
         return
     print("version           published                  members  aliases")
     for row in rows:
-        aliases = ", ".join(row["aliases"]) or "-"
-        print(f"{row['version']:<17} {row['published'] or 'not recorded':<26} {row['members']:>7}  {aliases}")
+        members, aliases = "broken" if row["fault"] else row["members"], ", ".join(row["aliases"]) or "-"
+        print(f"{row['version']:<17} {row['published'] or 'not recorded':<26} {members:>7}  {aliases}")
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -81,15 +85,11 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _card(options: argparse.Namespace) -> None:
-    from ensemble.card import render
-    from ensemble.registry import RegistryError, named_bundle
+    from ensemble.card import read_evaluation, render
+    from ensemble.registry import named_bundle
 
     bundle = named_bundle(options.bundle, options.version)
-    evaluation = read_json(as_path(options.evaluation)) if options.evaluation else None
-    if evaluation and evaluation.get("bundle") != bundle.version:
-        raise RegistryError(
-            f"The evaluation is of {evaluation.get('bundle')}, not of {bundle.version}. Evaluate it anew."
-        )
+    evaluation = read_evaluation(as_path(options.evaluation), bundle.version) if options.evaluation else None
     text = render(bundle.manifest, evaluation)
     if options.out:
         write_atomic(as_path(options.out), text.encode())

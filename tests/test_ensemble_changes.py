@@ -24,7 +24,10 @@ def folder() -> AnyPath:
 
 
 def moved_to(version: str):
-    return lambda state: ({"event": "alias", "version": version}, {**state, "aliases": {"champion": version}})
+    return lambda state: (
+        {"event": "alias", "alias": "champion", "version": version},
+        {**state, "aliases": {"champion": version}},
+    )
 
 
 class LooksThenWrites(MemoryFileSystem):
@@ -77,12 +80,26 @@ def test_a_writer_whose_record_was_written_over_decides_again(folder, monkeypatc
 @pytest.mark.parametrize("place", ["local", "memory"])
 def test_records_from_before_there_were_tokens_are_read(place, folder, tmp_path):
     changes = folder if place == "memory" else tmp_path
-    old = {"number": 1, "time": "t", "event": "alias", "state": {"aliases": {"champion": "a"}, "removed": []}}
+    old = {"number": 1, "time": "t", "event": "alias", "alias": "champion", "version": "a"}
+    old["state"] = {"aliases": {"champion": "a"}, "removed": []}
     changes.mkdir(parents=True, exist_ok=True)
     (changes / "000000001.json").write_text(json.dumps(old))
     assert Changes(changes).state()["aliases"] == {"champion": "a"}
     assert Changes(changes).make(moved_to("b"))["number"] == 2
-    assert [set(change) - {"number", "time"} for change in Changes(changes).all()] == [{"event"}, {"event", "version"}]
+    assert [change["version"] for change in Changes(changes).all()] == ["a", "b"]
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "7", '{"event": "publish", "time": "t", "state": {}}'])
+def test_a_record_of_another_shape_is_named_and_hides_no_other(tmp_path, content):
+    changes = Changes(tmp_path)
+    changes.make(moved_to("a"))
+    changes.make(moved_to("b"))
+    (tmp_path / "000000001.json").write_text(content)
+    with pytest.raises(ChangeError, match=r"000000001\.json is no record of a change.* Restore it from a backup"):
+        changes.all()
+    found, faults = changes.readable()
+    assert [change["version"] for change in found] == ["b"]
+    assert len(faults) == 1
 
 
 def test_a_decision_that_failed_on_what_another_changed_is_made_again(folder):

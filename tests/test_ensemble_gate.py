@@ -246,6 +246,13 @@ def test_a_registry_has_its_own_policy(registry):
     (registry.path / "policy.json").unlink()
 
 
+@pytest.mark.parametrize("content", ["[]", "7", '"min_cases"', "null"])
+def test_a_policy_of_another_shape_is_named(tmp_path, content):
+    (tmp_path / "policy.json").write_text(content)
+    with pytest.raises(RegistryError, match=r"/policy\.json is no policy: it must be an object of rules, got a "):
+        Policy.of(Registry(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("rule", "said"),
     [

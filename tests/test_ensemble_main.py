@@ -161,3 +161,33 @@ def test_the_card_says_what_the_bundle_is_for_is_made_of_and_has_shown(folders, 
     (out / "report.json").write_text(json.dumps(report))
     assert main(["card", registry, "--evaluation", str(out / "report.json")]) == 2
     assert "The evaluation is of ens-0123456789ab" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("content", "sentence"), [("[1]", "no report"), ("{}", "no report"), (None, "KeyError: 'n'")])
+def test_a_report_of_another_shape_is_no_evaluation_for_a_card(folders, tmp_path, capsys, content, sentence):
+    (bundle,) = (folders / "registry" / "bundles").iterdir()
+    report = tmp_path / "report.json"
+    report.write_text(content or json.dumps({"bundle": bundle.name}))
+    assert main(["card", str(bundle), "--evaluation", str(report)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"ensemble: {report} is ")
+    assert sentence in captured.err
+
+
+def test_a_broken_bundle_or_record_is_named_and_hides_no_other(folders, tmp_path, capsys):
+    registry = tmp_path / "registry"
+    main(["build", str(folders / "study"), str(registry)])
+    main(["build", str(folders / "study"), str(registry), "--max-members", "1", "--alias", "small"])
+    capsys.readouterr()
+    main(["list", str(registry)])
+    whole, broken = (line.split()[0] for line in capsys.readouterr().out.splitlines()[1:])
+    manifest, record = registry / "bundles" / broken / "manifest.json", registry / "changes" / "000000001.json"
+    manifest.write_text("{}")
+    record.write_text("[]")
+    assert main(["list", str(registry)]) == 0
+    captured = capsys.readouterr()
+    lines = {line.split()[0]: line.split()[-2:] for line in captured.out.splitlines()[1:]}
+    assert lines == {whole: ["3", "champion"], broken: ["broken", "small"]}
+    assert f"{record} is no record of a change" in captured.err
+    assert f"{manifest} is no manifest of a bundle" in captured.err
