@@ -6,6 +6,7 @@ Shape letters: B batch, V views, H height, W width, M monthly bins, E members, S
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ class Network:
     view: int
     """Which of the recipe's views it sees."""
     net: BoneAgeNet
+    file: Path
+    """Its weights."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,9 @@ class Members:
         if self._device.type == "cuda":  # CUDA convolutions round to TF32 by default, which moves the answer
             torch.backends.cudnn.allow_tf32 = False
         self.networks = [
-            Network(index, bundle.recipe.views.index(member.config.view), load_model(file, member.config, self._device))
-            for index, member in enumerate(bundle.members)
-            for file in member.files
+            Network(index, bundle.recipe.views.index(config.view), load_model(file, config, self._device), file)
+            for index, (config, files) in enumerate((member.config, member.files) for member in bundle.members)
+            for file in files
         ]
         self._views: list[str] = bundle.manifest["views"]
         self._rule: dict[str, Any] = bundle.manifest["combination"]
@@ -74,6 +77,9 @@ class Members:
             pixels_BVHW: ``(B, V, size, size)`` uint8.
             sex_SB: ``(S, B)`` float32 codes: what each case is taken for.
             weights_E: ``(E,)``.
+
+        Raises:
+            ValueError: A network gives no number.
         """
         images = torch.from_numpy(np.array(pixels_BVHW)).to(self._device)
         sexes = torch.from_numpy(sex_SB).to(self._device)
@@ -82,6 +88,12 @@ class Members:
         seen = {index: [see(images[:, index], view) for view in self._views] for index in {n.view for n in networks}}
         mapped = self._pool.map if self._pool else map
         outputs = list(mapped(lambda network: _probabilities(network.net, seen[network.view], sexes), networks))
+        for network, (distribution_SBM, _) in zip(networks, outputs, strict=True):
+            if not np.isfinite(distribution_SBM).all():
+                raise ValueError(
+                    f"{network.file} answers a radiograph with no number: its sums leave the range of a float32. "
+                    "Restore it, or train the trial again."
+                )
         members_SEBM = np.zeros((len(sex_SB), len(weights_E), *outputs[0][0].shape[1:]))
         guesses, shares, models = [], [], []
         for index in np.flatnonzero(kept_E):

@@ -283,6 +283,13 @@ def test_the_chronological_age_is_told_beside_the_answer_and_changes_nothing(pre
     assert (young.chronology.status, old.chronology.status) == ("advanced", "delayed")
 
 
+def test_a_network_that_gives_no_number_is_named_and_not_averaged(bundle):
+    own = Predictor(bundle)
+    next(own.networks[0].net.backbone.parameters()).data.fill_(3e38)
+    with pytest.raises(ValueError, match=r"fold_0\.safetensors answers a radiograph with no number"):
+        own.predict(*pictures(1))
+
+
 def test_an_unknown_word_for_the_sex_is_refused(predictor):
     with pytest.raises(ValueError, match="male or female, got 'M'"):
         predictor.score(b"", "M")
