@@ -177,7 +177,7 @@ def load_network(path: Path) -> nn.Module:
     """The network with the weights that `save` wrote, in eval mode.
 
     Raises:
-        SegmenterError: The file is missing or holds something else.
+        SegmenterError: The file is missing or holds something else, or a number that is none.
     """
     try:
         with safe_open(str(path), "pt") as file:
@@ -191,4 +191,6 @@ def load_network(path: Path) -> nn.Module:
         network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
     except RuntimeError as error:
         raise SegmenterError(f"{path} belongs to another network ({str(error)[:200]}). Train it again.") from None
+    if spoilt := [name for name, value in network.state_dict().items() if not value.isfinite().all()]:
+        raise SegmenterError(f"{path} must hold finite numbers, and {spoilt[0]} does not. Restore the file.")
     return network

@@ -103,6 +103,14 @@ def test_files_that_are_no_segmenter_are_refused(tmp_path: Path) -> None:
             Segmenter(tmp_path / f"{name}.safetensors")
 
 
+def test_weights_that_are_no_numbers_find_no_hand_and_are_refused(tmp_path: Path) -> None:
+    network = load_network(SHIPPED)
+    next(network.parameters()).data.fill_(float("nan"))
+    save(network, tmp_path / "w.safetensors", {})
+    with pytest.raises(SegmenterError, match=r"w\.safetensors must hold finite numbers"):
+        load_network(tmp_path / "w.safetensors")
+
+
 def test_a_pose_follows_its_picture_when_it_is_reduced() -> None:
     large = cv2.resize(hand(0).image, None, fx=4, fy=4)
     from preprocessing.segmenter_pairs import IMAGE_SIDE, reduced
