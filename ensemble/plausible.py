@@ -87,7 +87,7 @@ def check_inside(table: str, rows: Sequence[Mapping[str, Any]], level: int) -> N
 
 
 def in_doubt(cases: pd.DataFrame) -> dict[str, Any]:
-    """Predictions that may be years among months: no more than 20 where the reference is no infant's.
+    """Predictions that may be years among months: at most 20 where the reference is no infant's, and nearer as years.
 
     Args:
         cases: case_id, predicted_months, bone_age_months.
@@ -95,13 +95,16 @@ def in_doubt(cases: pd.DataFrame) -> dict[str, Any]:
     Returns:
         ``unit`` with ``doubtful`` (their number) and ``says``, a sentence; empty where there is none.
     """
-    is_short = cases["predicted_months"].between(0, LONGEST_IN_YEARS) & (cases["bone_age_months"] > NO_INFANT_MONTHS)
-    if not is_short.any():
+    said, actual = cases["predicted_months"], cases["bone_age_months"]
+    is_nearer = (12 * said - actual).abs() < (said - actual).abs()
+    is_doubtful = said.between(0, LONGEST_IN_YEARS) & (actual > NO_INFANT_MONTHS) & is_nearer
+    if not is_doubtful.any():
         return {}
-    named = cases.loc[is_short, "case_id"]
+    named = cases.loc[is_doubtful, "case_id"]
     listed = ", ".join(map(str, named[:_NAMED])) + (", ..." if len(named) > _NAMED else "")
     says = (
         f"{len(named)} of {len(cases)} predictions are at most {LONGEST_IN_YEARS} months where the reference is above "
-        f"{NO_INFANT_MONTHS} ({listed}): if these rows are in years, convert them and measure again."
+        f"{NO_INFANT_MONTHS}, and nearer to it as years ({listed}): if these rows are in years, convert them and "
+        "measure again."
     )
     return {"unit": {"doubtful": len(named), "says": says}}

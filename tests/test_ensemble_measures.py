@@ -278,6 +278,7 @@ def test_ends_of_intervals_are_in_the_unit_that_their_names_say(tmp_path):
 
 def test_rows_that_may_be_in_years_among_months_are_warned_of(tmp_path, capsys):
     table = cases().drop(columns="is_male").assign(bone_age_months=120.0, predicted_months=121.0)
+    table.loc[0, ["bone_age_months", "predicted_months"]] = [40, 19]  # wrong, and more so as years
     table.to_csv(tmp_path / "months.csv", index=False)
     table.loc[[3, 5], "predicted_months"] = 10.1
     table.to_csv(tmp_path / "mixed.csv", index=False)
