@@ -123,7 +123,7 @@ def _subject(options: argparse.Namespace, bundle: "Bundle | None") -> "tuple[Sub
     """Who is asked, by which norms an error is significant, and what the report says of who it is."""
     if bundle is None:
         from ensemble.chronology import PUBLISHED
-        from ensemble.subjects import Endpoint
+        from ensemble.endpoint import Endpoint
 
         words = tuple(options.sex_words.split(","))
         if not 2 <= len(words) <= 3:

@@ -1,0 +1,153 @@
+"""Under stress over HTTP: what a service is asked, and what becomes of its replies."""
+
+import contextlib
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import cv2
+import numpy as np
+import pytest
+
+from ensemble.__main__ import main
+from ensemble.endpoint import Endpoint, SubjectError
+from ensemble.stress import StressError
+from ensemble.subjects import Query
+
+
+class Service(BaseHTTPRequestHandler):
+    """A service that answers a posted file in some way of its own."""
+
+    def answer(self, body: bytes) -> tuple[int, dict | None]:
+        """Status, and what stands in the JSON; None for an empty body."""
+        raise NotImplementedError
+
+    def do_POST(self):
+        status, said = self.answer(self.rfile.read(int(self.headers["Content-Length"])))
+        data = b"" if said is None else json.dumps(said).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Retry-After", "0")  # read where the status says to come again
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args):
+        pass
+
+
+@contextlib.contextmanager
+def running(service):
+    """The address of such a service, which ends with the context."""
+    server = HTTPServer(("127.0.0.1", 0), service)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class Theirs(Service):
+    """A service that is not ours: a form, years, and a plausible number for everything but an empty file."""
+
+    def answer(self, body):
+        if b"PNG" not in body:
+            return 400, {}
+        return 200, {"result": {"years": 10.0 if b"\r\nm\r\n" in body else 9.0}}
+
+
+class Broken(Service):
+    """Refuses what is short, breaks at what is longer, and has no such page for the rest."""
+
+    def answer(self, body):
+        return {1: 422, 2: 500}.get(len(body), 404), None
+
+
+def test_only_what_a_service_says_of_the_file_is_a_refusal():
+    with running(Broken) as url:
+        answers = Endpoint(url=url).ask([Query(b"x" * n, "male") for n in (1, 2, 3)])
+    assert [answer.reason for answer in answers] == ["http_422", "http_500", "http_404"]
+    assert [answer.is_failure for answer in answers] == [False, True, True]
+
+
+class Limited(Service):
+    """Wants a key, and answers every other request with a wait."""
+
+    asked = 0
+
+    def answer(self, body):
+        type(self).asked += 1
+        status = 401 if self.headers["Authorization"] != "Bearer secret" else 429 if self.asked % 2 else 200
+        return status, {"bone_age_months": 100.0, "code": "too_many"}
+
+
+def test_a_service_that_counts_requests_is_asked_again_and_one_that_wants_a_key_gets_it():
+    with running(Limited) as url:
+        answers = Endpoint(url=url, key="secret").ask([Query(b"x", "male")] * 3)
+        with pytest.raises(SubjectError, match="CARPAL_KEY"):
+            Endpoint(url=url).ask([Query(b"x", "male")])
+    assert [answer.months for answer in answers] == [100] * 3
+    assert "secret" not in repr(Endpoint(url=url, key="secret"))
+
+
+class Aged(Service):
+    """Says the age that the query has in the field ``ca``."""
+
+    def answer(self, body):
+        return 200, {"bone_age_months": float(parse_qs(urlsplit(self.path).query).get("ca", ["1"])[0])}
+
+
+def test_the_age_stands_in_the_field_that_a_service_has_for_it_and_is_left_out_where_there_is_none():
+    with running(Aged) as url:
+        answers = Endpoint(url=url, age_field="ca").ask([Query(b"x", "male", 126.5), Query(b"x", "male")])
+    assert [answer.months for answer in answers] == [126.5, 1]
+
+
+def labelled(folder):
+    """One picture, and its label."""
+    cv2.imwrite(str(folder / "0.png"), np.full((96, 80), 60, np.uint8))
+    (folder / "labels.csv").write_text("case_id,bone_age_months,sex\n0,60,male\n")
+
+
+@pytest.mark.parametrize(("field", "num_left"), [("", 0), ("ca", 2)])
+def test_on_the_command_line_a_service_may_be_asked_without_the_age(tmp_path, monkeypatch, field, num_left):
+    found = {}
+
+    def asked(subject, source, suite, *, states_age, **options):
+        found.update(states_age=states_age, field=subject.__self__.age_field, suite=suite)
+        raise StressError("stopped")
+
+    monkeypatch.setattr("ensemble.stress.stress", asked)
+    labelled(tmp_path)
+    assert main(["stress", "http://127.0.0.1:1", str(tmp_path), "--age-field", field]) == 2
+    assert (found["states_age"], found["field"]) == (bool(field), field)
+    assert sum(alteration.family == "metadata" for alteration in found["suite"]) == 4 + num_left
+
+
+class Echo(Service):
+    """Says how many letters the query has that stated the sex."""
+
+    def answer(self, body):
+        return 200, {"bone_age_months": len(self.path.partition("sex=")[2])}
+
+
+def test_an_unknown_sex_is_said_to_a_service_that_has_a_word_for_it():
+    queries = [Query(b"x", "female"), Query(b"x", "male"), Query(b"x")]
+    with running(Echo) as url:
+        own, other = Endpoint(url=url).ask(queries), Endpoint(url=url, sex_words=("f", "m")).ask(queries)
+    assert [answer.months for answer in own] == [len("female"), len("male"), len("unknown")]
+    assert [answer.months for answer in other] == [1, 1, 0]
+
+
+def test_any_http_endpoint_can_be_asked():
+    picture = cv2.imencode(".png", np.zeros((8, 8), np.uint8))[1].tobytes()
+    with running(Theirs) as url:
+        endpoint = Endpoint(
+            url=f"{url}/predict", form="file", sex_words=("f", "m"), answer="result.years", answer_unit="years"
+        )
+        answers = endpoint.ask([Query(picture, "male"), Query(picture, "female"), Query(b"", "male")])
+    assert [answer.months for answer in answers] == [120, 108, None]
+    assert answers[2].reason == "http_400"
+    with pytest.raises(SubjectError, match="Nobody answers"):
+        endpoint.ask([Query(picture)])
