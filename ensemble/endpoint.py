@@ -1,6 +1,11 @@
-"""Any HTTP endpoint that takes a radiograph and says a bone age, asked under stress like a bundle."""
+"""Any HTTP endpoint that takes a radiograph and says a bone age, asked under stress like a bundle.
 
+Whatever it replies, however odd, is one answer, refusal or failure of that request: it never ends the run.
+"""
+
+import http.client
 import json
+import math
 import secrets
 import time
 import urllib.error
@@ -11,8 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from ensemble.subjects import Answer, Query
 
 _TIMEOUT_S = 120.0
@@ -21,6 +24,10 @@ _MAX_WAIT_S = 60.0
 """Of one wait: a limit counts by the minute."""
 _REFUSALS = (400, 413, 415, 422)
 """What a service says of a file that it was given and will not read; any other status says nothing of the file."""
+_UNREADABLE = (OSError, ValueError, RecursionError, http.client.HTTPException)
+"""What reading a reply raises: a connection that breaks off, a status line or JSON that is none, or one too deep."""
+_MAX_CODE = 80
+"""Letters of a code; what is longer is prose."""
 
 
 class SubjectError(ValueError):
@@ -32,7 +39,7 @@ class Endpoint:
     """How an HTTP service is asked. As it stands: Carpal's own ``POST /v1/score``, the file as the body."""
 
     url: str
-    """Where to post; without a path, ``/v1/score`` is added."""
+    """Where to post; without a path, ``/v1/score`` is added. `SubjectError` where nothing could be sent to it."""
     form: str = ""
     """Field of a multipart form that holds the file; empty sends it as the body."""
     sex_field: str = "sex"
@@ -49,6 +56,9 @@ class Endpoint:
     key: str = field(default="", repr=False)
     """Sent as a bearer token; empty sends none."""
 
+    def __post_init__(self) -> None:
+        _check(self.url)
+
     def ask(self, queries: Sequence[Query]) -> list[Answer]:
         """Ask a few at a time.
 
@@ -64,7 +74,7 @@ class Endpoint:
         said = {self.sex_field: words[sex]} if sex in words else {}
         said |= {} if age is None else {self.age_field: f"{age:.2f}"}
         parts = urllib.parse.urlsplit(self.url)
-        url = self.url if parts.path.strip("/") else f"{self.url.rstrip('/')}/v1/score"
+        url = (parts if parts.path.strip("/") else parts._replace(path="/v1/score")).geturl()
         if self.form:
             body, kind = _multipart(said, self.form, data)
         else:
@@ -80,12 +90,12 @@ class Endpoint:
         except urllib.error.HTTPError as error:
             if error.code in (401, 403):
                 raise SubjectError(
-                    f"{url} wants a key that may score: {_code(error)}. Put it into CARPAL_KEY."
+                    f"{url} wants a key that may score: {_reason(error)}. Put it into CARPAL_KEY."
                 ) from None
-            return Answer(None, reason=_code(error), is_failure=error.code not in _REFUSALS)
+            return Answer(None, reason=_reason(error), is_failure=error.code not in _REFUSALS)
         except TimeoutError:
             return Answer(None, reason="timeout", is_failure=True)
-        except (OSError, ValueError) as error:
+        except _UNREADABLE as error:
             if isinstance(getattr(error, "reason", error), ConnectionRefusedError):
                 raise SubjectError(f"Nobody answers at {url}. Start the service, or mend the address.") from None
             is_late = isinstance(getattr(error, "reason", None), TimeoutError)
@@ -93,16 +103,33 @@ class Endpoint:
 
     def _answer(self, body: Any) -> Answer:
         value = _at(body, self.answer)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        if not isinstance(value, float) or not math.isfinite(value):
             return Answer(None, reason="no_answer", is_failure=True)
         scale = 12.0 if self.answer_unit == "years" else 1.0
         ends = _at(body, self.interval)
-        interval = (
-            (float(ends[0]) * scale, float(ends[1]) * scale) if isinstance(ends, list) and len(ends) == 2 else None
-        )
-        warnings = body.get("warnings") if isinstance(body, dict) else None
-        codes = [str(w.get("code")) for w in warnings if isinstance(w, dict)] if isinstance(warnings, list) else []
-        return Answer(scale * float(value), interval, warnings=tuple(codes))
+        is_pair = isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, float) for end in ends)
+        interval = (scale * ends[0], scale * ends[1]) if is_pair else None
+        warnings = _at(body, "warnings")
+        codes = [_code(warning) for warning in warnings] if isinstance(warnings, list) else []
+        return Answer(scale * value, interval, warnings=tuple(code for code in codes if code))
+
+
+def _check(url: str) -> None:
+    """Refuse what no request can be sent to, before anything is asked."""
+    rule = "A service's address is http(s)://HOST[:PORT][/PATH][?QUERY]"
+    if " " in url or not (url.isascii() and url.isprintable()):
+        raise SubjectError(f"{rule} in ASCII without spaces, got {url!r}. Write other letters percent-encoded.")
+    try:
+        parts = urllib.parse.urlsplit(url)
+        is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of a port that is no number up to 65535, or of a bracket that is left open
+        is_whole = False
+    if not is_whole:
+        raise SubjectError(f"{rule} with a PORT from 1 to 65535, got {url!r}. Mend the address.")
+    if "@" in parts.netloc:  # which may hold a password, so it is not said again
+        raise SubjectError(f"{rule}, got a name before {parts.hostname!r}. Leave it out; a key goes into CARPAL_KEY.")
+    if "#" in url:
+        raise SubjectError(f"{rule}, got {url!r}. Leave out # and what follows: no service is sent it.")
 
 
 def _read(opener: urllib.request.OpenerDirector, request: urllib.request.Request) -> Any:
@@ -110,10 +137,10 @@ def _read(opener: urllib.request.OpenerDirector, request: urllib.request.Request
     for attempt in range(_MAX_ATTEMPTS):
         try:
             with opener.open(request, timeout=_TIMEOUT_S) as response:
-                return json.loads(response.read())
+                return json.loads(response.read(), parse_int=float)  # of 400 digits too, which is then infinite
         except urllib.error.HTTPError as error:
             after = error.headers.get("Retry-After", "")
-            if error.code not in (429, 503) or not after.isdigit() or attempt == _MAX_ATTEMPTS - 1:
+            if error.code not in (429, 503) or not after.isdecimal() or attempt == _MAX_ATTEMPTS - 1:
                 raise
             error.close()
             time.sleep(min(float(after), _MAX_WAIT_S))
@@ -126,12 +153,18 @@ def _at(body: Any, path: str) -> Any:
     return body
 
 
-def _code(error: urllib.error.HTTPError) -> str:
+def _reason(error: urllib.error.HTTPError) -> str:
     try:
-        code = json.loads(error.read()).get("code")
-    except (ValueError, AttributeError, OSError):
-        code = None
-    return str(code) if code else f"http_{error.code}"
+        code = _code(json.loads(error.read()))
+    except _UNREADABLE:
+        code = ""
+    return code or f"http_{error.code}"
+
+
+def _code(body: Any) -> str:
+    """What stands in its field ``code``; empty of anything that a report could not print as one."""
+    code = _at(body, "code")
+    return code if isinstance(code, str) and len(code) <= _MAX_CODE and code.isprintable() else ""
 
 
 def _multipart(fields: dict[str, str], name: str, data: bytes) -> tuple[bytes, str]:

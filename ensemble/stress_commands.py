@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ensemble.alterations import Alteration
     from ensemble.bundle import Bundle
     from ensemble.chronology import Norms
+    from ensemble.endpoint import Endpoint
     from ensemble.registry import Registry
     from ensemble.subjects import Subject
     from preprocessing.source import Source
@@ -82,9 +83,10 @@ def _stress(options: argparse.Namespace) -> None:
             raise StressError(f"The families are {', '.join(known)}, got {unknown[0]!r}.")
         alterations = [alteration for alteration in alterations if alteration.family in wanted]
     bundle, champion = _named(options)
+    subject = _endpoint(options) if bundle is None else bundle
     source = _opened(options.source, options_of(options), bundle, champion, "stress")
     if bundle is None or options.families:
-        report = _asked(options, bundle, source, alterations)
+        report = _asked(options, subject, source, alterations)
     else:
         asked = {"num_cases": options.cases, "seed": options.seed, "device": options.device}
         report = examine(bundle, champion, source, **asked, progress=counting)
@@ -108,42 +110,47 @@ def _named(options: argparse.Namespace) -> "tuple[Bundle | None, Bundle | None]"
 
 
 def _asked(
-    options: argparse.Namespace, bundle: "Bundle | None", source: "Source", alterations: "list[Alteration]"
+    options: argparse.Namespace, subject: "Bundle | Endpoint", source: "Source", alterations: "list[Alteration]"
 ) -> dict[str, Any]:
     from ensemble.stress import stress
 
-    ask, norms, about = _subject(options, bundle)
+    ask, norms, about = _subject(subject, options.device)
     show = counting("cases put under stress")
     asked = {"num_cases": options.cases, "seed": options.seed, "states_age": _states_age(options)}
     found = stress(ask, source, alterations, norms=norms, **asked, progress=show)
     return about | found
 
 
-def _subject(options: argparse.Namespace, bundle: "Bundle | None") -> "tuple[Subject, Norms, dict[str, Any]]":
-    """Who is asked, by which norms an error is significant, and what the report says of who it is."""
-    if bundle is None:
-        from ensemble.chronology import PUBLISHED
-        from ensemble.endpoint import Endpoint
+def _endpoint(options: argparse.Namespace) -> "Endpoint":
+    """As the options describe it; a wrong one is refused before the cases are opened."""
+    from ensemble.endpoint import Endpoint
 
-        words = tuple(options.sex_words.split(","))
-        if not 2 <= len(words) <= 3:
-            raise ValueError(f"--sex-words are two words or three, with commas, got {options.sex_words!r}.")
-        endpoint = Endpoint(
-            url=options.subject,
-            form=options.form,
-            sex_field=options.sex_field,
-            sex_words=words,
-            age_field=options.age_field,
-            answer=options.answer,
-            answer_unit=options.answer_unit,
-            key=os.environ.get("CARPAL_KEY", ""),
-        )
-        return endpoint.ask, PUBLISHED, {"subject": options.subject}
+    words = tuple(options.sex_words.split(","))
+    if not 2 <= len(words) <= 3:
+        raise ValueError(f"--sex-words are two words or three, with commas, got {options.sex_words!r}.")
+    return Endpoint(
+        url=options.subject,
+        form=options.form,
+        sex_field=options.sex_field,
+        sex_words=words,
+        age_field=options.age_field,
+        answer=options.answer,
+        answer_unit=options.answer_unit,
+        key=os.environ.get("CARPAL_KEY", ""),
+    )
+
+
+def _subject(subject: "Bundle | Endpoint", device: str) -> "tuple[Subject, Norms, dict[str, Any]]":
+    """Who is asked, by which norms an error is significant, and what the report says of who it is."""
+    from ensemble.chronology import PUBLISHED
+    from ensemble.endpoint import Endpoint
     from ensemble.predictor import Predictor
     from ensemble.subjects import bundle_subject
 
-    predictor = Predictor(bundle, options.device)
-    return bundle_subject(predictor), predictor.norms, {"subject": bundle.version, "version": bundle.version}
+    if isinstance(subject, Endpoint):
+        return subject.ask, PUBLISHED, {"subject": subject.url}
+    predictor = Predictor(subject, device)
+    return bundle_subject(predictor), predictor.norms, {"subject": subject.version, "version": subject.version}
 
 
 def _is_address(subject: str) -> bool:

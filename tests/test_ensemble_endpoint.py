@@ -13,24 +13,27 @@ import pytest
 from ensemble.__main__ import main
 from ensemble.endpoint import Endpoint, SubjectError
 from ensemble.stress import StressError
-from ensemble.subjects import Query
+from ensemble.subjects import Answer, Query
 
 
 class Service(BaseHTTPRequestHandler):
     """A service that answers a posted file in some way of its own."""
 
-    def answer(self, body: bytes) -> tuple[int, dict | None]:
-        """Status, and what stands in the JSON; None for an empty body."""
+    def answer(self, body: bytes) -> tuple[int, dict | bytes]:
+        """Status, and what stands in the JSON, or the body as it is."""
         raise NotImplementedError
 
     def do_POST(self):
         status, said = self.answer(self.rfile.read(int(self.headers["Content-Length"])))
-        data = b"" if said is None else json.dumps(said).encode()
+        data = said if isinstance(said, bytes) else json.dumps(said).encode()
         self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Content-Length", str(len(data) + self.missing))
         self.send_header("Retry-After", "0")  # read where the status says to come again
         self.end_headers()
         self.wfile.write(data)
+
+    missing = 0
+    """Bytes that the header promises and that never come."""
 
     def log_message(self, *args):
         pass
@@ -61,7 +64,7 @@ class Broken(Service):
     """Refuses what is short, breaks at what is longer, and has no such page for the rest."""
 
     def answer(self, body):
-        return {1: 422, 2: 500}.get(len(body), 404), None
+        return {1: 422, 2: 500}.get(len(body), 404), b""
 
 
 def test_only_what_a_service_says_of_the_file_is_a_refusal():
@@ -151,3 +154,88 @@ def test_any_http_endpoint_can_be_asked():
     assert answers[2].reason == "http_400"
     with pytest.raises(SubjectError, match="Nobody answers"):
         endpoint.ask([Query(picture)])
+
+
+def asked_of(said: dict | bytes, *, status: int = 200, missing: int = 0, **how) -> Answer:
+    """The answer to one radiograph of an endpoint that always says the same."""
+    service = type("Saying", (Service,), {"answer": lambda self, body: (status, said), "missing": missing})
+    with running(service) as url:
+        return Endpoint(url=url, **how).ask([Query(b"x", "male")])[0]
+
+
+DEEP = b"[" * 100_000
+ODD = {
+    "no JSON": b"<html>",
+    "no text": b"\xff\xfe\x00",
+    "an empty body": b"",
+    "JSON too deep": DEEP,
+    "a list": b"[120]",
+    "words": {"bone_age_months": "120"},
+    "null": {"bone_age_months": None},
+    "true": {"bone_age_months": True},
+    "an endless integer": b'{"bone_age_months": 1%s}' % (b"0" * 5000),
+}
+
+
+@pytest.mark.parametrize("said", ODD.values(), ids=ODD)
+def test_a_reply_that_cannot_be_understood_is_a_failure_of_its_request(said):
+    assert asked_of(said) == Answer(None, reason="no_answer", is_failure=True)
+
+
+def test_ends_of_an_interval_that_are_no_numbers_are_none():
+    assert asked_of({"bone_age_months": 120, "intervals": {"90": [None, None]}}) == Answer(120.0)
+
+
+def test_a_reply_that_breaks_off_is_a_failure_of_its_request():
+    assert asked_of({"bone_age_months": 120}, missing=9) == Answer(None, reason="no_answer", is_failure=True)
+
+
+@pytest.mark.parametrize("said", [DEEP, {"code": ["bad"]}, {"code": "\ud800"}, {"code": "x" * 81}])
+def test_a_refusal_without_a_code_that_can_be_printed_is_named_by_its_status(said):
+    assert asked_of(said, status=422) == Answer(None, reason="http_422")
+
+
+def test_a_refusal_whose_reason_breaks_off_is_still_a_refusal():
+    assert asked_of({"code": "no_hand"}, status=422, missing=9) == Answer(None, reason="http_422")
+
+
+def test_of_warnings_only_codes_that_can_be_printed_are_kept():
+    said = {"bone_age_months": 120, "warnings": [{"code": "sex_unknown"}, {"code": 7}, {}, "x", {"code": "\x1b[2J"}]}
+    assert asked_of(said).warnings == ("sex_unknown",)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:abc",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1:0",
+        "http://127.0.0.1/a b",
+        "http://127.0.0.1/ä",
+        "http://127.0.0.1/\n",
+        "http://[::1",
+        "http://",
+        "ftp://host",
+        "http://127.0.0.1/#score",
+        "http://me:secret@127.0.0.1",
+    ],
+)
+def test_an_address_that_no_request_can_be_sent_to_is_refused_before_the_cases_are_opened(url, tmp_path, capsys):
+    with pytest.raises(SubjectError, match=r"A service's address is .* got ") as refused:
+        Endpoint(url=url)
+    assert "secret" not in str(refused.value)
+    if url.startswith("http"):
+        assert main(["stress", url, str(tmp_path / "nowhere")]) == 2
+        assert str(refused.value) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("end", ["", "/", "?", "?site=3", "/?site=3"])
+def test_an_address_without_a_path_is_asked_where_carpal_answers(end):
+    class Place(Service):
+        def answer(self, body):
+            site = parse_qs(urlsplit(self.path).query).get("site", ["0"])[0]
+            return (200 if urlsplit(self.path).path == "/v1/score" else 404), {"bone_age_months": float(site)}
+
+    with running(Place) as url:
+        (answer,) = Endpoint(url=url + end).ask([Query(b"x", "male")])
+    assert answer.months == (3 if "site" in end else 0)
