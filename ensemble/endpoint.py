@@ -26,6 +26,9 @@ _REFUSALS = (400, 413, 415, 422)
 """What a service says of a file that it was given and will not read; any other status says nothing of the file."""
 _UNREADABLE = (OSError, ValueError, RecursionError, http.client.HTTPException)
 """What reading a reply raises: a connection that breaks off, a status line or JSON that is none, or one too deep."""
+_YOUNGEST_MONTHS, _OLDEST_MONTHS = -12.0, 300.0
+"""Of any bone age that a system can mean, with room for its error; what lies outside is another unit, or a mark such as
+-999 for none."""
 _MAX_CODE = 80
 """Letters of a code; what is longer is prose."""
 
@@ -49,10 +52,12 @@ class Endpoint:
     age_field: str = "chronological_age_months"
     """The same for the chronological age, in months; left out where the query states none."""
     answer: str = "bone_age_months"
-    """Where in the JSON the bone age stands; dots go deeper."""
+    """Where in the JSON the bone age stands; dots go deeper. What is no number there is a failure (``no_answer``), and
+    so is one that is not finite or no human's, below -12 or above 300 months (``impossible_age``)."""
     answer_unit: str = "months"
     interval: str = "intervals.90"
-    """Where the ends of the 90 % interval stand, where there is one."""
+    """Where the ends of the 90 % interval stand, low and high, where there is one. What stands there otherwise, such as
+    one end, a null, or low above high, is no interval, and the bone age is an answer without one."""
     key: str = field(default="", repr=False)
     """Sent as a bearer token; empty sends none."""
 
@@ -103,14 +108,14 @@ class Endpoint:
 
     def _answer(self, body: Any) -> Answer:
         value = _at(body, self.answer)
-        if not isinstance(value, float) or not math.isfinite(value):
+        if not isinstance(value, float):
             return Answer(None, reason="no_answer", is_failure=True)
         scale = 12.0 if self.answer_unit == "years" else 1.0
-        ends = _at(body, self.interval)
-        is_pair = isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, float) for end in ends)
-        interval = (scale * ends[0], scale * ends[1]) if is_pair else None
+        if not _YOUNGEST_MONTHS <= scale * value <= _OLDEST_MONTHS:  # nor is NaN
+            return Answer(None, reason="impossible_age", is_failure=True)
         warnings = _at(body, "warnings")
         codes = [_code(warning) for warning in warnings] if isinstance(warnings, list) else []
+        interval = _interval(_at(body, self.interval), scale)
         return Answer(scale * value, interval, warnings=tuple(code for code in codes if code))
 
 
@@ -151,6 +156,13 @@ def _at(body: Any, path: str) -> Any:
     for name in path.split("."):
         body = body.get(name) if isinstance(body, dict) else None
     return body
+
+
+def _interval(ends: Any, scale: float) -> tuple[float, float] | None:
+    if not (isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, float) for end in ends)):
+        return None
+    low, high = scale * ends[0], scale * ends[1]
+    return (low, high) if -math.inf < low <= high < math.inf else None
 
 
 def _reason(error: urllib.error.HTTPError) -> str:

@@ -62,8 +62,8 @@ def stress(
         and ``failed``, and their reasons; for those that can be answered also the ``marks`` of the cases that were
         altered, one letter each (see `ensemble.families`), the error, its paired change with a 95 % interval (null of
         fewer than 10 cases), the mean shift, the shares that moved by more than 6 and 12 months, the clinically
-        significant errors (McNemar, p after Holm), the coverage of the 90 % interval, and the share with a warning
-        that the clean picture did not have.
+        significant errors (McNemar, p after Holm), the coverage of the 90 % interval (null where an answer has
+        none), and the share with a warning that the clean picture did not have.
 
     Raises:
         StressError: No case can be decoded and is answered as it is, or the suite alters a chronological age that is

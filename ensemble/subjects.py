@@ -19,8 +19,10 @@ class Answer:
     months: float | None
     """None where it was refused, or nothing was said."""
     interval90: tuple[float, float] | None = None
+    """Low and high end, both finite, in months; None where there is no such interval."""
     reason: str = ""
-    """Why there is no bone age: a code of the gate, ``http_400`` and the like, ``timeout``, ``no_answer``."""
+    """Why there is no bone age: a code of the gate, ``http_400`` and the like, ``timeout``, ``no_answer``,
+    ``impossible_age``."""
     is_failure: bool = False
     """Whether nobody judged the file: the service broke (5xx), was busy, not found, silent, or said no bone age. A
     refusal is a judgement, and only that is the right answer to a wrong input."""
