@@ -1,10 +1,10 @@
 """Commands about robustness: stress tests a bundle or an endpoint, promote lets what passed become champion."""
 
 import argparse
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ensemble import endpoint_options
 from ensemble.arguments import BUNDLE, add_bundle
 from preprocessing.progress import counting
 from preprocessing.sources import SourceOptions, add_options, options_of
@@ -38,26 +38,7 @@ def add(commands: Any) -> None:
     stress.add_argument("--out", metavar="FOLDER", help="write the report, its table, its drawing and a page")
     stress.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     stress.add_argument("--device", default="cpu", help="cpu (default) or a CUDA device")
-    group = stress.add_argument_group(
-        "another service", "how an endpoint is asked that is not Carpal's own; a key stands in CARPAL_KEY"
-    )
-    group.add_argument("--form", metavar="FIELD", default="", help="field of a multipart form for the file")
-    group.add_argument("--sex-field", metavar="FIELD", default="sex", help="field that states the sex (default sex)")
-    group.add_argument(
-        "--sex-words",
-        metavar="GIRL,BOY,UNKNOWN",
-        default="female,male,unknown",
-        help="(default female,male,unknown; of two, the field is left out where the sex is unknown)",
-    )
-    group.add_argument(
-        "--age-field",
-        metavar="FIELD",
-        default="chronological_age_months",
-        help="field that states the chronological age, in months (default chronological_age_months); '' states none, "
-        "and leaves out the alterations of it",
-    )
-    group.add_argument("--answer", metavar="PATH", default="bone_age_months", help="of the bone age in its JSON")
-    group.add_argument("--answer-unit", choices=("months", "years"), default="months", help="(default months)")
+    endpoint_options.add(stress)
     add_options(stress)
     stress.set_defaults(run=_stress)
 
@@ -83,7 +64,8 @@ def _stress(options: argparse.Namespace) -> None:
             raise StressError(f"The families are {', '.join(known)}, got {unknown[0]!r}.")
         alterations = [alteration for alteration in alterations if alteration.family in wanted]
     bundle, champion = _named(options)
-    subject = _endpoint(options) if bundle is None else bundle
+    # an address, or an option about it, that cannot be right is refused before the cases are opened
+    subject = endpoint_options.endpoint_of(options, options.subject) if bundle is None else bundle
     source = _opened(options.source, options_of(options), bundle, champion, "stress")
     if bundle is None or options.families:
         report = _asked(options, subject, source, alterations)
@@ -119,25 +101,6 @@ def _asked(
     asked = {"num_cases": options.cases, "seed": options.seed, "states_age": _states_age(options)}
     found = stress(ask, source, alterations, norms=norms, **asked, progress=show)
     return about | found
-
-
-def _endpoint(options: argparse.Namespace) -> "Endpoint":
-    """As the options describe it; a wrong one is refused before the cases are opened."""
-    from ensemble.endpoint import Endpoint
-
-    words = tuple(options.sex_words.split(","))
-    if not 2 <= len(words) <= 3:
-        raise ValueError(f"--sex-words are two words or three, with commas, got {options.sex_words!r}.")
-    return Endpoint(
-        url=options.subject,
-        form=options.form,
-        sex_field=options.sex_field,
-        sex_words=words,
-        age_field=options.age_field,
-        answer=options.answer,
-        answer_unit=options.answer_unit,
-        key=os.environ.get("CARPAL_KEY", ""),
-    )
 
 
 def _subject(subject: "Bundle | Endpoint", device: str) -> "tuple[Subject, Norms, dict[str, Any]]":

@@ -107,25 +107,37 @@ def test_the_age_stands_in_the_field_that_a_service_has_for_it_and_is_left_out_w
     assert [answer.months for answer in answers] == [126.5, 1]
 
 
-def labelled(folder):
-    """One picture, and its label."""
+def told(folder, monkeypatch, *options):
+    """What the command line makes of options: the endpoint, and what `stress` is told."""
+    found = {}
+
+    def asked(subject, source, suite, **named):
+        found.update(named, endpoint=subject.__self__, suite=suite)
+        raise StressError("stopped")
+
+    monkeypatch.setattr("ensemble.stress.stress", asked)
     cv2.imwrite(str(folder / "0.png"), np.full((96, 80), 60, np.uint8))
     (folder / "labels.csv").write_text("case_id,bone_age_months,sex\n0,60,male\n")
+    assert main(["stress", "http://127.0.0.1:1", str(folder), *options]) == 2
+    return found
 
 
 @pytest.mark.parametrize(("field", "num_left"), [("", 0), ("ca", 2)])
 def test_on_the_command_line_a_service_may_be_asked_without_the_age(tmp_path, monkeypatch, field, num_left):
-    found = {}
-
-    def asked(subject, source, suite, *, states_age, **options):
-        found.update(states_age=states_age, field=subject.__self__.age_field, suite=suite)
-        raise StressError("stopped")
-
-    monkeypatch.setattr("ensemble.stress.stress", asked)
-    labelled(tmp_path)
-    assert main(["stress", "http://127.0.0.1:1", str(tmp_path), "--age-field", field]) == 2
-    assert (found["states_age"], found["field"]) == (bool(field), field)
+    found = told(tmp_path, monkeypatch, "--age-field", field)
+    assert (found["states_age"], found["endpoint"].age_field) == (bool(field), field)
     assert sum(alteration.family == "metadata" for alteration in found["suite"]) == 4 + num_left
+
+
+@pytest.mark.parametrize(("options", "place"), [((), "intervals.90"), (("--interval", "result.ci90"), "result.ci90")])
+def test_on_the_command_line_the_place_of_the_interval_is_named(tmp_path, monkeypatch, options, place):
+    assert told(tmp_path, monkeypatch, *options)["endpoint"].interval == place
+
+
+def test_an_interval_is_read_where_it_is_said_to_stand():
+    said = {"result": {"years": 10, "ci90": [9, 11.5]}}
+    answer = asked_of(said, answer="result.years", answer_unit="years", interval="result.ci90")
+    assert answer == Answer(120.0, (108.0, 138.0))
 
 
 class Echo(Service):
