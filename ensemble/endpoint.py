@@ -14,9 +14,12 @@ import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from ensemble.subjects import Answer, Query
+
+Unit = Literal["months", "years"]
+_MONTHS: dict[Unit, float] = {"months": 1.0, "years": 12.0}
 
 _TIMEOUT_S = 120.0
 _MAX_ATTEMPTS = 6
@@ -50,11 +53,14 @@ class Endpoint:
     sex_words: tuple[str, ...] = ("female", "male", "unknown")
     """For a girl, a boy and a sex that is not known; without the third the field is then left out."""
     age_field: str = "chronological_age_months"
-    """The same for the chronological age, in months; left out where the query states none."""
+    """The same for the chronological age; left out where the query states none."""
+    age_unit: Unit = "months"
+    """Of the chronological age that is stated."""
     answer: str = "bone_age_months"
     """Where in the JSON the bone age stands; dots go deeper. What is no number there is a failure (``no_answer``), and
     so is one that is not finite or no human's, below -12 or above 300 months (``impossible_age``)."""
-    answer_unit: str = "months"
+    answer_unit: Unit = "months"
+    """Of the bone age and of its interval."""
     interval: str = "intervals.90"
     """Where the ends of the 90 % interval stand, low and high, where there is one. What stands there otherwise, such as
     one end, a null, or low above high, is no interval, and the bone age is an answer without one."""
@@ -77,7 +83,7 @@ class Endpoint:
         data, sex, age = query.data, query.sex, query.chronological_age_months
         words = dict(zip(("female", "male", None), self.sex_words, strict=False))
         said = {self.sex_field: words[sex]} if sex in words else {}
-        said |= {} if age is None else {self.age_field: f"{age:.2f}"}
+        said |= {} if age is None else {self.age_field: f"{age / _MONTHS[self.age_unit]:.4f}"}
         parts = urllib.parse.urlsplit(self.url)
         url = (parts if parts.path.strip("/") else parts._replace(path="/v1/score")).geturl()
         if self.form:
@@ -110,7 +116,7 @@ class Endpoint:
         value = _at(body, self.answer)
         if not isinstance(value, float):
             return Answer(None, reason="no_answer", is_failure=True)
-        scale = 12.0 if self.answer_unit == "years" else 1.0
+        scale = _MONTHS[self.answer_unit]
         if not _YOUNGEST_MONTHS <= scale * value <= _OLDEST_MONTHS:  # nor is NaN
             return Answer(None, reason="impossible_age", is_failure=True)
         warnings = _at(body, "warnings")

@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from ensemble.endpoint import Endpoint
 
 
+_AGE_FIELD = "chronological_age_months"
+
+
 def add(parser: argparse.ArgumentParser) -> None:
     """Add them to a command."""
     group = parser.add_argument_group(
@@ -24,10 +27,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--age-field",
         metavar="FIELD",
-        default="chronological_age_months",
-        help="field that states the chronological age, in months (default chronological_age_months); '' states none, "
+        default=_AGE_FIELD,
+        help=f"field that states the chronological age (default {_AGE_FIELD}); '' states none, "
         "and leaves out the alterations of it",
     )
+    group.add_argument("--age-unit", choices=("months", "years"), default="months", help="of that age (default months)")
     group.add_argument(
         "--answer",
         metavar="PATH",
@@ -48,19 +52,23 @@ def endpoint_of(options: argparse.Namespace, url: str) -> "Endpoint":
     """The service at an address, as the options describe it; its key stands in the environment.
 
     Raises:
-        ValueError: Nothing can be sent to that address, or the words for the sex are not two or three.
+        ValueError: Nothing can be sent to that address, the words for the sex are not two or three, or an age in years
+            has no field of its own.
     """
     from ensemble.endpoint import Endpoint
 
     words = tuple(options.sex_words.split(","))
     if not 2 <= len(words) <= 3:
         raise ValueError(f"--sex-words are two words or three, with commas, got {options.sex_words!r}.")
+    if options.age_unit == "years" and options.age_field == _AGE_FIELD:
+        raise ValueError(f"--age-unit years needs a field of that unit, got {_AGE_FIELD}. Name it with --age-field.")
     return Endpoint(
         url=url,
         form=options.form,
         sex_field=options.sex_field,
         sex_words=words,
         age_field=options.age_field,
+        age_unit=options.age_unit,
         answer=options.answer,
         answer_unit=options.answer_unit,
         interval=options.interval,

@@ -107,6 +107,12 @@ def test_the_age_stands_in_the_field_that_a_service_has_for_it_and_is_left_out_w
     assert [answer.months for answer in answers] == [126.5, 1]
 
 
+def test_the_age_is_stated_in_the_unit_that_a_service_reads():
+    with running(Aged) as url:
+        (answer,) = Endpoint(url=url, age_field="ca", age_unit="years").ask([Query(b"x", "male", 126.5)])
+    assert answer.months == pytest.approx(126.5 / 12, abs=1e-4)
+
+
 def told(folder, monkeypatch, *options):
     """What the command line makes of options: the endpoint, and what `stress` is told."""
     found = {}
@@ -127,6 +133,18 @@ def test_on_the_command_line_a_service_may_be_asked_without_the_age(tmp_path, mo
     found = told(tmp_path, monkeypatch, "--age-field", field)
     assert (found["states_age"], found["endpoint"].age_field) == (bool(field), field)
     assert sum(alteration.family == "metadata" for alteration in found["suite"]) == 4 + num_left
+
+
+@pytest.mark.parametrize(
+    ("options", "unit"), [((), "months"), (("--age-field", "age", "--age-unit", "years"), "years")]
+)
+def test_on_the_command_line_the_unit_of_the_age_is_named(tmp_path, monkeypatch, options, unit):
+    assert told(tmp_path, monkeypatch, *options)["endpoint"].age_unit == unit
+
+
+def test_years_are_not_stated_in_a_field_of_months(capsys):
+    assert main(["stress", "http://127.0.0.1:1", "nowhere", "--age-unit", "years"]) == 2
+    assert "--age-unit years needs a field of that unit" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("options", "place"), [((), "intervals.90"), (("--interval", "result.ci90"), "result.ci90")])
