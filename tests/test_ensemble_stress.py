@@ -1,6 +1,8 @@
 """The stress test: alterations are what they say, and figures are paired."""
 
 import json
+import shutil
+import subprocess
 from types import SimpleNamespace
 
 import cv2
@@ -304,3 +306,29 @@ def test_table_drawing_and_page_are_written_for_every_alteration(tmp_path):
     assert len(table_csv(report).splitlines()) == 3
     assert "wrong input: chest" in table_text(report)
     json.dumps(report, allow_nan=False)
+
+
+@pytest.mark.browser
+def test_a_browser_of_1300_pixels_shows_every_column_of_the_page(tmp_path):
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    cases = source(tmp_path / "cases")
+    report = stress(by_brightness, cases, SUITE) | {"subject": "a stub"}
+    for row in report["alterations"]:
+        if "mae_change_months" in row:  # the widest that are met
+            row |= {"mae_change_months": -12.3, "mae_change_ci95": [-14.2, -10.3], "shift_months": -23.4}
+            row["significant_errors"] |= {"before": 100, "after": 100, "p_holm": 0.01}
+    write(report, cases, SUITE[:1], tmp_path / "out")
+    html = (tmp_path / "out" / "stress.html").read_text()
+    # the page's policy lets no script run; in this copy one measures
+    measure = "const box = document.querySelector('.scroll'); document.title = box.scrollWidth - box.clientWidth;"
+    page = tmp_path / "page.html"
+    page.write_text(html.replace("default-src 'none'; ", "").replace("</main>", f"</main><script>{measure}</script>"))
+    flags = [
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+        "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
+        "--window-size=1300,3000", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom",
+    ]  # fmt: skip
+    ran = subprocess.run([chromium, *flags, page.as_uri()], check=True, capture_output=True, timeout=120, text=True)
+    assert "<title>0</title>" in ran.stdout
