@@ -65,10 +65,14 @@ class Endpoint:
     """Where the ends of the 90 % interval stand, low and high, where there is one. What stands there otherwise, such as
     one end, a null, or low above high, is no interval, and the bone age is an answer without one."""
     key: str = field(default="", repr=False)
-    """Sent as a bearer token; empty sends none."""
+    """Sent as a bearer token; empty sends none. `SubjectError` where no header can hold it."""
 
     def __post_init__(self) -> None:
         _check(self.url)
+        if not (self.key.isascii() and self.key.isprintable()):  # every request would fail; it is not said again
+            raise SubjectError(
+                f"A key is of printable ASCII, got one of {len(self.key)} letters that is not. Mend CARPAL_KEY."
+            )
 
     def ask(self, queries: Sequence[Query]) -> list[Answer]:
         """Ask a few at a time.

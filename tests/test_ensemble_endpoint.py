@@ -94,6 +94,13 @@ def test_a_service_that_counts_requests_is_asked_again_and_one_that_wants_a_key_
     assert "secret" not in repr(Endpoint(url=url, key="secret"))
 
 
+@pytest.mark.parametrize("key", ["secret\n", "sécret"])
+def test_a_key_that_no_header_can_hold_is_refused_before_anything_is_asked(key):
+    with pytest.raises(SubjectError, match=r"got one of \d letters that is not. Mend CARPAL_KEY") as refused:
+        Endpoint(url="http://127.0.0.1:1", key=key)
+    assert "cret" not in str(refused.value)
+
+
 class Aged(Service):
     """Says the age that the query has in the field ``ca``."""
 
