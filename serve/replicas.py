@@ -23,10 +23,12 @@ from serve import logs
 from serve.batching import Batcher
 from serve.capacity import BATCH_SIZE, Capacity
 from serve.protocol import Query, answer
-from serve.worker import Worker
+from serve.worker import BoundedWorker, FullError, Worker
 
 MAX_EXPLAINING = 8
 """Heat maps that one ensemble replica computes or keeps waiting."""
+EXPLAIN_WAIT_S = 15.0
+"""A heat map that would wait for longer is refused at once: twice as long is all that an answer may take."""
 _Waiting = tuple[np.ndarray, dict[str, Any], tuple[Finding, ...]]
 """A radiograph that waits for its batch: pixels, options, warnings."""
 
@@ -138,8 +140,7 @@ class Ensemble:
         bundle = Registry(registry).resolve(version)
         self._version, self._monitors = bundle.version, read_monitors(bundle)
         self._predictor = Predictor(bundle, device="cuda" if torch.cuda.is_available() else "cpu")
-        self._explaining = 0
-        self._explainer = Worker("explain", torch.set_num_threads, 1)
+        self._explainer = BoundedWorker("explain", MAX_EXPLAINING, EXPLAIN_WAIT_S, torch.set_num_threads, 1)
         blank = np.zeros((len(bundle.recipe.views), bundle.recipe.size, bundle.recipe.size), np.uint8)
         for num_images in (1, BATCH_SIZE):  # warm-up: no traffic arrives before this constructor returns
             options = [Query(b"", sex="unknown").options()] * num_images
@@ -169,16 +170,14 @@ class Ensemble:
 
     async def _explained(self, outcome: dict[str, Any], pixels: np.ndarray, options: dict[str, Any]) -> dict[str, Any]:
         """The outcome with its heat map, computed beside the batches: one at a time, and few may wait."""
-        if self._explaining >= MAX_EXPLAINING:
-            sentence = f"{MAX_EXPLAINING} heat maps are under way. Send it again in some seconds, or without explain."
-            return {"refused": ["overloaded", sentence], "timings": outcome["timings"]}
         started, by_sex = time.perf_counter(), outcome["answer"]["by_sex"]
         male = by_sex["male"]["probability"] if by_sex else float(options["sex"] == "male")
-        self._explaining += 1
         try:
             found = await self._explainer.do(self._explain, pixels, male, options["profile"])
-        finally:
-            self._explaining -= 1
+        except FullError:
+            number = self._explainer.under_way
+            sentence = f"Heat maps are under way, {number} of them. Send it again in some seconds, or without explain."
+            return {"refused": ["overloaded", sentence], "timings": outcome["timings"]}
         outcome["answer"]["heatmap"], png = found
         outcome["timings"]["explain"] = time.perf_counter() - started
         return {**outcome, "heatmap": png}

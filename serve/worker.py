@@ -47,3 +47,47 @@ class Worker:
             return work(*arguments)
         finally:
             self._since = None
+
+
+class FullError(RuntimeError):
+    """Whoever came would have to wait for too long."""
+
+
+class BoundedWorker(Worker):
+    """A worker before whom few wait, and none for long.
+
+    Args:
+        name: Of the thread.
+        most: Pieces of work under way and waiting.
+        wait_s: How long a piece may have to wait, if each takes as long as the last one did.
+        begin: As of `Worker`, with `arguments`.
+    """
+
+    def __init__(
+        self, name: str, most: int, wait_s: float, begin: Callable[..., object] | None = None, *arguments: Any
+    ) -> None:
+        super().__init__(name, begin, *arguments)
+        self._most, self._wait_s, self._last_s = most, wait_s, 0.0
+        self.under_way = 0
+        """Pieces of work, those that wait among them."""
+
+    async def do(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """As `Worker.do`.
+
+        Raises:
+            FullError: Too many wait, or it would take too long.
+        """
+        if self.under_way >= self._most or self.under_way * self._last_s > self._wait_s:
+            raise FullError
+        self.under_way += 1
+        try:
+            return await super().do(self._measured, work, *arguments)
+        finally:
+            self.under_way -= 1
+
+    def _measured(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        started = time.monotonic()
+        try:
+            return work(*arguments)
+        finally:
+            self._last_s = time.monotonic() - started
