@@ -1,19 +1,22 @@
 """Batch scoring against a bare loop of the same forward passes on prepared arrays, and its memory against the files.
 
-    python -m benchmarks.score REGISTRY PICTURES [--images 512] [--rounds 3]
+    python -m benchmarks.score REGISTRY PICTURES [--images 256] [--rounds 3]
 
 The bare loop predicts pixels that are in memory already, in batches of the same size, on the same threads; scoring
 reads, decodes, checks, standardises, predicts and writes a row each. Both are timed without their start: the loop after
-a first batch, scoring from its first finished part to its last. Rounds alternate; of the loop the fastest counts, which
-other work disturbed least. Of scoring it is the last, over four times as many files: several parts are under way when
-the first is done, which in a short batch is time that nobody counted. Memory is the peak of what this process and all
-its children have for themselves, with what lies in shared memory, over a batch and over that of four times as many
-files. Both are counters of the kernel: to ask for proportional set sizes instead, which it has to walk all pages for,
-took a fifth of two cores from what was measured. Files are named again and again where there are too few.
+a first batch, scoring from its first finished part to its last. Scoring has four times as many files: several parts are
+under way when the first is done, which in a short batch is time that nobody counted. The loop runs before and after
+each round, and the round is held against the mean of both, since a shared machine drifts by more than what is asked;
+the ratio is the median of the rounds. Memory is the peak of what this process and all its children have for themselves,
+with what lies in shared memory, over a batch and over that of four times as many files. Both are counters of the
+kernel: to ask for proportional set sizes instead, which it has to walk all pages for, took a fifth of two cores from
+what was measured. Files are named again and again where there are too few.
 """
 
 import argparse
+import itertools
 import json
+import statistics
 import tempfile
 import threading
 import time
@@ -37,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("registry")
     parser.add_argument("pictures")
-    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     options = parser.parse_args()
@@ -46,25 +49,30 @@ def main() -> None:
     prepare_environment(own_ray=True)
     bundle = named_bundle(options.registry)
     found = read_inputs(options.pictures, sex="female")
-    loops, scored = [], []
     torch.set_num_threads(num_cores())
-    readings = _readings(bundle, found)
+    readings, many = _readings(bundle, found), 4 * options.images
+    few = _score(bundle, _repeated(found, options.images), options.device)
+    loops, scored = [_loop(bundle, readings, options.images, options.device)], []
     for _ in range(options.rounds):
+        scored.append(_score(bundle, _repeated(found, many), options.device))
         loops.append(_loop(bundle, readings, options.images, options.device))
-        scored.append(_score(bundle, _repeated(found, options.images), options.device))
-    few = max(rate["peak_mib"] for rate in scored)
-    many = _score(bundle, _repeated(found, 4 * options.images), options.device)
+    beside = [(before + after) / 2 for before, after in itertools.pairwise(loops)]
+    ratios = [rate["images_per_s"] / loop for rate, loop in zip(scored, beside, strict=True)]
     report = {
         "bundle": bundle.version,
         "models": sum(len(member.files) for member in bundle.members),
         "device": options.device,
         "cores": num_cores(),
-        "images": options.images,
+        "images": many,
         "loop_images_per_s": [round(rate, 2) for rate in loops],
-        "score_images_per_s": [round(rate["images_per_s"], 2) for rate in [*scored, many]],
-        "ratio": round(many["images_per_s"] / max(loops), 3),
-        "peak_mib": {str(options.images): few, str(4 * options.images): many["peak_mib"]},
-        "rows_dropped": sum(int(rate["dropped"]) for rate in [*scored, many]),
+        "score_images_per_s": [round(rate["images_per_s"], 2) for rate in scored],
+        "ratios": [round(ratio, 3) for ratio in ratios],
+        "ratio": round(statistics.median(ratios), 3),
+        "peak_mib": {
+            str(options.images): few["peak_mib"],
+            str(many): max(rate["peak_mib"] for rate in scored),
+        },
+        "rows_dropped": sum(int(rate["dropped"]) for rate in [few, *scored]),
     }
     print(json.dumps(report, indent=1))
 
