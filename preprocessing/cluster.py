@@ -5,7 +5,7 @@ Call `preprocessing.environment.prepare` before this module is imported.
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ OBJECT_STORE_BYTES = 512 * 1024 * 1024
 """Of a Ray of our own: what is on its way between processes. Without a limit Ray takes 30 % of the memory."""
 
 
-def connection(address: str | None, settings: Mapping[str, str] = FOR_PROCESSES) -> dict[str, Any]:
+def connection(
+    address: str | None, settings: Mapping[str, str] = FOR_PROCESSES, modules: Sequence[str] = ()
+) -> dict[str, Any]:
     """Arguments of `ray.init`: a private Ray on this machine that ends with this process, or a cluster to join.
 
     A Ray job brings its working directory along; any other driver uploads Carpal's own packages, so that workers
@@ -27,6 +29,7 @@ def connection(address: str | None, settings: Mapping[str, str] = FOR_PROCESSES)
     Args:
         address: ``auto``, ``host:port`` or ``ray://…`` of a running cluster; None starts Ray here.
         settings: Environment of the workers of a joined cluster; those of our own inherit ours.
+        modules: Paths of modules and packages of the user's own that workers need, too.
     """
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
@@ -35,6 +38,7 @@ def connection(address: str | None, settings: Mapping[str, str] = FOR_PROCESSES)
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
         root = Path(__file__).resolve().parents[1]
         code["py_modules"] = [str(root / name) for name in ("preprocessing", "search", "ensemble", "serve")]
+        code["py_modules"] += modules
     return quiet | {"address": address, "runtime_env": code}
 
 

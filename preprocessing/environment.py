@@ -9,6 +9,8 @@ FOR_PROCESSES = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
     # Trials and replicas share cores: a thread that spins while it waits for another takes the core from a third.
     "OMP_WAIT_POLICY": "PASSIVE",
+    # cuBLAS gives the same bits each time with it alone, and asks for it once, at its first use.
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     # Keeps Ray from hiding the GPUs of a driver that asked for none; the coming default.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }

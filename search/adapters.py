@@ -6,19 +6,41 @@ A trial is a trial to Tune too. An assistant, which trains one fold of another w
 Tune's own OptunaSearch tells Optuna COMPLETE with a partial error for stopped trials, leaves zombies after NaN and
 loses results on restore (measured on Ray 2.60), and Tune drops its scheduler's state in a snapshot. Here both sides
 keep no state of their own: it lies in the study's folder.
+
+Where that cannot be written, or the database is away, the study halts with a sentence: what Tune makes of an exception
+here is a traceback, or a trial begun anew that has ended.
 """
 
 import time
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
 import ray
+from optuna.exceptions import StorageInternalError
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
+from sqlalchemy.exc import SQLAlchemyError
 
+from preprocessing.storage import StorageError
 from search.control import StudyControl, Task
 from search.progress import SCREEN
+
+UNWRITABLE = (OSError, StorageError, StorageInternalError, SQLAlchemyError)
+"""What a full disk, a store or a database that is away raise."""
+Answer = TypeVar("Answer")
+
+
+def _asked(control: StudyControl, question: Callable[[], Answer], otherwise: Answer) -> Answer:
+    """The control's answer; where it cannot keep its record, the study is halted."""
+    try:
+        return question()
+    except UNWRITABLE as error:
+        cause = error.__cause__ or error
+        control.halt(f"The study's record cannot be kept ({type(cause).__name__}: {str(cause).partition(chr(10))[0]}).")
+        return otherwise
 
 
 class StudySearcher(Searcher):
@@ -32,7 +54,7 @@ class StudySearcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's configuration with its Optuna number, or which fold of which trial to assist with."""
         assert self._control is not None
-        task = self._control.next()
+        task = _asked(self._control, self._control.next, None)
         if task is None:
             return None if self._control.may_have_more else Searcher.FINISHED
         self._tasks[trial_id] = task
@@ -43,8 +65,9 @@ class StudySearcher(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Close the trial, unless it was only interrupted."""
         assert self._control is not None
-        task = self._tasks[trial_id]
-        self._control.on_end(task.number, crashed=error, fold=task.fold, is_second=task.is_second)
+        control, task = self._control, self._tasks[trial_id]
+        end = partial(control.on_end, task.number, crashed=error, fold=task.fold, is_second=task.is_second)
+        _asked(control, end, None)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the study's folder is the state."""
@@ -72,7 +95,8 @@ class RaceScheduler(FIFOScheduler):
         if self._is_further(trial.trial_id, result):
             trial.run_metadata.num_failures = 0  # Tune itself counts over a trial's whole life
         fold, is_second = trial.config.get("fold"), trial.config.get("is_second", False)
-        stop = self._control.on_result(trial.config["number"], result, fold=fold, is_second=is_second)
+        ask = partial(self._control.on_result, trial.config["number"], result, fold=fold, is_second=is_second)
+        stop = _asked(self._control, ask, True)
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
     def _is_further(self, trial_id: str, result: dict[str, Any]) -> bool:

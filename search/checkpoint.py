@@ -21,7 +21,8 @@ SECONDS = 60.0
 SHARE = 0.05
 """Share of the time that may go into writing checkpoints: large networks on slow disks get fewer of them."""
 DEATHS = 2
-"""Workers killed at one and the same checkpoint that are taken for a lack of memory: the system gives no reason."""
+"""Workers killed at one and the same checkpoint that are taken for a lack of memory: the system gives no reason. Once
+the batches are in smaller parts there, each further one is."""
 
 
 class FoldCheckpoint:
@@ -80,17 +81,18 @@ class FoldCheckpoint:
             Parts that the attempt before had come down to, if more; and whether workers were killed here so often
             that they should be more still.
         """
-        deaths, self._step = 0, step
+        deaths, enough, self._step = 0, DEATHS, step
         if self._attempt.exists():
             before = read_json(self._attempt)
             if before["key"] == self._key and before["step"] == step:
                 deaths, parts = before["deaths"] + 1, max(parts, before["parts"])
-        self._write_attempt(deaths=deaths % DEATHS, parts=parts)
-        return parts, deaths >= DEATHS
+                enough = 1 if before.get("narrowed") else DEATHS
+        self._write_attempt(deaths=deaths % enough, parts=parts, narrowed=enough == 1)
+        return parts, deaths >= enough
 
     def narrow(self, parts: int) -> None:
         """Note that the parts are more now, so that the next attempt need not find it out again."""
-        self._write_attempt(deaths=0, parts=parts)
+        self._write_attempt(deaths=0, parts=parts, narrowed=True)
 
     def end(self) -> None:
         """Note that the worker ends by its own will: finished, stopped or failed, but not killed."""
@@ -102,5 +104,6 @@ class FoldCheckpoint:
         for path in (self._path, self._attempt, *leftovers):
             path.unlink(missing_ok=True)
 
-    def _write_attempt(self, *, deaths: int, parts: int) -> None:
-        write_json(self._attempt, {"key": self._key, "step": self._step, "deaths": deaths, "parts": parts})
+    def _write_attempt(self, *, deaths: int, parts: int, narrowed: bool = False) -> None:
+        about = {"key": self._key, "step": self._step, "deaths": deaths, "parts": parts, "narrowed": narrowed}
+        write_json(self._attempt, about)

@@ -102,6 +102,14 @@ class StudyControl:
         """Whether every trial has ended, and the second partition with them."""
         return len(self._judgement.closed) == self._sampler.num_trials and self._second.is_complete
 
+    def halt(self, reason: str) -> None:
+        """Begin nothing more; the first reason counts.
+
+        Args:
+            reason: A sentence that a person can act on: no trial is to blame.
+        """
+        self.halted = self.halted or reason
+
     def next(self) -> Task | None:
         """What a free worker shall do: a trial, or else a fold of another worker's; None when there is nothing now."""
         may_go_on = not self.halted and not self._pace.is_late

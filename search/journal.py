@@ -3,6 +3,7 @@
 The journal is one file on a file system, and numbered objects in an object store.
 """
 
+import inspect
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +12,7 @@ import sqlalchemy
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileOpenLock
 
-from preprocessing.storage import AnyPath, StorageError, as_path, is_local
+from preprocessing.storage import AnyPath, StorageError, as_path, is_local, remote
 
 FILE = "optuna.journal"
 
@@ -119,9 +120,25 @@ class ObjectJournal(BaseJournalBackend):
         yield from self._entries[log_number_from:]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Store entries before they count."""
+        """Store entries before they count.
+
+        Raises:
+            StorageError: Another driver writes to the study; it goes on, and this one must not.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / f"{len(self._entries):09d}.json").write_bytes(json.dumps(logs).encode())
+        place = remote(self._folder / f"{len(self._entries):09d}.json")
+        place.fs.invalidate_cache()  # a listing may be remembered from before the other's entry
+        can_refuse = "mode" in inspect.signature(place.fs.pipe_file).parameters
+        is_taken = place.fs.exists(place.path)
+        if not is_taken:
+            try:
+                place.fs.pipe_file(place.path, json.dumps(logs).encode(), **({"mode": "create"} if can_refuse else {}))
+            except FileExistsError:  # in the moment between
+                is_taken = True
+        if is_taken:
+            raise StorageError(
+                f"Another process writes to the study's journal {self._folder}. End it, or let it go on by itself."
+            )
         self._entries += logs
 
 

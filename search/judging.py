@@ -181,8 +181,8 @@ class Judgement:
             outcome = Outcome("stopped", maes, reason, images_seen, stage)
         else:
             return False
-        self.closed.add(number)
         self._sampler.finish(number, outcome)
+        self.closed.add(number)  # only now: where the record cannot be written, the trial is open
         text = outcome.reason or f"MAE {outcome.to_dict()['mae_months']:.2f} months over {len(maes)} folds"
         self._tell(outcome.state, number, f"{outcome.state}: {text}", outcome.stopped_at, num_unjudged)
         return True

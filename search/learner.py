@@ -74,6 +74,7 @@ class Learner:
         self._is_frozen: bool | None = None
         self._training_loss = self.model.training_loss
         if numerics.compiled:
+            torch.compiler.reset()  # a worker that trains many networks would come to the limit of what is kept
             self._training_loss = torch.compile(self.model.training_loss)
 
     @property
@@ -124,9 +125,20 @@ class Learner:
         if self._average is not None:
             self._average.module.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
+        self._lay_moments_out()
         if state["scaler"] and self._scaler.is_enabled():
             self._scaler.load_state_dict(state["scaler"])
         self.parts = state["parts"]
+
+    def _lay_moments_out(self) -> None:
+        """Moments as their weights lie in memory: those of another layout would be added to other weights, or refused.
+
+        PyTorch keeps the strides that a moment was saved with, and its fused optimisers go by memory alone.
+        """
+        for weight, moments in self._optimizer.state.items():
+            for name, moment in moments.items():
+                if isinstance(moment, Tensor) and moment.shape == weight.shape and moment.stride() != weight.stride():
+                    moments[name] = torch.empty_like(weight, dtype=moment.dtype).copy_(moment)
 
     def _prepare(self, number: int) -> None:
         """Training mode, which a measurement leaves; a frozen trunk keeps its weights and its statistics."""

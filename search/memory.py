@@ -9,8 +9,14 @@ import torch
 
 CPU_SIGNS = ("can't allocate memory", "not enough memory")
 """What torch's CPU allocator says; it raises a bare RuntimeError."""
-LIBRARY_SIGNS = ("STATUS_ALLOC_FAILED",)
-"""What cuBLAS and cuDNN say when their own workspace does not fit."""
+LIBRARY_SIGNS = (
+    "CUDA error: out of memory",
+    "STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "unable to find an engine to execute this computation",
+)
+"""What the CUDA driver, cuBLAS and cuDNN say when they get no memory of their own; torch passes it on as it is
+(pytorch/pytorch#108645 for the last one)."""
 
 
 class TrainingError(RuntimeError):

@@ -52,7 +52,9 @@ class BoneAgeNet(nn.Module):
         self.sex = CONDITIONINGS[config.sex](num_features, config.sex_features)
         scale = LabelScale(torch.tensor(float(label_mean)), torch.tensor(float(label_sd)))
         self.head = HEADS[config.head](self.sex.num_features, scale)
-        self.months_M = nn.Buffer(torch.from_numpy(BIN_MONTHS))
+        self.months_M = nn.Buffer(
+            torch.tensor(BIN_MONTHS)
+        )  # a copy: a file that is loaded must not change the grid of all others
         self.label_mean, self.label_sd = nn.Buffer(scale.mean), nn.Buffer(scale.sd)
         self.sex_guess = nn.Linear(num_features, 1) if config.weight_sex else None
 

@@ -87,7 +87,12 @@ class SecondPartition:
         self.has_begun = False
 
     def begin(self, survivors: Sequence[int]) -> None:
-        """All trials have ended, and these, best first, are trained again; what a run before has left counts."""
+        """All trials have ended, and these, best first, are trained again; what a run before has left counts.
+
+        Said again, it changes nothing.
+        """
+        if self.has_begun:
+            return
         self.has_begun = True
         for number in survivors[: self.count]:
             folder = self._folder(number)

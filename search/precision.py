@@ -5,9 +5,10 @@ a trial has chosen lies in its folder, and all its folds and every restart use t
 matter is not measured, and one that is `TrialConfig.deterministic` or names its precision never is. With these, a study
 run again gives the same weights to the bit on the CPU.
 
-trials/0007/precision.json   per kind of device: the choice, and the seconds a step that it rests on
+trials/0007/precision.json   per kind of device: the choice, the seconds a step that it rests on, and what failed
 """
 
+import math
 import time
 from dataclasses import asdict, replace
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 
 from preprocessing.storage import AnyPath, read_json, write_json
 from search.learner import Batch, Learner
+from search.memory import TrainingError
 from search.model import BoneAgeNet
 from search.numerics import Numerics, available, device_name, fixed
 from search.space import TrialConfig
@@ -46,21 +48,22 @@ def trial_numerics(
 
     Raises:
         ValueError: The configuration names a precision that the device lacks.
+        TrainingError: Not even one image fits into memory, in whatever precision.
     """
     kind, path = torch.device(device).type, folder / FILE
     known: dict[str, Any] = read_json(path) if path.exists() else {}
     if config.precision == "auto" and kind in known:
         return Numerics(**known[kind]["numerics"])
-    numerics, seconds = choose_numerics(config, size, device, num_steps=num_steps, num_folds=num_folds)
+    numerics, seconds, failed = choose_numerics(config, size, device, num_steps=num_steps, num_folds=num_folds)
     if seconds:
         record = {"device": device_name(device), "numerics": asdict(numerics), "seconds_per_step": seconds}
-        write_json(path, known | {kind: record})
+        write_json(path, known | {kind: record | ({"failed": failed} if failed else {})})
     return numerics
 
 
 def choose_numerics(
     config: TrialConfig, size: int, device: str, *, num_steps: int, num_folds: int
-) -> tuple[Numerics, dict[str, float]]:
+) -> tuple[Numerics, dict[str, float], dict[str, str]]:
     """Measure, unless the configuration names a precision or is deterministic, or the training is too short.
 
     Args:
@@ -71,43 +74,62 @@ def choose_numerics(
         num_folds: Folds.
 
     Returns:
-        The choice, and the seconds a step of every candidate: empty when nothing was measured.
+        The choice; the seconds a step of every candidate, empty when nothing was measured; and why others are none:
+        they do not fit into memory, leave the range of their numbers, or cannot be compiled here.
 
     Raises:
         ValueError: The configuration names a precision that the device lacks.
+        TrainingError: Not even one image fits into memory, in whatever precision.
     """
     total_steps = num_steps * num_folds
     if config.precision != "auto":
-        return fixed(config.precision, device), {}
+        return fixed(config.precision, device), {}, {}
     best = Numerics()
     if config.deterministic or total_steps < LEAST_STEPS:
-        return best, {}
+        return best, {}, {}
     seconds: dict[str, float] = {}
+    failed: dict[str, str] = {}
+    least = math.inf
 
-    def measured(numerics: Numerics) -> float:
-        first, seconds[_name(numerics)] = _time_steps(config, numerics, size, device)
-        return first
+    def measured(numerics: Numerics) -> tuple[float, float]:
+        try:
+            first, later = _time_steps(config, numerics, size, device)
+        except TrainingError as error:
+            failed[_name(numerics)] = str(error)
+        except Exception as error:
+            if not numerics.compiled:
+                raise
+            failed[_name(numerics)] = f"{type(error).__name__}: {error}"[:300]  # no compiler on this machine, say
+        else:
+            seconds[_name(numerics)] = later
+            return first, later
+        return math.inf, math.inf
 
     def try_next(candidate: Numerics) -> None:
-        nonlocal best
-        measured(candidate)
-        if seconds[_name(candidate)] < MARGIN * seconds[_name(best)]:
-            best = candidate
+        nonlocal best, least
+        if (later := measured(candidate)[1]) < MARGIN * least:
+            best, least = candidate, later
 
-    measured(best)
+    _, least = measured(best)
     for precision in available(device)[1:]:
         try_next(Numerics(precision))
     try_next(replace(best, channels_last=False))
-    if torch.device(device).type == "cuda" and seconds[_name(best)] * total_steps > COMPILE_SECONDS:
+    if math.isinf(least):
+        raise TrainingError(next(iter(failed.values())))
+    if torch.device(device).type == "cuda" and least * total_steps > COMPILE_SECONDS:
         compiled = replace(best, compiled=True)
-        to_compile = measured(compiled) * num_folds
-        if seconds[_name(compiled)] * total_steps + 2 * to_compile < MARGIN * seconds[_name(best)] * total_steps:
+        to_compile, later = measured(compiled)
+        if later * total_steps + 2 * to_compile * num_folds < MARGIN * least * total_steps:
             best = compiled
-    return best, seconds
+    return best, seconds, failed
 
 
 def _time_steps(config: TrialConfig, numerics: Numerics, size: int, device: str) -> tuple[float, float]:
-    """Seconds of the first step and of the fastest after it, on drawn images; leaves torch's random numbers alone."""
+    """Seconds of the first step and of the fastest after it, on drawn images; leaves torch's random numbers alone.
+
+    Raises:
+        TrainingError: Not even one image fits into memory, or the loss is no number.
+    """
     devices = [torch.device(device)] if torch.device(device).type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(0)
@@ -118,7 +140,9 @@ def _time_steps(config: TrialConfig, numerics: Numerics, size: int, device: str)
         times = []
         for _ in range(1 + TIMED_STEPS):
             start = time.perf_counter()
-            float(learner.step(batch, 1))  # waits for the device
+            loss = float(learner.step(batch, 1))  # waits for the device
+            if not math.isfinite(loss):
+                raise TrainingError(f"The loss is {loss} in {numerics.precision}.")
             times.append(time.perf_counter() - start)
     return times[0], min(times[1:])
 

@@ -3,6 +3,8 @@
 Shape letters: N cases, S side, M monthly bins.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -29,6 +31,38 @@ def predict(model: BoneAgeNet, pixels_NSS: np.ndarray, sex_N: np.ndarray, rows: 
     Raises:
         RuntimeError: Not even one picture fits into memory.
     """
+
+    def probabilities(batch: np.ndarray, images: torch.Tensor) -> torch.Tensor:
+        return model(images, torch.from_numpy(sex_N[batch]).to(device)).softmax(dim=1)
+
+    return _in_batches(model, probabilities, pixels_NSS, rows, device)
+
+
+@torch.inference_mode()
+def guess_male(model: BoneAgeNet, pixels_NSS: np.ndarray, rows: np.ndarray, device: str) -> np.ndarray | None:
+    """Probability of male that some pictures show, ``(len(rows),)`` float32; None of a network that does not guess it.
+
+    Arguments and errors as in `predict`.
+    """
+    if model.sex_guess is None:
+        return None
+
+    def guesses(batch: np.ndarray, images: torch.Tensor) -> torch.Tensor:
+        guess = model.male_probability(model.maps(images))
+        assert guess is not None
+        return guess.float()
+
+    return _in_batches(model, guesses, pixels_NSS, rows, device)
+
+
+def _in_batches(
+    model: BoneAgeNet,
+    compute: Callable[[np.ndarray, torch.Tensor], torch.Tensor],
+    pixels_NSS: np.ndarray,
+    rows: np.ndarray,
+    device: str,
+) -> np.ndarray:
+    """What is computed of rows and their pictures, in smaller batches where memory runs out."""
     model.eval()
     parts: list[np.ndarray] = []
     start, size = 0, BATCH
@@ -37,8 +71,7 @@ def predict(model: BoneAgeNet, pixels_NSS: np.ndarray, sex_N: np.ndarray, rows: 
             batch = rows[start : start + size]
             try:
                 images = torch.from_numpy(np.ascontiguousarray(pixels_NSS[batch])).to(device)
-                logits = model(images, torch.from_numpy(sex_N[batch]).to(device))
-                parts.append(logits.softmax(dim=1).cpu().numpy())
+                parts.append(compute(batch, images).cpu().numpy())
             except (RuntimeError, MemoryError) as error:
                 if size == 1 or not is_out_of_memory(error):
                     raise
@@ -46,22 +79,3 @@ def predict(model: BoneAgeNet, pixels_NSS: np.ndarray, sex_N: np.ndarray, rows: 
                 continue
             start += size
     return np.concatenate(parts)
-
-
-@torch.inference_mode()
-def guess_male(model: BoneAgeNet, pixels_NSS: np.ndarray, rows: np.ndarray, device: str) -> np.ndarray | None:
-    """Probability of male that some pictures show, ``(len(rows),)`` float32; None of a network that does not guess it.
-
-    Arguments as in `predict`, whose batches fit into memory: this is done after it.
-    """
-    if model.sex_guess is None:
-        return None
-    model.eval()
-    guesses = []
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False), torch.compiler.set_stance("force_eager"):
-        for start in range(0, len(rows), BATCH):
-            images = torch.from_numpy(np.ascontiguousarray(pixels_NSS[rows[start : start + BATCH]])).to(device)
-            guess = model.male_probability(model.maps(images))
-            assert guess is not None
-            guesses.append(guess.float().cpu().numpy())
-    return np.concatenate(guesses)

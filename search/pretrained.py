@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from timm.models import adapt_input_conv, load_state_dict
 from torch import Tensor, nn
 
-from preprocessing.storage import as_path
+from preprocessing.storage import StorageError, as_path
 from search.models import OWN, import_own  # makes timm know our own networks
 from search.space import WRAPPERS, TrialConfig
 
@@ -61,10 +61,14 @@ def make_backbone(config: TrialConfig, *, fetch: bool = True) -> Any:
         ) from None
     except (RuntimeError, OSError) as error:
         if from_hub:
-            raise ValueError(
+            sentence = (
                 f"timm's weights of {config.backbone} cannot be fetched ({_first_line(error)}). Give the path of a "
                 f"local .safetensors, .pth or .pt file as pretrained instead of 'hub'."
-            ) from None
+            )
+            has_answered = getattr(error, "response", None) is not None or hasattr(error, "code")
+            if isinstance(error, OSError) and not has_answered:  # the network is away: no fault of the configuration
+                raise StorageError(sentence) from None
+            raise ValueError(sentence) from None
         raise ValueError(f"timm cannot make the backbone {config.backbone!r}: {_first_line(error)}") from None
     if fetch and config.pretrained not in ("", "hub"):
         load_weights(trunk_of(backbone), Path(config.pretrained))

@@ -5,7 +5,9 @@ cohort's view is drawn for it unless it names one. Name a function of your own w
 """
 
 import importlib
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -296,3 +298,16 @@ def load_space(name: str) -> Space:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"--space {name!r} cannot be imported: {error}. Run from the folder that holds it.") from None
+
+
+def own_modules(name: str) -> list[str]:
+    """Path of what has to be brought along to where ``module:function`` is imported: the module, or its package.
+
+    None for a named space, nor for what is installed: that belongs into the image of every machine.
+    """
+    if name in SPACES:
+        return []
+    load_space(name)
+    top = sys.modules[name.partition(":")[0].partition(".")[0]]
+    place = str(next(iter(top.__path__))) if hasattr(top, "__path__") else str(top.__file__)
+    return [] if "site-packages" in Path(place).parts else [place]

@@ -274,7 +274,7 @@ def _begin(learner: Learner, saved: FoldCheckpoint | None, device: str, batch_si
         learner.parts = more_parts(batch_size, learner.parts)
         saved.narrow(learner.parts)
         learner.notes.append(
-            f"Workers were killed twice after step {progress.step}, as for lack of memory, with {size} images at a "
+            f"Workers were killed after step {progress.step}, as for lack of memory, with {size} images at a "
             f"time; it goes on with {micro_batch(batch_size, learner.parts)}, the batch in {learner.parts} parts."
         )
     return progress

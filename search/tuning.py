@@ -32,7 +32,7 @@ from search.placement import Share, share_out
 from search.placement import StudyError as StudyError
 from search.progress import SCREEN, keep_measurement, maes_in_order, read_measurements
 from search.space import TrialConfig
-from search.spaces import load_space
+from search.spaces import load_space, own_modules
 from search.tasks import cause_of
 from search.tensorboard import FoldCurves
 from search.train import TrainingError
@@ -41,6 +41,9 @@ from search.trial import FoldReport, partition_folder, run_fold, run_trial, scre
 MAX_FAILURES = 3
 """How often a trial whose worker died is started again without a new measurement in between; each time it goes on from
 its last checkpoint. On machines that are taken back a long trial may lose as many workers as it likes."""
+
+CONTEXT_BYTES = 512 * 1024**2
+"""Of a GPU, about, that CUDA itself takes for each process, beside what torch counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +75,16 @@ def trainable(config: dict[str, Any], *, job: Job, share: Share) -> None:
 
 def _work(config: dict[str, Any], job: Job, share: Share) -> None:
     torch.set_num_threads(share.cpus)
-    load_space(job.space)  # with it, the models that a user's module registers
+    try:
+        load_space(job.space)  # with it, the models that a user's module registers
+    except ValueError as error:  # this machine lacks what the driver had: no fault of this trial
+        tune.report({"halted": str(error)})
+        return
+    on_gpu = bool(share.gpus and ray.get_gpu_ids())
+    if on_gpu and not torch.cuda.is_available():
+        sentence = "Ray gave this trial a GPU, and torch finds none: its driver or its build of torch does not fit."
+        tune.report({"halted": f"{sentence} Mend them, or search with --gpus-per-trial 0."})
+        return
     trial = trial_folder(as_path(job.study), config["number"])
     folder = partition_folder(trial) if config.get("is_second") else trial
 
@@ -81,9 +93,10 @@ def _work(config: dict[str, Any], job: Job, share: Share) -> None:
         tune.report(result_of(item))
 
     try:
-        device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
+        device = "cuda" if on_gpu else "cpu"
         if device == "cuda" and share.gpus < 1:  # or memory runs out here for what a neighbour took, and halves a batch
-            torch.cuda.set_per_process_memory_fraction(share.gpus)
+            total = torch.cuda.get_device_properties(device).total_memory
+            torch.cuda.set_per_process_memory_fraction(max(share.gpus / 2, share.gpus - CONTEXT_BYTES / total))
         opened = Cohort.load(job.cohort)
         settings = TrialConfig.from_dict(read_json(trial / "config.json")["config"])
         if config.get("is_second"):
@@ -129,7 +142,7 @@ def fit(job: Job, compute: Compute, control: StudyControl) -> None:
         StudyError: The trials cannot be placed.
         ConnectionError: The Ray that this process started has died.
     """
-    ray.init(**connection(compute.address))
+    ray.init(**connection(compute.address, modules=own_modules(job.space)))
     try:
         _fit(job, compute, control, [RayWatch(job.study)] if compute.address is None else [])
     finally:

@@ -167,7 +167,7 @@ def test_workers_killed_twice_at_one_checkpoint_make_the_micro_batch_half_as_lar
     trained = train_fold(TINY, cohort, 0, checkpoint=path)
     assert trained.run is not None
     assert trained.run.accumulate == 2
-    assert "killed twice after step 2" in trained.history[1].note
+    assert "Workers were killed after step 2" in trained.history[1].note
 
 
 def test_a_worker_killed_once_goes_on_as_before(cohort: Cohort, tmp_path: Path) -> None:
@@ -213,3 +213,16 @@ run_trial(Path({str(tmp_path / "killed")!r}), TINY, Cohort.load({str(cohort_fold
         assert killed is not None
         assert whole is not None
         assert killed["weights_sha256"] == whole["weights_sha256"]
+
+
+def test_once_in_smaller_parts_each_further_death_makes_them_smaller(tmp_path: Path) -> None:
+    path = as_path(tmp_path / "fold_0.checkpoint")
+    parts, halved = 1, []
+    for _ in range(5):
+        worker = FoldCheckpoint(path)  # the one before was killed
+        parts, is_enough = worker.begin(0, parts)
+        if is_enough:
+            worker.narrow(parts := 2 * parts)
+        halved.append(is_enough)
+    assert halved == [False, False, True, True, True]
+    assert parts == 8

@@ -350,3 +350,30 @@ def test_a_remark_of_the_training_is_told_to_who_watches(tmp_path: Path) -> None
     referee.on_result(begin(referee), result_of(FoldReport(0, measurement, (), False, False)))
     assert told[-1].kind == "noted"
     assert told[-1].text.endswith("Memory ran out: batches pass in 2 parts.")
+
+
+def test_a_trial_whose_end_cannot_be_written_down_is_open_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    referee = control(tmp_path)
+    number = begin(referee)
+    referee.on_result(number, {"failed": "The loss became nan."})
+    finish = Sampler.finish
+
+    def full(*arguments: object) -> None:
+        monkeypatch.setattr(Sampler, "finish", finish)
+        raise OSError("The disk is full.")
+
+    monkeypatch.setattr(Sampler, "finish", full)
+    with pytest.raises(OSError, match="full"):
+        referee.on_end(number, crashed=False)
+    referee.on_end(number, crashed=False)
+    assert states(tmp_path) == ["FAIL"]
+
+
+def test_a_study_that_is_halted_begins_nothing(tmp_path: Path) -> None:
+    referee = control(tmp_path)
+    referee.halt("The disk is full.")
+    referee.halt("Something else.")
+    assert referee.next() is None
+    assert referee.halted == "The disk is full."

@@ -1,5 +1,6 @@
 """One step of learning: schedules, averages, frozen trunks, parts of a batch, memory that runs out."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from search.feed import Feed
 from search.learner import Batch, Learner
 from search.memory import TrainingError, is_out_of_memory, micro_batch, more_parts
 from search.model import BoneAgeNet, sex_codes
+from search.months import BIN_MONTHS
 from search.numerics import Numerics
 from search.optimize import rate_share
-from search.predict import predict
+from search.predict import guess_male, predict
 from search.space import TrialConfig
 from search.train import train_fold
 from search.trial import read_fold, run_trial
@@ -123,6 +125,9 @@ def test_more_parts_at_least_halve_the_micro_batch(size: int, parts: int) -> Non
         MemoryError("Unable to allocate 7 GiB"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4000 bytes."),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
     ],
 )
 def test_every_way_of_running_out_of_memory_is_recognised(error: Exception) -> None:
@@ -178,6 +183,47 @@ def test_predictions_are_made_in_smaller_batches_where_memory_is_short(
 
     monkeypatch.setattr(BoneAgeNet, "forward", cramped)
     assert np.allclose(predict(model, cohort.view("full"), sex, rows, "cpu"), whole, atol=1e-6)
+
+
+def test_the_sex_is_guessed_in_smaller_batches_where_memory_is_short(
+    cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = BoneAgeNet(replace(TINY, weight_sex=0.1)).eval()
+    rows = cohort.fold_rows(0)
+    whole = guess_male(model, cohort.view("full"), rows, "cpu")
+    assert whole is not None
+    maps = BoneAgeNet.maps
+
+    def cramped(self: BoneAgeNet, image_BHW: torch.Tensor) -> torch.Tensor:
+        if len(image_BHW) > 3:
+            torch.empty(10**15)
+        return maps(self, image_BHW)
+
+    monkeypatch.setattr(BoneAgeNet, "maps", cramped)
+    assert np.allclose(guess_male(model, cohort.view("full"), rows, "cpu"), whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_moments_of_another_layout_are_laid_out_as_the_weights_are(before: bool) -> None:
+    torch.manual_seed(0)
+    first, second = (
+        Learner(BoneAgeNet(TINY), TINY, Numerics(channels_last=layout), "cpu", 10, 0) for layout in (before, not before)
+    )
+    first.step(batch(), 1)
+    second.restore(copy.deepcopy(first.state()))
+    for one in (first, second):
+        torch.manual_seed(1)  # which sexes are hidden
+        one.step(batch(), 2)
+    for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-5)  # a fiftieth of a step
+    strides = [(p.stride(), m["exp_avg"].stride()) for p, m in second._optimizer.state.items()]
+    assert all(weight == moment for weight, moment in strides)
+
+
+def test_a_loaded_file_changes_the_grid_of_no_other_network() -> None:
+    model, before = BoneAgeNet(TINY), BIN_MONTHS.copy()
+    model.load_state_dict({**model.state_dict(), "months_M": torch.zeros(len(before))})
+    assert np.array_equal(before, BIN_MONTHS)
 
 
 def test_memory_too_small_for_one_image_is_a_sentence(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,6 +121,13 @@ def test_a_fold_left_undone_is_handed_out_again(tmp_path: Path) -> None:
     assert len(tasks) == 4
 
 
+def test_begun_twice_it_hands_each_fold_out_once(tmp_path: Path) -> None:
+    referee = control(tmp_path)
+    finish_trials(referee)
+    referee._begin_second_if_due()  # an assistant that is given up may close the last trial on two ways
+    assert len(handed_out(referee)) == 4
+
+
 def test_the_board_leaves_it_out_of_its_account(tmp_path: Path) -> None:
     with (tmp_path / "said").open("w+") as stream:
         referee = control(tmp_path)

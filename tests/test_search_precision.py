@@ -10,6 +10,7 @@ import torch
 from preprocessing.cohort import Cohort
 from preprocessing.storage import read_json, write_json
 from search import precision, train
+from search.memory import TrainingError
 from search.numerics import Numerics, available
 from search.precision import choose_numerics, trial_numerics
 from search.space import TrialConfig
@@ -48,10 +49,53 @@ def test_what_is_clearly_faster_is_chosen(
 def test_a_real_measurement_chooses_what_this_machine_has_and_leaves_random_numbers_alone() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    numerics, seconds = choose_numerics(TINY, 64, "cpu", **LONG)
+    numerics, seconds, failed = choose_numerics(TINY, 64, "cpu", **LONG)
+    assert not failed
     assert numerics.precision in available("cpu")
     assert len(seconds) == len(available("cpu")) + 1
     assert torch.equal(before, torch.get_rng_state())
+
+
+def pretend_steps(monkeypatch: pytest.MonkeyPatch, told: dict[str, float | Exception]) -> None:
+    """Make candidates take a time or fail."""
+
+    def time_steps(config: TrialConfig, numerics: Numerics, *rest: object) -> tuple[float, float]:
+        said = told.get(precision._name(numerics), 1.0)
+        if isinstance(said, Exception):
+            raise said
+        return 1.0, said
+
+    monkeypatch.setattr(precision, "available", lambda device: ["fp32", "bf16"])
+    monkeypatch.setattr(precision, "_time_steps", time_steps)
+
+
+def test_a_candidate_that_does_not_fit_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_steps(monkeypatch, {"fp32, channels last": TrainingError("no room"), "bf16, channels last": 9.0})
+    numerics, seconds, failed = choose_numerics(TINY, 64, "cpu", **LONG)
+    assert numerics == Numerics("bf16", channels_last=False)
+    assert failed == {"fp32, channels last": "no room"}
+    assert "fp32, channels last" not in seconds
+
+
+def test_a_network_that_fits_in_no_precision_cannot_be_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["fp32, channels last", "bf16, channels last", "fp32, channels first"]
+    pretend_steps(monkeypatch, dict.fromkeys(names, TrainingError("no room")))
+    with pytest.raises(TrainingError, match="no room"):
+        choose_numerics(TINY, 64, "cpu", **LONG)
+
+
+def test_where_nothing_compiles_the_network_trains_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = "fp32, channels last, compiled"
+    pretend_steps(monkeypatch, {"bf16, channels last": 1.0, compiled: RuntimeError("Failed to find C compiler.")})
+    numerics, _, failed = choose_numerics(TINY, 64, "cuda", **LONG)
+    assert numerics == Numerics()
+    assert "C compiler" in failed[compiled]
+
+
+def test_numbers_out_of_range_are_no_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision.Learner, "step", lambda *arguments: torch.tensor(torch.inf))
+    with pytest.raises(TrainingError, match="The loss is inf in fp32"):
+        precision._time_steps(TINY, Numerics(), 64, "cpu")
 
 
 def test_a_trial_keeps_its_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

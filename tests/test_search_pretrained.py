@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from email.message import Message
 from pathlib import Path
+from urllib.error import HTTPError
 
 import pytest
 import timm
@@ -11,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import googlenet, vgg16, vgg16_bn
 
+from preprocessing.storage import StorageError
 from search.model import BoneAgeNet
 from search.pretrained import make_backbone
 from search.sampler import settings_of
@@ -124,6 +127,25 @@ def test_without_network_the_local_file_is_named(name: str, monkeypatch: pytest.
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", unreachable)
     with pytest.raises(ValueError, match=r"weights of .* cannot be fetched \(.*\). Give the path of a local"):
         BoneAgeNet(TrialConfig(backbone=name, pretrained="hub"))
+
+
+def test_a_network_that_is_away_is_no_fault_of_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*args: object, **options: object) -> None:
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", unreachable)
+    with pytest.raises(StorageError, match="Give the path of a local"):  # a worker that meets it halts the study
+        BoneAgeNet(TrialConfig(backbone="test_resnet", pretrained="hub"))
+
+
+def test_weights_that_the_hub_does_not_have_are_the_configuration_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*args: object, **options: object) -> None:
+        raise HTTPError("https://hub", 404, "Not Found", Message(), None)
+
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", missing)
+    with pytest.raises(ValueError, match="Give the path of a local") as caught:
+        BoneAgeNet(TrialConfig(backbone="test_resnet", pretrained="hub"))
+    assert not isinstance(caught.value, StorageError)
 
 
 @pytest.mark.parametrize("name", ["someone/else", "//huggingface.co/resnet18", "prs_r:a/b", "no_such_net.tag"])

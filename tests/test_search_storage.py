@@ -6,8 +6,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from preprocessing.storage import StorageError, write_json
-from search.journal import FILE, open_storage, open_to_look, url_without_password
+from preprocessing.storage import StorageError, as_path, write_json
+from search.journal import FILE, ObjectJournal, open_storage, open_to_look, url_without_password
 from search.sampler import Outcome, Sampler
 from search.trial import trial_folder
 from tests.postgres_server import PostgresServer
@@ -96,3 +96,12 @@ def test_the_dashboard_shows_the_study(tmp_path: Path) -> None:
     body = b"".join(app(environ, lambda status, headers, error=None: answers.append(status)))
     assert answers == ["200 OK"]
     assert b'"s"' in body
+
+
+def test_a_second_driver_on_an_object_store_is_refused_and_overwrites_nothing() -> None:
+    folder = as_path("memory://two/drivers/optuna.journal")
+    first, second = ObjectJournal(folder), ObjectJournal(folder)
+    first.append_logs([{"a": 1}])
+    with pytest.raises(StorageError, match="Another process writes to the study's journal"):
+        second.append_logs([{"b": 2}])
+    assert list(ObjectJournal(folder).read_logs(0)) == [{"a": 1}]

@@ -3,19 +3,23 @@
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from preprocessing.cluster import connection
 from preprocessing.storage import write_json
 from search import tuning
 from search.limits import Limits
 from search.placement import Share
 from search.space import TrialConfig
+from search.spaces import own_modules
 from search.tasks import cause_of
 from search.trial import trial_folder
 from search.tuning import Job, trainable
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -76,14 +80,43 @@ def test_a_crash_inside_a_library_is_placed_in_the_code_that_called_it() -> None
     assert re.search(r"test_search_tuning\.py:\d+\)$", cause_of(caught.value))
 
 
-@pytest.mark.parametrize(("gpus", "fractions"), [(0.25, [0.25]), (1.0, [])])
-def test_who_shares_a_gpu_takes_no_more_of_its_memory(
+@pytest.mark.parametrize(("gpus", "fractions"), [(0.25, [0.25 - 1 / 16]), (1.0, [])])
+def test_who_shares_a_gpu_leaves_room_for_the_others_and_for_cuda_itself(
     gpus: float, fractions: list[float], job: Job, said: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[float] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=2**33))
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", taken.append)
     monkeypatch.setattr(tuning.ray, "get_gpu_ids", lambda: [0])
     monkeypatch.setattr(tuning, "run_trial", lambda *arguments, **options: None)
     trainable({"number": 0}, job=job, share=Share(1, 1, gpus))
     assert (taken, said) == (fractions, [])
+
+
+def test_a_machine_without_the_space_s_module_halts_the_study_and_fails_no_trial(
+    job: Job, said: list[dict[str, Any]]
+) -> None:
+    trainable({"number": 0}, job=Job(**{**vars(job), "space": "no_such_module:space"}), share=Share(1, 1, 0.0))
+    (told,) = said
+    assert "--space 'no_such_module:space' cannot be imported" in told["halted"]
+
+
+def test_a_gpu_that_torch_does_not_find_halts_the_study(
+    job: Job, said: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning.ray, "get_gpu_ids", lambda: [0])
+    monkeypatch.setattr(tuning.torch.cuda, "is_available", lambda: False)
+    trainable({"number": 0}, job=job, share=Share(1, 1, 1.0))
+    (told,) = said
+    assert "torch finds none" in told["halted"]
+
+
+def test_workers_of_a_joined_cluster_get_the_user_s_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_own_space.py").write_text("def wide(trial): return {}")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    brought = connection("auto", modules=own_modules("my_own_space:wide"))["runtime_env"]["py_modules"]
+    assert str(tmp_path / "my_own_space.py") in brought
+    assert own_modules("tests.spaces_of_tests:tiny") == [str(ROOT / "tests")]
+    assert own_modules("quick") == []
