@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
     parser.add_argument("--data", required=True, help="labelled folder in the RSNA layout")
     parser.add_argument("--minutes", type=float, required=True, help="of everything together")
-    parser.add_argument("--out", type=Path, required=True, help="new folder for cohort, study and registry")
+    parser.add_argument("--out", type=Path, help="new folder for cohort, study and registry (default: a temporary one)")
     parser.add_argument("--space", default="cpu", help="(default cpu)")
     parser.add_argument("--trials", type=int, default=64, help="at most; time ends most searches (default 64)")
     parser.add_argument("--pool", type=int, default=4, help="good trials that the race keeps (default 4)")
@@ -94,7 +95,9 @@ def main() -> None:
     parser.add_argument("--seed", default="0")
     options = parser.parse_args()
     begin, seconds = time.monotonic(), dict[str, float]()
-    cohort, study, registry = (str(options.out / name) for name in ("cohort", "study", "registry"))
+    out = options.out or Path(tempfile.mkdtemp(prefix="carpal-accuracy-"))
+    print(f"cohort, study and registry: {out}", flush=True)
+    cohort, study, registry = (str(out / name) for name in ("cohort", "study", "registry"))
     words = ["preprocessing", "prepare", options.data, cohort, "--size", options.size, "--views", options.views]
     run([*words, "--seed", options.seed], seconds)
     hours = (60 * options.minutes - RESERVE_S - (time.monotonic() - begin)) / 3600

@@ -38,7 +38,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--trials", type=int, default=8, help="configurations in all (default 8)")
     run.add_argument("--pool", type=int, help="good trials that the race keeps (default a quarter of --trials, 2 to 8)")
     run.add_argument("--partitions", type=int, default=1, help="2: train the pool again on other folds in the end")
-    run.add_argument("--race", default="auto", help="rule over folds: matched, forgiving, paired, none (default auto)")
+    run.add_argument(
+        "--race",
+        default="auto",
+        help="rule over folds: matched, forgiving, paired, none, or module:function (default auto)",
+    )
     run.add_argument("--screen", choices=("on", "off"), default="on", help="short trainings first, stops inside fold 0")
     run.add_argument("--objective", default="mae", help="mae (default), or diversity: less what a trial adds to others")
     run.add_argument("--max-parameters", type=_positive(float), help="train nothing larger; so for latency and memory:")

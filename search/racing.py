@@ -7,6 +7,7 @@ Rules hold no state. Each judges a trial by what is known of it and of all other
 a restart changes no decision, and neither does the order in which the others came.
 """
 
+import importlib
 import itertools
 import math
 from collections.abc import Sequence
@@ -177,15 +178,16 @@ def make_rules(race: str, screen: bool, pool_size: int) -> list[Rule]:
     """The rules of a study, in the order in which they are asked.
 
     Args:
-        race: One of `RACES`: the rule over the folds.
+        race: One of `RACES`: the rule over the folds; or ``module:function`` of a user's own, which takes M and returns
+            a `Rule`.
         screen: Whether trials are stopped before the end of fold 0 too.
         pool_size: M.
 
     Raises:
         ValueError: No such race, or a pool of no trial.
     """
-    if race not in RACES:
-        raise ValueError(f"--race must be one of auto, {', '.join(RACES)}, got {race!r}.")
+    if race not in RACES and ":" not in race:
+        raise ValueError(f"--race must be one of auto, {', '.join(RACES)} or module:function, got {race!r}.")
     if pool_size < 1:
         raise ValueError(f"pool_size must be 1 or more, got {pool_size}.")
     rules: list[Rule] = [Screen(pool_size), Halving(pool_size)] if screen else []
@@ -194,7 +196,20 @@ def make_rules(race: str, screen: bool, pool_size: int) -> list[Rule]:
         "forgiving": Forgiving,
         "paired": Paired,
     }
+    if ":" in race:
+        return [*rules, _own_rule(race, pool_size)]
     return rules + ([over_folds[race](pool_size)] if race in over_folds else [])
+
+
+def _own_rule(name: str, pool_size: int) -> Rule:
+    module, _, function = name.partition(":")
+    try:
+        rule: Rule = getattr(importlib.import_module(module), function)(pool_size)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"--race {name!r} cannot be imported: {error}. Run from the folder that holds it.") from None
+    if missing := [word for word in ("stage", "needs_cases", "verdict") if not hasattr(rule, word)]:
+        raise ValueError(f"--race {name!r} must return a rule as search.racing.Rule, and it has no {missing[0]}.")
+    return rule
 
 
 @dataclass

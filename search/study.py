@@ -65,7 +65,7 @@ def create(
         num_trials: Configurations in all.
         pool_size: How many good trials the stopping rules keep.
         seed: Of configurations and training.
-        race: One of `search.racing.RACES`: which folds are saved; ``auto``: by the number of folds.
+        race: As for `search.racing.make_rules`: which folds are saved; ``auto``: by the number of folds.
         screen: Whether trials are stopped inside fold 0 too.
         objective: One of `search.sampler.OBJECTIVES`: what Optuna minimises.
         limits: What a model may cost; what costs more is not trained.

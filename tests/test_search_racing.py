@@ -228,3 +228,20 @@ def test_the_paired_rule_stops_a_clear_difference_and_not_what_seeds_explain() -
 def test_unknown_rules_are_a_sentence(race: str, pool: int) -> None:
     with pytest.raises(ValueError, match=r"--race|pool_size"):
         make_rules(race, True, pool)
+
+
+def test_a_rule_of_a_user_s_own_is_asked_after_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_rules.py").write_text(
+        "from search.racing import Forgiving\ndef strict(pool_size): return Forgiving(pool_size)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert make_rules("my_rules:strict", True, 3) == [Screen(3), Halving(3), Forgiving(3)]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("no_such_module:rule", "cannot be imported"), ("builtins:str", "it has no stage"), ("swift", "module:function")],
+)
+def test_what_is_no_rule_is_refused_with_a_sentence(name: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        make_rules(name, True, 3)
