@@ -70,11 +70,11 @@ Run = Callable[[float], Turn]
 
 
 def _all(stack: contextlib.ExitStack, registry: str, image: bytes, litserve: str | None) -> dict[str, Run]:
-    predictor = Predictor(Registry(as_path(registry)).resolve("champion"))
-    runs: dict[str, Run] = {
-        f"loop, {threads} thread{'s' if threads > 1 else ''}": _bind(_loop_turn, predictor, image, threads)
-        for threads in sorted({1, os.cpu_count() or 1})
-    }
+    bundle, runs = Registry(as_path(registry)).resolve("champion"), dict[str, Run]()
+    for threads in sorted({1, os.cpu_count() or 1}):
+        torch.set_num_threads(threads)  # a predictor runs as many networks side by side as torch has threads then
+        name = f"loop, {threads} thread{'s' if threads > 1 else ''}"
+        runs[name] = _bind(_loop_turn, Predictor(bundle), image, threads)
     print("starting the service", flush=True)
     request = post("/v1/score?sex=male", image)
     runs |= _clients("service", stack.enter_context(running_service(registry)).port, request)

@@ -53,7 +53,7 @@ class Members:
     sizes that is faster than splitting one convolution, and it does not stall on a busy machine.
     """
 
-    def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
+    def __init__(self, bundle: Bundle, device: str = "cpu", lone_threads: int | None = None) -> None:
         """Load the weights; arguments and errors as in `ensemble.predictor.Predictor`."""
         if not (device == "cpu" or (device.startswith("cuda") and torch.cuda.is_available())):
             raise ValueError(f"The device must be cpu, or cuda where torch finds a GPU, got {device!r}.")
@@ -69,6 +69,8 @@ class Members:
         self._rule: dict[str, Any] = bundle.manifest["combination"]
         threads = torch.get_num_threads() if self._device.type == "cpu" else 1
         self._pool = _pool(min(threads, len(self.networks)))
+        lone = threads if lone_threads is None or self._device.type != "cpu" else lone_threads
+        self._lone_pool = self._pool if lone == threads else _pool(min(lone, len(self.networks)))
 
     def run(self, pixels_BVHW: np.ndarray, sex_SB: np.ndarray, weights_E: np.ndarray) -> MemberAnswers:
         """Answers of the members that have a weight.
@@ -86,7 +88,8 @@ class Members:
         kept_E = weights_E > 0
         networks = [network for network in self.networks if kept_E[network.member]]
         seen = {index: [see(images[:, index], view) for view in self._views] for index in {n.view for n in networks}}
-        mapped = self._pool.map if self._pool else map
+        pool = self._lone_pool if len(pixels_BVHW) == 1 else self._pool
+        mapped = pool.map if pool else map
         outputs = list(mapped(lambda network: _probabilities(network.net, seen[network.view], sexes), networks))
         for network, (distribution_SBM, _) in zip(networks, outputs, strict=True):
             if not np.isfinite(distribution_SBM).all():

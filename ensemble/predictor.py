@@ -37,18 +37,20 @@ class Predictor:
     answers are computed, and mixed by how probable each is.
     """
 
-    def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
+    def __init__(self, bundle: Bundle, device: str = "cpu", *, lone_threads: int | None = None) -> None:
         """Load the weights.
 
         Args:
             bundle: A checked bundle.
             device: ``cpu`` or a CUDA device.
+            lone_threads: Networks that run side by side on a CPU where a radiograph comes alone; None: as many as
+                otherwise, which is as many threads as torch has now.
 
         Raises:
             ValueError: Weights do not fit the configuration of their trial, or there is no such device.
         """
         self.bundle = bundle
-        self._members = Members(bundle, device)
+        self._members = Members(bundle, device, lone_threads)
         self._reader: Reader | None = None
         self.norms = PUBLISHED
         if NORMS_FILE in bundle.manifest["files"]:

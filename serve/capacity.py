@@ -25,6 +25,8 @@ class Capacity:
     """GPUs of each ensemble replica; 0 for the CPU."""
     ensemble_threads: int
     """Torch threads of each ensemble replica."""
+    lone_threads: int = 1
+    """Networks that a replica runs side by side for a radiograph that comes alone: then its share of cores is idle."""
     least_replicas: int = 1
     """Of each tier, always there. From two on, no machine holds more than an even share of the upper bound: Serve deals
     replicas of both tiers out in turn, so that both of one tier came to lie on one of two machines."""
@@ -45,11 +47,13 @@ class Capacity:
         """
         cpus, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
         each = float(bool(gpus)) if gpus_per_replica is None else gpus_per_replica
+        replicas = max(1, int(gpus / each)) if each else max(1, cpus // 4)
         return cls(
             preprocess_replicas=max(1, cpus // 2),
-            ensemble_replicas=max(1, int(gpus / each)) if each else max(1, cpus // 4),
+            ensemble_replicas=replicas,
+            lone_threads=max(1, cpus // replicas),
             ensemble_gpus=each,
-            ensemble_threads=max(1, cpus // (8 if cpus >= 8 else 2)) if not each else 2,
+            ensemble_threads=max(1, cpus // (2 * replicas)) if not each else 2,
         )
 
     def preprocess_options(self) -> dict[str, Any]:

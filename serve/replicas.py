@@ -128,7 +128,7 @@ class Preprocess:
 class Ensemble:
     """All members of one bundle in one process: one hop, and every member sees the same batch."""
 
-    def __init__(self, registry: str, version: str, num_threads: int) -> None:
+    def __init__(self, registry: str, version: str, num_threads: int, lone_threads: int) -> None:
         import torch
 
         from ensemble.monitors import read_monitors
@@ -139,7 +139,8 @@ class Ensemble:
         torch.set_num_threads(num_threads)
         bundle = Registry(registry).resolve(version)
         self._version, self._monitors = bundle.version, read_monitors(bundle)
-        self._predictor = Predictor(bundle, device="cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._predictor = Predictor(bundle, device, lone_threads=lone_threads)
         self._explainer = BoundedWorker("explain", MAX_EXPLAINING, EXPLAIN_WAIT_S, torch.set_num_threads, 1)
         blank = np.zeros((len(bundle.recipe.views), bundle.recipe.size, bundle.recipe.size), np.uint8)
         for num_images in (1, BATCH_SIZE):  # warm-up: no traffic arrives before this constructor returns
@@ -236,6 +237,5 @@ def version_application(registry: str, version: str, recipe: Recipe, capacity: C
     """The application that scores with one bundle version."""
     ensemble = serve.deployment(**capacity.ensemble_options())(Ensemble)
     preprocess = serve.deployment(**capacity.preprocess_options())(Preprocess)
-    return preprocess.bind(
-        registry, version, recipe.to_dict(), ensemble.bind(registry, version, capacity.ensemble_threads)
-    )
+    threads = capacity.ensemble_threads, capacity.lone_threads
+    return preprocess.bind(registry, version, recipe.to_dict(), ensemble.bind(registry, version, *threads))

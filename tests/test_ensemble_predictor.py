@@ -1,6 +1,7 @@
 """The predictor: one answer for one picture, whoever asks and however many at once."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import cv2
@@ -9,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from ensemble import members
 from ensemble.bundle import Bundle
 from ensemble.combine import combine
 from ensemble.predictor import Predictor, in_words
@@ -156,6 +158,21 @@ def test_threads_do_not_change_the_answer(predictor, bundle):
     expected = predictor.predict(*pictures(5))
     for one, other in zip(threaded.predict(*pictures(5)), expected, strict=True):
         assert one.bone_age_months == pytest.approx(other.bone_age_months, abs=1e-4)
+
+
+def test_a_lone_radiograph_meets_more_threads_and_gets_the_same_answer(predictor, bundle, monkeypatch):
+    used = []
+
+    class Pool(ThreadPoolExecutor):
+        def map(self, *arguments):
+            used.append(self._max_workers)
+            return super().map(*arguments)
+
+    monkeypatch.setattr(members, "ThreadPoolExecutor", Pool)
+    quick = Predictor(bundle, lone_threads=3)
+    (alone,), together = quick.predict(*pictures(1)), quick.predict(*pictures(2))
+    assert used == [3]  # of both
+    assert [alone.bone_age_months, len(together)] == [predictor.predict(*pictures(1))[0].bone_age_months, 2]
 
 
 def test_no_picture_gets_no_prediction(predictor):

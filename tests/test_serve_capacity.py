@@ -18,8 +18,21 @@ def test_all_replicas_fit_while_an_update_doubles_them(resources: dict[str, floa
     assert cpus <= max(2.0, resources["CPU"])
 
 
-def test_two_cores_compute_on_one_and_leave_the_other() -> None:
-    assert Capacity.of({"CPU": 2.0}).ensemble_threads == 1
+def test_two_cores_compute_on_one_and_leave_the_other_but_for_a_lone_radiograph() -> None:
+    capacity = Capacity.of({"CPU": 2.0})
+    assert (capacity.ensemble_threads, capacity.lone_threads) == (1, 2)
+
+
+@pytest.mark.parametrize("cpus", [1.0, 8.0, 64.0])
+def test_lone_radiographs_of_all_replicas_ask_for_no_more_cores_than_there_are(cpus: float) -> None:
+    capacity = Capacity.of({"CPU": cpus})
+    assert capacity.ensemble_replicas * capacity.lone_threads <= cpus
+
+
+@pytest.mark.parametrize("cpus", [2.0, 8.0, 16.0, 64.0])
+def test_half_of_the_cores_compute(cpus: float) -> None:
+    capacity = Capacity.of({"CPU": cpus})
+    assert capacity.ensemble_replicas * capacity.ensemble_threads == cpus / 2
 
 
 def test_a_gpu_each_when_there_are_gpus() -> None:
