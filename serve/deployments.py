@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from grpc.aio import AioRpcError  # type: ignore[import-untyped]
 from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, RayServeException
@@ -63,7 +64,8 @@ class Application:
             return await getattr(self._handle, method).remote(*arguments)
         except BackPressureError:
             raise Problem("overloaded", "Every place in the queue is taken. Send it again in a second.") from None
-        except (RayServeException, RayActorError):  # not there yet, not any more, or lost under this request
+        # not there yet, not any more, or lost under this request: of the last, Serve passes some on as gRPC has them
+        except (RayServeException, RayActorError, AioRpcError):
             raise Problem("unavailable", "The ensemble is not there. Send it again in a few seconds.") from None
 
 
