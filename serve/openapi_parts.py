@@ -6,6 +6,7 @@ from typing import Any
 
 from ensemble.chronology import OLDEST_MONTHS
 from serve.formats import DICOM, FHIR
+from serve.parameters import MAX_JSON_BYTES
 from serve.protocol import PROFILES
 from serve.uploads import MAX_FILES
 
@@ -38,9 +39,14 @@ def ok(words: str, schema: str, kind: str = "application/json", status: str = "2
     return {status: {"description": words, "content": {kind: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}}}
 
 
-def json_body(schema: str, *, required: bool = True) -> dict[str, Any]:
+def json_body(schema: str, *, required: bool = True, words: str = "") -> dict[str, Any]:
+    """A body of one of the schemas."""
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-    return {"required": required, "content": content}
+    return {
+        "required": required,
+        "description": f"{words} At most {MAX_JSON_BYTES:,} bytes.".strip(),
+        "content": content,
+    }
 
 
 def parameter(name: str, schema: dict[str, Any], words: str, place: str = "query") -> dict[str, Any]:

@@ -7,7 +7,10 @@ from typing import Any
 from starlette.requests import Request
 
 from serve.problems import Problem
-from serve.uploads import read_body
+from serve.uploads import read_small_body
+
+MAX_JSON_BYTES = 64 * 1024
+"""Of a body of JSON: it is read without a place among the requests, and parsed on the event loop."""
 
 
 def parse_idempotency_key(words: list[str]) -> str | None:
@@ -42,9 +45,9 @@ async def read_json_object(
     """A JSON object with these members and no others; no body stands for an empty one.
 
     Raises:
-        Problem: It is none, lacks a member, has one too many, or one of another type.
+        Problem: It is none, lacks a member, has one too many, or one of another type; or it is too large.
     """
-    body = await read_body(request)
+    body = await read_small_body(request, MAX_JSON_BYTES)
     try:
         values = json.loads(body, parse_constant=_no_number) if body else {}
     except (ValueError, RecursionError):

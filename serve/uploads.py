@@ -62,12 +62,22 @@ async def read_batch(request: Request) -> tuple[list[bytes], list[tuple[str, str
     return files, request.query_params.multi_items(), fields
 
 
+async def read_small_body(request: Request, max_bytes: int) -> bytes:
+    """The whole body of a request that holds no place: where it is too large, nothing of it is read in vain."""
+    return await _read(request, max_bytes, max_bytes, "Send less.")
+
+
 async def read_body(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
     """The whole body; the limit counts what arrives, since Content-Length may lie or be absent."""
-    too_large = Problem("too_large", f"A body may have {max_bytes:,} bytes. Send images compressed, smaller, or fewer.")
+    return await _read(request, max_bytes, MAX_DISCARDED_BYTES, "Send images compressed, smaller, or fewer.")
+
+
+async def _read(request: Request, max_bytes: int, max_read: int, remedy: str) -> bytes:
+    too_large = Problem("too_large", f"A body may have {max_bytes:,} bytes here. {remedy}")
     declared = request.headers.get("content-length", "")
-    if request.headers.get("expect") and declared.isdecimal() and int(declared) > max_bytes:
-        raise too_large  # the client waits for leave to send: refuse before it does
+    is_for_nobody = max_read <= max_bytes or request.headers.get("expect")  # or the client waits for leave to send
+    if is_for_nobody and declared.isdecimal() and int(declared) > max_bytes:
+        raise too_large
     pieces: list[bytes] = []
     size = 0
     try:
@@ -76,7 +86,7 @@ async def read_body(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
                 size += len(piece)
                 if size <= max_bytes:
                     pieces.append(piece)
-                elif size <= MAX_DISCARDED_BYTES:
+                elif size <= max_read:
                     pieces.clear()
                 else:
                     break

@@ -23,6 +23,7 @@ from serve.gateway import Gateway
 from serve.keys import Keys
 from serve.lifecycle import Lifecycle, experiment_named
 from serve.observations import Observed, observe
+from serve.parameters import MAX_JSON_BYTES
 from serve.problems import Problem
 from serve.protocol import Outcome, Query
 from serve.routing import Routing
@@ -206,7 +207,7 @@ def test_a_reading_joins_its_prediction_once(site: Site) -> None:
         (b'{"bone_age_months": true}', "body_malformed"),
         (b'{"bone_age_months": NaN}', "body_malformed"),
         (b'{"bone_age_months": 90, "name": "x"}', "body_malformed"),
-        (b"[" * 100_000, "body_malformed"),
+        (b"[" * 60_000, "body_malformed"),
         (b'{"bone_age_months": 240}', "reference_malformed"),
         (b'{"bone_age_months": -1}', "reference_malformed"),
         (b'{"bone_age_months": 1e999}', "reference_malformed"),
@@ -217,6 +218,12 @@ def test_a_malformed_reading_is_a_problem(shared: Site, body: bytes, code: str) 
     path = f"/v1/predictions/{shared.score().json()['prediction_id']}/reference"
     answer = shared.client.post(path, content=body)
     assert (answer.status_code, answer.json()["code"]) == (422, code)
+
+
+@pytest.mark.parametrize("path", ["/v1/predictions/x/reference", "/v1/experiments", "/v1/versions"])
+def test_json_that_is_too_large_is_a_problem(shared: Site, path: str) -> None:
+    answer = shared.client.post(path, content=b"[" + b" " * MAX_JSON_BYTES)
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
 
 
 @pytest.mark.parametrize("name", ["0" * 32, "x", "%00", "0" * 5000])
