@@ -5,6 +5,7 @@ control, which needs 10 to 20 times fewer readings than two groups do. *Split*: 
 the challenger. *Canary*: a split whose share grows step by step.
 """
 
+import contextlib
 import hashlib
 import math
 import re
@@ -13,8 +14,22 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 MODES = ("shadow", "split", "canary")
-LEAST = {"step_predictions": 1, "min_references": 1, "max_latency_ratio": 1, "disagreement_months": 0}
-"""Below these a policy would act on nothing: a canary grew to its last share in as many rounds as it has steps."""
+BOUNDS: dict[str, tuple[float, float]] = {
+    "alpha": (1e-6, 0.49),
+    "gain_months": (-240, 240),
+    "min_references": (1, 1_000_000),
+    "max_error_rate": (0, 1),
+    "max_latency_ratio": (1, 1000),
+    "max_disagreement": (0, 1),
+    "disagreement_months": (0, 240),
+    "window": (1, 10_000),
+    "min_window": (1, 10_000),
+    "step_predictions": (1, 1_000_000),
+}
+"""Of each number of a policy. Below them it would act on nothing: a canary grew to its last share in as many rounds as
+it has steps. Beyond them it would mean nothing, or ask for more than a database reads in every round."""
+PROMOTE = ("ask", "auto")
+_KINDS = {int: "a whole number", float: "a number", str: "a word"}
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 
@@ -53,10 +68,11 @@ class Policy:
             raise ExperimentError(f"alpha lies between 0 and 0.5, got {self.alpha}.")
         if not all(math.isfinite(value) for value in vars(self).values() if isinstance(value, float)):
             raise ExperimentError(f"Every bound of a policy is a finite number, got {self}.")
-        if self.promote not in ("ask", "auto"):
+        if self.promote not in PROMOTE:
             raise ExperimentError(f"promote is ask or auto, got {self.promote!r}.")
         if not 0 < self.min_window <= self.window:
-            raise ExperimentError(f"min_window lies within 1..window, got {self.min_window} and {self.window}.")
+            got = f"{str(self.min_window)[:40]} and {str(self.window)[:40]}"
+            raise ExperimentError(f"min_window lies within 1..window, got {got}.")
         for name in ("max_error_rate", "max_disagreement"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ExperimentError(f"{name} is a share within 0..1, got {getattr(self, name)}.")
@@ -65,30 +81,47 @@ class Policy:
         """Return where it may be begun with; what releases of before accepted and stored may still be read.
 
         Raises:
-            ExperimentError: A bound is too low.
+            ExperimentError: A number lies outside of its `BOUNDS`.
         """
-        for name, least in LEAST.items():
-            if (value := getattr(self, name)) < least:
+        for name, (least, most) in BOUNDS.items():
+            if not least <= (value := getattr(self, name)) <= most:
                 usual = f"Leave it out for the usual {getattr(type(self), name):g}."
-                raise ExperimentError(f"{name} is {least} or more, got {value:g}. {usual}")
+                raise ExperimentError(f"{name} lies within {least:,} to {most:,}, got {str(value)[:40]}. {usual}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Policy":
-        """A policy from plain values; what is left out keeps its default.
+        """A policy from plain JSON values; what is left out keeps its default.
 
         Raises:
-            ExperimentError: A name is unknown, or a value no number.
+            ExperimentError: A name is unknown, or a value of another type.
         """
         if unknown := sorted(set(values) - set(cls.__dataclass_fields__)):
-            raise ExperimentError(f"A policy has no {unknown[0]!r}; it has {', '.join(cls.__dataclass_fields__)}.")
+            raise ExperimentError(f"A policy has no {unknown[0][:40]!r}; it has {', '.join(cls.__dataclass_fields__)}.")
         typed = {}
         for name, value in values.items():
             kind: type = type(getattr(cls, name))  # of the default
             try:
-                typed[name] = kind(value)
+                is_kind = kind(value) == value and isinstance(value, bool | str) == (kind is str)  # 5.0 is JSON's 5
             except (TypeError, ValueError, OverflowError):
-                raise ExperimentError(f"{name} must be of type {kind.__name__}, got {value!r}.") from None
+                is_kind = False
+            if not is_kind:
+                raise ExperimentError(f"{name} is {_KINDS[kind]}, got {str(value)[:40]!r}. Send such a one.")
+            typed[name] = kind(value)
         return cls(**typed)
+
+    @classmethod
+    def from_words(cls, words: Mapping[str, str]) -> "Policy":
+        """A policy from what a person typed.
+
+        Raises:
+            ExperimentError: As of `from_dict`.
+        """
+        values: dict[str, Any] = dict(words)
+        for name in BOUNDS.keys() & words.keys():
+            for kind in (float, int):  # a word that is none stays one, and is refused
+                with contextlib.suppress(ValueError):
+                    values[name] = kind(words[name])
+        return cls.from_dict(values)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,7 @@ def _start(database: Database, registry: AnyPath, actor: str, options: argparse.
     version = version_named(registry, options.challenger)
     pairs = [text.partition("=")[::2] for text in options.policy]
     state = Lifecycle(database, actor).start(
-        options.name, version, mode=options.mode, shares=tuple(options.share), policy=Policy.from_dict(dict(pairs))
+        options.name, version, mode=options.mode, shares=tuple(options.share), policy=Policy.from_words(dict(pairs))
     )
     assert state.experiment is not None
     print(f"{options.name}: {options.mode} of {version} against {state.champion}, share {state.experiment.share:.0%}")
@@ -63,7 +64,10 @@ def _ending(act: str) -> _Command:
         from ensemble.registry import CHAMPION, Registry  # torch: for the acts that need it alone
 
         definition = experiment_named(database, options.name)["definition"]
-        state = getattr(Lifecycle(database, actor), act)(options.name, data_of_act(database, definition))
+        data = data_of_act(database, definition)
+        state = getattr(Lifecycle(database, actor), act)(options.name, data)
+        if why := data.get("no_report"):
+            print(f"No report is kept with the act: {why}", file=sys.stderr)
         if act != "stop":
             Registry(registry).set_alias(CHAMPION, state.champion)  # so that a service that starts later agrees
         print(f"The champion is {state.champion}.")

@@ -7,6 +7,7 @@ Agreement is that of Bland and Altman ("Statistical methods for assessing agreem
 measurement", Lancet 1986): mean difference, and the limits within which 95 % of differences lie if they are normal.
 """
 
+import json
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from serve import logs
 from serve.assignment import ratio
 from serve.confidence import Interval, confidence_sequence
 from serve.database import Database, LedgerDownError
@@ -63,9 +65,18 @@ def data_of_act(database: Database, definition: Mapping[str, Any]) -> dict[str, 
         definition: Of the experiment, as it is stored.
     """
     try:
-        return {"why": "by hand", "report": report(database, Experiment.from_dict(definition))}
+        found = report(database, Experiment.from_dict(definition))
+        json.dumps(found, allow_nan=False)  # PostgreSQL would refuse it, and the act with it
+        return {"why": "by hand", "report": found}
     except LedgerDownError as error:  # too large to be read in time, say: a rollback must not wait for figures
-        return {"why": "by hand", "report": None, "no_report": str(error)}
+        return without_report(str(error))
+    except Exception as error:  # nor be held up by what is wrong with them
+        return without_report(f"{type(error).__name__} at {logs.places(error)[-1]}: it could not be made.")
+
+
+def without_report(why: str) -> dict[str, Any]:
+    """`data_of_act`, where there is no report."""
+    return {"why": "by hand", "report": None, "no_report": why}
 
 
 def difference(units: Units, *, is_shadow: bool, alpha: float) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from ensemble.bundle import VERSION_PATTERN
 from serve.entries import ID_PATTERN
-from serve.experiment import LEAST, MODES, NAME_PATTERN, Policy
+from serve.experiment import BOUNDS, MODES, NAME_PATTERN, PROMOTE, Policy
 
 _NUMBER, _TEXT, _INTEGER = {"type": "number"}, {"type": "string"}, {"type": "integer"}
 _SHARE = {"type": "number", "minimum": 0, "maximum": 1}
@@ -151,7 +151,8 @@ SCHEMAS: dict[str, Any] = {
             each.name: {
                 "type": _KINDS[getattr(each.type, "__name__", str(each.type))],
                 "default": each.default,
-                **({"minimum": LEAST[each.name]} if each.name in LEAST else {}),
+                **(dict(zip(("minimum", "maximum"), BOUNDS[each.name], strict=True)) if each.name in BOUNDS else {}),
+                **({"enum": list(PROMOTE)} if each.name == "promote" else {}),
             }
             for each in fields(Policy)
         },

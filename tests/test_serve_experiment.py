@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from serve.experiment import Experiment, ExperimentError, Policy
+from serve.experiment import BOUNDS, Experiment, ExperimentError, Policy
 from serve.ledger import Ledger
 from serve.lifecycle import Lifecycle, experiment_named, experiments
+from serve.openapi_schemas import SCHEMAS
 from serve.routing import Routing, RoutingConflictError, RoutingState
 
 SPLIT = Experiment(name="e", mode="split", champion="a", challenger="b", shares=(0.2,), salt="s")
@@ -56,6 +57,13 @@ def test_an_experiment_that_cannot_be_is_refused(changes: dict[str, object], mes
         {"alpha": "x"},
         {"alpha": 0.7},
         {"promote": "yes"},
+        {"promote": 5},
+        {"window": 200.5},
+        {"window": "200"},
+        {"window": True},
+        {"alpha": True},
+        {"window": float("inf")},
+        {"gain_months": float("nan")},
     ],
 )
 def test_a_policy_that_cannot_be_is_refused(values: dict[str, object]) -> None:
@@ -75,9 +83,31 @@ def test_a_bound_that_releases_of_before_accepted_is_read_and_no_longer_begun_wi
 
 def test_a_bound_that_is_too_low_is_refused_with_the_usual_one() -> None:
     with pytest.raises(
-        ExperimentError, match=r"step_predictions is 1 or more, got 0\. Leave it out for the usual 200\."
+        ExperimentError, match=r"step_predictions lies within 1 to 1,000,000, got 0\. Leave it out for the usual 200\."
     ):
-        Policy.from_dict({"step_predictions": "0"}).check()
+        Policy.from_words({"step_predictions": "0"}).check()
+
+
+def test_every_number_of_a_policy_has_bounds_that_the_document_tells() -> None:
+    told = SCHEMAS["Policy"]["properties"]
+    assert set(BOUNDS) == {name for name, schema in told.items() if schema["type"] != "string"}
+    for name, (least, most) in BOUNDS.items():
+        assert (told[name]["minimum"], told[name]["maximum"]) == (least, most)
+        others = {"min_window": 1} if name == "window" else {"window": 10_000}
+        for value in (least, most):
+            Policy.from_dict({**others, name: value}).check()
+        for value in (least - 1, most + 1, 10**19, 10**400):
+            with pytest.raises(ExperimentError, match=r"^.{20,200}$"):
+                Policy.from_dict({**others, name: value}).check()
+
+
+def test_a_policy_is_read_from_words_as_from_json() -> None:
+    words = {"alpha": "0.01", "window": "300", "promote": "auto", "gain_months": "1"}
+    assert Policy.from_words(words) == Policy(alpha=0.01, window=300, promote="auto", gain_months=1.0)
+    assert Policy.from_dict({"window": 300.0}) == Policy(window=300)
+    for words in ({"window": "5.9"}, {"window": ""}, {"alpha": "x"}, {"promote": "1"}):
+        with pytest.raises(ExperimentError):
+            Policy.from_words(words)
 
 
 def test_states_survive_the_way_through_json() -> None:

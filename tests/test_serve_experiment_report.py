@@ -14,7 +14,7 @@ from serve.experiment import Experiment, Policy
 from serve.experiment_policy import Judge, decide
 from serve.experiment_report import report
 from serve.ledger import Ledger
-from serve.lifecycle import Lifecycle
+from serve.lifecycle import Lifecycle, experiment_named
 from serve.routing import Routing, RoutingConflictError
 from serve.standing import Standing
 from tests.ledger_fixtures import answered
@@ -263,3 +263,21 @@ def test_an_act_by_hand_does_not_wait_for_a_report_that_cannot_be_had(monkeypatc
     monkeypatch.setattr(experiment_report, "observe", slow)
     data = experiment_report.data_of_act(None, SHADOW.to_dict())  # type: ignore[arg-type]
     assert (data["report"], data["no_report"]) == (None, "canceling statement due to statement timeout")
+
+
+@pytest.mark.parametrize("act", ["stop", "promote", "rollback"])
+def test_an_act_by_hand_stands_whatever_is_wrong_with_its_report(sqlite_ledger: Ledger, act: str) -> None:
+    Routing(sqlite_ledger.database).begin("ens-a")
+    lifecycle = Lifecycle(sqlite_ledger.database, "me")
+    lifecycle.start("e", "ens-b")
+    of_before = {**experiment_named(sqlite_ledger.database, "e")["definition"], "policy": {"window": 10**19}}
+    data = experiment_report.data_of_act(sqlite_ledger.database, of_before)
+    assert data["no_report"].startswith("OverflowError at ")
+    assert getattr(lifecycle, act)("e", data).experiment is None
+    assert Routing(sqlite_ledger.database).history()[-1]["detail"]["data"] == data
+
+
+def test_a_report_that_is_no_json_is_not_kept_with_an_act(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiment_report, "report", lambda *_: {"gain": float("nan")})
+    data = experiment_report.data_of_act(None, SHADOW.to_dict())  # type: ignore[arg-type]
+    assert (data["report"], data["no_report"][:10]) == (None, "ValueError")
