@@ -14,19 +14,21 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ensemble.bundle import VERSION_PATTERN
+from serve import logs
 from serve.books import Books
 from serve.experiment import NAME_PATTERN, Experiment, ExperimentError, Policy
 from serve.experiment_policy import decide
-from serve.experiment_report import data_of_act, report
+from serve.experiment_report import report
 from serve.lifecycle import Lifecycle, experiment_named, experiments
 from serve.parameters import read_json_object
 from serve.problems import Problem
+from serve.reports import Reports
 from serve.routing import RoutingConflictError, RoutingState
 
 ACTS = ("stop", "promote", "rollback", "share")
 
 
-def experiment_routes(books: Books) -> list[Route]:
+def experiment_routes(books: Books, reports: Reports) -> list[Route]:
     """The routes, with their keys checked."""
 
     async def all_of_them(request: Request) -> Response:
@@ -63,7 +65,7 @@ def experiment_routes(books: Books) -> list[Route]:
         running = books.state.experiment
         is_running = running is not None and running.name == name
         experiment = running if running and is_running else Experiment.from_dict(row["definition"])
-        found = await asyncio.to_thread(report, books.ledger.database, experiment)
+        found = await reports.read(report, books.ledger.database, experiment)
         decision = decide(experiment, found)
         policy = {"act": decision.act, "why": decision.why, "is_due": decision.is_due} if is_running else None
         return JSONResponse({**found, "outcome": row["outcome"], "policy": policy})
@@ -75,12 +77,13 @@ def experiment_routes(books: Books) -> list[Route]:
             raise Problem("not_found", f"An experiment can be told to {', '.join(ACTS)}. Use one of these paths.")
         values = await read_json_object(request, {"share": float} if what == "share" else {}, {})
         definition = (await _named(name))["definition"]
+        data = {} if what == "share" else await reports.data_of_act(books.ledger.database, definition)
 
         def change() -> RoutingState:
             lifecycle = Lifecycle(books.ledger.database, actor)
             if what == "share":
                 return lifecycle.set_share(name, values["share"])
-            state: RoutingState = getattr(lifecycle, what)(name, data_of_act(books.ledger.database, definition))
+            state: RoutingState = getattr(lifecycle, what)(name, data)
             return state
 
         return JSONResponse((await _act(change)).to_dict())
@@ -96,9 +99,12 @@ def experiment_routes(books: Books) -> list[Route]:
     async def _act(change: Any) -> RoutingState:
         try:
             state: RoutingState = await asyncio.to_thread(change)
-            await asyncio.to_thread(books.refresh)
         except (ExperimentError, RoutingConflictError, TypeError, ValueError, OverflowError) as error:
             raise Problem("experiment_refused", str(error)) from None
+        try:
+            await asyncio.to_thread(books.refresh)
+        except Exception as error:  # the change stands, and this gateway follows it with its next reading
+            logs.failure(error, doing="reading routing and keys after an act")
         return state
 
     return [

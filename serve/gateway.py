@@ -30,6 +30,7 @@ from serve.parameters import parse_idempotency_key
 from serve.prediction_routes import prediction_routes
 from serve.problems import Problem
 from serve.protocol import read_query
+from serve.reports import Reports
 from serve.scoring import Scoring
 from serve.scrape import Others, metrics_routes
 from serve.uploads import announced_bytes
@@ -68,15 +69,16 @@ class Gateway:
 
     def app(self) -> Starlette:
         """The ASGI app."""
+        reports = Reports()
         routes = [
             Route("/v1/score", self.score, methods=["POST"]),
             *batch_routes(self._books, self._scoring, self._limits),
             *prediction_routes(self._books),
             *version_routes(self._books, self._held),
-            *experiment_routes(self._books),
+            *experiment_routes(self._books, reports),
             *audit_routes(self._books),
             *document_routes(self._books),
-            *page_routes(self._books, self._scoring, self._limits, self._held),
+            *page_routes(self._books, self._scoring, self._limits, reports, self._held),
             *metrics_routes(self._books, self.metrics, self._others),
             Route("/healthz", self.healthz, methods=["GET"]),
             Route("/readyz", self.readyz, methods=["GET"]),

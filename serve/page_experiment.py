@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from serve.audit_routes import acts
 from serve.books import Books
 from serve.confidence import Interval
 from serve.experiment import Experiment
@@ -13,7 +14,6 @@ from serve.experiment_policy import decide
 from serve.experiment_report import report_of
 from serve.lifecycle import experiment_named, experiments
 from serve.observations import observe
-from serve.routing import Routing
 
 WIDTH, HEIGHT, LEFT, FOOT, HEAD, RIGHT = 860, 300, 62, 46, 12, 12
 """Of the drawing, in its own units."""
@@ -53,11 +53,16 @@ def overview(books: Books, name: str | None) -> dict[str, Any]:
         ExperimentError: There is none of this name.
     """
     database, state = books.ledger.database, books.state
-    history = list(Routing(database).history())[-LATEST_ACTS:]
     past = [row for row in experiments(database) if row["outcome"]]
     running = state.experiment
     shown = name or (running.name if running else None)
-    values = {"state": state, "past": past, "history": history[::-1], "running": running, "shown": None}
+    values = {
+        "state": state,
+        "past": past,
+        "history": acts(database, limit=LATEST_ACTS),
+        "running": running,
+        "shown": None,
+    }
     if shown is None:
         return values
     row = experiment_named(database, shown)

@@ -33,6 +33,7 @@ from serve.page_picture import picture
 from serve.page_reading import reading_of
 from serve.problems import Problem
 from serve.protocol import read_query
+from serve.reports import Reports
 from serve.scoring import Scoring
 from serve.uploads import announced_bytes
 
@@ -45,6 +46,7 @@ def page_routes(
     books: Books,
     scoring: Scoring,
     limits: Limits,
+    reports: Reports,
     versions: Callable[[], Sequence[Mapping[str, Any]]],
 ) -> list[Route]:
     """The routes of the pages.
@@ -53,10 +55,11 @@ def page_routes(
         books: Who may ask, and what is stored.
         scoring: What ``POST /v1/score`` asks.
         limits: How many may ask.
+        reports: Who reads what takes long.
         versions: What ``GET /v1/versions`` lists.
     """
     templates = environment(_HERE / "templates", words=in_words, months_signed=_signed_words, moment=_moment)
-    drawing, reporting = asyncio.Semaphore(1), asyncio.Semaphore(1)  # people must not slow the programs down
+    drawing = asyncio.Semaphore(1)  # people must not slow the programs down
 
     def page(name: str, **values: Any) -> Response:
         return HTMLResponse(templates.get_template(name).render(**values))
@@ -89,11 +92,10 @@ def page_routes(
         name = request.query_params.get("name") or None
         if name and not NAME_PATTERN.fullmatch(name):
             raise Problem("experiment_unknown", "There is no experiment of this name. See /v1/experiments.")
-        async with reporting:
-            try:
-                values = await asyncio.to_thread(overview, books, name)
-            except ExperimentError as error:
-                raise Problem("experiment_unknown", str(error)) from None
+        try:
+            values = await reports.read(overview, books, name)
+        except ExperimentError as error:
+            raise Problem("experiment_unknown", str(error)) from None
         now = datetime.now(UTC).strftime("%H:%M:%S UTC")
         return page("experiments_part.html", **values, now=now, versions=versions(), may_act=caller.may("admin"))
 

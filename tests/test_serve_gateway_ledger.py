@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from preprocessing.radiograph import RadiographError
-from serve import arms, books, experiment_report, page_experiment, versions
+from serve import arms, books, experiment_report, page_experiment, reports, versions
 from serve.books import Books
 from serve.database import Database, LedgerDownError
 from serve.experiment import Experiment, Policy
@@ -432,6 +432,50 @@ def test_a_report_is_read_beside_the_event_loop(site: Site, monkeypatch: pytest.
         assert site.client.get(path).status_code == 200
     assert site.client.post("/v1/experiments/e/stop", json={}).status_code == 200
     assert len(read) == 3
+
+
+def test_reports_that_wait_stop_neither_scoring_nor_a_rollback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "MOST", 1)
+    began, may_go_on = threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any) -> Observed:
+        began.set()
+        assert may_go_on.wait(60)
+        return observe(*arguments)
+
+    with running(Site(tmp_path)) as site:
+        site.start()
+        monkeypatch.setattr(experiment_report, "observe", slowly)
+        first = threading.Thread(target=site.client.get, args=("/v1/experiments/e",))
+        first.start()
+        assert began.wait(60)
+        for path in ("/v1/experiments/e", "/page/experiments"):
+            refused = site.client.get(path)
+            assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+        assert site.score().status_code == 200
+        assert site.client.post("/v1/experiments/e/rollback").status_code == 200
+        assert "Other reports" in Routing(site.database).history()[-1]["detail"]["data"]["no_report"]
+        may_go_on.set()
+        first.join()
+
+
+def test_an_act_that_stands_is_answered_so_though_the_ledger_goes_away_after_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.start()
+    with monkeypatch.context() as down:
+        down.setattr(site.books, "refresh", _away)
+        answer = site.client.post("/v1/experiments/e/stop")
+    assert (answer.status_code, answer.json()["experiment"]) == (200, None)
+    assert experiment_named(site.database, "e")["outcome"] == "stopped"
+
+
+def test_the_page_reads_the_last_acts_alone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(page_experiment.LATEST_ACTS + 3):
+        site.keys.add(f"key {number}", ["read"])
+    monkeypatch.delattr(Routing, "history")  # which reads all
+    shown = page_experiment.overview(site.books, None)["history"]
+    assert [row["detail"]["name"] for row in shown] == [f"key {number}" for number in range(14, 2, -1)]
 
 
 def test_a_promotion_takes_effect_when_the_new_champion_answers(site: Site) -> None:
