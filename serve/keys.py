@@ -21,6 +21,8 @@ from serve.database import Database, note
 ROLES = ("score", "read", "admin")
 """``score``: ask for bone ages and add readings; ``read``: see what is stored; ``admin``: everything."""
 MAX_PER_MINUTE = 1_000_000
+MAX_AFTER_S = 366 * 24 * 3600.0
+"""That a key may open still when its end is set."""
 _TOKEN = re.compile(r"carpal_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
 _NOBODY = hashlib.sha256(b"no key").hexdigest()
 
@@ -119,7 +121,7 @@ class Keys:
         """Let a key open no longer; every gateway follows within two seconds.
 
         Raises:
-            KeyRefusedError: There is no such key.
+            KeyRefusedError: There is no such key, or the time is none.
         """
         with self._database.write() as connection:
             self._end(connection, key_id, after_s)
@@ -132,10 +134,12 @@ class Keys:
             The new key.
 
         Raises:
-            KeyRefusedError: There is no such key.
+            KeyRefusedError: There is no such key, it has ended, or the overlap is no time.
         """
         with self._database.write() as connection:
             row = self._end(connection, key_id, overlap_s)
+            if row["ends_s"] is not None and row["ends_s"] <= time.time():  # a second one would open what was closed
+                raise KeyRefusedError(f"Key {key_id} has ended and opens nothing. Make one: python -m serve keys add")
             return self._insert(connection, row["name"], row["roles"], row["per_minute"], "key.rotate", key_id)
 
     def _insert(
@@ -149,6 +153,12 @@ class Keys:
         return f"carpal_{key_id}_{secret}"
 
     def _end(self, connection: sa.Connection, key_id: str, after_s: float) -> dict[str, Any]:
+        """The key as it was before."""
+        if not 0 <= after_s <= MAX_AFTER_S:  # NaN is neither, and SQLite stores it as no end at all
+            most = f"{MAX_AFTER_S / 3600:,.0f}"
+            raise KeyRefusedError(
+                f"A key opens for 0 to {most} hours still, got {after_s / 3600:g}. Choose such a time."
+            )
         table = tables.keys
         row = connection.execute(sa.select(table).where(table.c.id == key_id)).one_or_none()
         if row is None:

@@ -63,6 +63,25 @@ def test_a_rotated_key_opens_until_its_overlap_ends(sqlite_ledger: Ledger, monke
     assert keys.ring().caller(first) is None  # what ended does not begin again
 
 
+def test_an_ended_key_is_not_rotated_into_one_that_opens(sqlite_ledger: Ledger) -> None:
+    keys = Keys(sqlite_ledger.database, "me")
+    key_id = keys.add("ris", ["score"]).split("_")[1]
+    keys.end(key_id)
+    with pytest.raises(KeyRefusedError, match=f"{key_id} has ended"):
+        keys.rotate(key_id, overlap_s=60)
+    assert len(keys.rows()) == 1
+
+
+@pytest.mark.parametrize("after_s", [float("nan"), float("inf"), -float("inf"), -1.0, 1e300])
+def test_a_time_that_is_none_ends_no_key(sqlite_ledger: Ledger, after_s: float) -> None:
+    keys = Keys(sqlite_ledger.database, "me")
+    key = keys.add("ris", ["score"])
+    for change in (lambda key_id: keys.rotate(key_id, overlap_s=after_s), lambda one: keys.end(one, after_s=after_s)):
+        with pytest.raises(KeyRefusedError, match=r"0 to 8,784 hours"):
+            change(key.split("_")[1])
+    assert [row["ends_s"] for row in keys.rows()] == [None]
+
+
 def test_a_key_that_cannot_be_is_refused(sqlite_ledger: Ledger) -> None:
     keys = Keys(sqlite_ledger.database, "me")
     for name, roles in (("x", []), ("x", ["god"]), ("", ["score"]), ("a\n", ["score"])):
