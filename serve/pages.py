@@ -72,9 +72,9 @@ def page_routes(
         with limits.place(caller, announced_bytes(request)):
             query = await read_query(request)
             given = await scoring.give(query, caller, request_id_of(request.scope), None)
-        async with drawing:
-            shown = await asyncio.to_thread(picture, query.data)
-        heat = await _heat(given.answer)
+            async with drawing:
+                shown = await asyncio.to_thread(picture, query.data)
+            heat = await _heat(given.answer)
         values = reading_of(given.answer, query.sex)
         return page("reading_part.html", **values, picture=embed(shown.png), shown=shown, heat=heat and embed(heat))
 

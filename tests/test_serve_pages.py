@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from serve import limits, pages
 from serve.confidence import Interval
 from serve.experiment_course import course
 from serve.page_experiment import draw as draw_course
-from serve.page_picture import LONG_SIDE, picture
+from serve.page_picture import LONG_SIDE, Picture, picture
 from serve.page_reading import WIDTH, draw
 from serve.pages import STATIC
 from serve.readings import Units
-from tests.hostile_uploads import DICOM, PNG, hand_png
+from tests.hostile_uploads import DICOM, PNG, SCORE, hand_png
 from tests.page_fixtures import A, B, Site
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -111,6 +112,20 @@ def test_a_reading_on_the_page_is_one_in_the_ledger(client: TestClient) -> None:
 def test_a_refusal_on_the_page_is_the_problem_that_programs_get(client: TestClient) -> None:
     assert client.post("/page/reading?sex=male", content=b"").json()["code"] == "empty"
     assert read(client, sex="x").json()["code"] == "sex_unknown_word"
+
+
+def test_a_reading_holds_its_place_until_it_is_drawn(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_IN_FLIGHT", 1)
+    refused = []
+
+    def drawn(data: bytes) -> Picture:
+        refused.append(client.post(SCORE, content=PNG).json()["code"])
+        return picture(data)
+
+    monkeypatch.setattr(pages, "picture", drawn)
+    assert read(client).status_code == 200
+    assert refused == ["overloaded"]
+    assert client.post(SCORE, content=PNG).status_code == 200
 
 
 @pytest.mark.parametrize("data", [PNG, DICOM])
