@@ -109,16 +109,16 @@ class Gateway:
             query = await read_query(request)
             formats.check_before_scoring(form, query.data)
             given = await self._scoring.give(query, caller, request_id_of(request.scope), idempotency_key)
-        headers = {"idempotent-replayed": "true"} if given.is_repeated else {}
-        return await formats.rendered(
-            form,
-            given.answer,
-            created_s=given.created_s,
-            sex=query.sex,
-            subject=query.subject,
-            data=query.data,
-            headers=headers,
-        )
+            headers = {"idempotent-replayed": "true"} if given.is_repeated else {}
+            return await formats.rendered(  # a DICOM report reads the file once more
+                form,
+                given.answer,
+                created_s=given.created_s,
+                sex=query.sex,
+                subject=query.subject,
+                data=query.data,
+                headers=headers,
+            )
 
     async def healthz(self, request: Request) -> Response:
         return JSONResponse({"status": "alive"})

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from ensemble.prediction import Prediction, SexAnswer
 from preprocessing.quality import Finding
-from serve import fhir, formats
+from serve import dicom_report, fhir, formats, limits
 from serve.dicom_report import report
 from serve.problems import Problem
 from serve.protocol import Outcome, Query, answer
@@ -151,3 +151,22 @@ def test_each_form_comes_over_http(client: TestClient, scorer: MeanScorer, monke
     assert stored.json()["valueQuantity"] == resource.json()["valueQuantity"]
     assert "subject" not in stored.json()
     assert client.get(later, headers={"accept": "application/dicom"}).status_code == 406
+
+
+def test_a_request_holds_its_place_until_its_report_is_written(
+    client: TestClient, scorer: MeanScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def score(query: Query) -> Outcome:
+        return Outcome({**prediction(), "version": "ens-0"})
+
+    monkeypatch.setattr(scorer, "score", score)
+    monkeypatch.setattr(limits, "MAX_IN_FLIGHT", 1)
+    path, data, refused = "/v1/score?sex=male", dicom(PIXELS, **STUDY), []
+
+    def written(*arguments: Any, **more: Any) -> bytes:
+        refused.append(client.post(path, content=PNG).json()["code"])
+        return report(*arguments, **more)
+
+    monkeypatch.setattr(dicom_report, "report", written)
+    assert client.post(path, content=data, headers={"accept": "application/dicom"}).status_code == 200
+    assert refused == ["overloaded"]
