@@ -7,6 +7,7 @@ POST /v1/experiments/{name}/{act}    stop, promote, rollback; share with {"share
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -14,8 +15,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ensemble.bundle import VERSION_PATTERN
-from serve import logs
 from serve.books import Books
+from serve.changes import changed
 from serve.experiment import NAME_PATTERN, Experiment, ExperimentError, Policy
 from serve.experiment_policy import decide
 from serve.experiment_report import report
@@ -96,16 +97,11 @@ def experiment_routes(books: Books, reports: Reports) -> list[Route]:
         except ExperimentError as error:
             raise Problem("experiment_unknown", str(error)) from None
 
-    async def _act(change: Any) -> RoutingState:
+    async def _act(change: Callable[[], RoutingState]) -> RoutingState:
         try:
-            state: RoutingState = await asyncio.to_thread(change)
+            return await changed(books, change)
         except (ExperimentError, RoutingConflictError, TypeError, ValueError, OverflowError) as error:
             raise Problem("experiment_refused", str(error)) from None
-        try:
-            await asyncio.to_thread(books.refresh)
-        except Exception as error:  # the change stands, and this gateway follows it with its next reading
-            logs.failure(error, doing="reading routing and keys after an act")
-        return state
 
     return [
         Route("/v1/experiments", all_of_them, methods=["GET", "POST"]),

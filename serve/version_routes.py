@@ -5,7 +5,6 @@ POST /v1/versions                  {"version"}: load it beside the others
 POST /v1/versions/{version}/{act}  champion: let it answer from now on; retire: take it down
 """
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from starlette.routing import Route
 
 from ensemble.bundle import VERSION_PATTERN
 from serve.books import Books
+from serve.changes import changed
 from serve.parameters import read_json_object
 from serve.problems import Problem
 from serve.releases import ReleaseError, Releases
@@ -58,11 +58,9 @@ def version_routes(books: Books, held: Callable[[], Sequence[Mapping[str, Any]]]
 
     async def _act(change: Callable[..., RoutingState], *arguments: Any) -> RoutingState:
         try:
-            state = await asyncio.to_thread(change, *arguments)
+            return await changed(books, change, *arguments)
         except (ReleaseError, RoutingConflictError) as error:
             raise Problem("release_refused", str(error)) from None
-        await asyncio.to_thread(books.refresh)
-        return state
 
     return [
         Route("/v1/versions", all_of_them, methods=["GET", "POST"]),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from serve.database import LedgerDownError
 from serve.releases import MAX_LOADED, Releases
 from tests.page_fixtures import A, B, Site
 
@@ -63,6 +64,18 @@ def test_a_version_is_loaded_crowned_and_retired_with_the_key_as_actor(admin: Ad
 def test_what_cannot_be_done_is_a_problem(admin: Admin, path: str, body: Any, status: int, code: str) -> None:
     told = admin.post(path, body)
     assert (told[0], told[1]["code"]) == (status, code)
+
+
+def test_a_change_that_stands_is_answered_so_though_the_ledger_goes_away_after_it(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> None:
+        raise LedgerDownError("away")
+
+    with monkeypatch.context() as down:
+        down.setattr(admin.site.books, "refresh", away)
+        told = admin.post("", {"version": B})
+    assert (told[0], told[1]["loaded"]) == (202, [B])
 
 
 def test_no_more_versions_are_loaded_than_memory_has_room_for(admin: Admin) -> None:

@@ -1,0 +1,26 @@
+"""A change of the routing over HTTP: made beside the event loop, and followed by this gateway at once."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from serve import logs
+from serve.books import Books
+from serve.routing import RoutingState
+
+
+async def changed(books: Books, change: Callable[..., RoutingState], *arguments: Any) -> RoutingState:
+    """The routing after a change.
+
+    A change that was made stands: where the routing cannot be read right after it, the caller is told of it all the
+    same, and this gateway follows with its next reading, as all others do.
+
+    Raises:
+        Exception: Whatever `change` raises; then nothing was changed.
+    """
+    state = await asyncio.to_thread(change, *arguments)
+    try:
+        await asyncio.to_thread(books.refresh)
+    except Exception as error:
+        logs.failure(error, doing="reading routing and keys after a change")
+    return state
