@@ -39,7 +39,7 @@ class LedgerError(ValueError):
 
 
 class LedgerDownError(RuntimeError):
-    """The database does not answer at the moment; the same call may succeed later."""
+    """The database does not do what it is asked at the moment; the same call may succeed later."""
 
 
 class Database:
@@ -99,6 +99,7 @@ class Database:
                 yield connection
         except exc.DBAPIError as error:
             if is_away(error):
+                self._engine.dispose()  # a session may stay what it was, such as read-only: the next try has its own
                 raise LedgerDownError(f"The ledger {self.shown} does not answer: {_first_line(error)}") from error
             raise
         except exc.TimeoutError as error:
@@ -155,8 +156,12 @@ def note(connection: sa.Connection, actor: str, act: str, detail: Mapping[str, A
 
 
 def is_away(error: exc.DBAPIError) -> bool:
-    """Whether the database, not the statement, is at fault."""
-    return error.connection_invalidated or isinstance(error, exc.OperationalError | exc.InterfaceError)
+    """Whether the database is at fault, and not what it was given.
+
+    A standby that takes over while it is still read-only raises an ``InternalError``, one without tables or rights a
+    ``ProgrammingError``: what is at fault itself says so by a rule of a table that it breaks, or a value out of range.
+    """
+    return error.connection_invalidated or not isinstance(error, exc.IntegrityError | exc.DataError)
 
 
 def _engine(url: str) -> tuple[str, sa.Engine]:

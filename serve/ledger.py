@@ -65,6 +65,16 @@ class Ledger:
                 if rows := [dict(vars(entry)) for entry in entries if isinstance(entry, kind)]:
                     _insert(connection, kind, rows)
 
+    def try_writing(self) -> None:
+        """Change nothing, as a transaction that could: a database that is only read from would begin and commit too.
+
+        Raises:
+            LedgerDownError: Nothing can be written at the moment.
+        """
+        table = tables.settings
+        with self.database.write() as connection:
+            connection.execute(sa.update(table).where(table.c.name == "pepper").values(value=table.c.value))
+
     def prediction(self, prediction_id: str) -> dict[str, Any] | None:
         """A prediction with its references and its shadow, or None."""
         with self.database.read() as connection:

@@ -181,6 +181,12 @@ class Recorder:
         except SpoolFullError as error:
             self._full_until = time.monotonic() + FULL_S
             _failed(batch, error)
+        except Exception as error:  # one entry of them is at fault, by a NaN, say: the others must not suffer
+            if len(batch) == 1:
+                _failed(batch, error)
+            else:
+                for given in batch:
+                    self._put_by([given])
         else:
             _done(batch)
         self._tell()
@@ -201,7 +207,7 @@ class Recorder:
 
     def _ask_again(self) -> None:
         if self._probe is None:
-            self._probe = self._writer.submit(self._ledger.write, [])
+            self._probe = self._writer.submit(self._ledger.try_writing)
         elif self._probe.done():
             self._is_up = self._probe.exception() is None
             if self._is_up and self._late and self._spool.peek(len(self._late)) == self._late:

@@ -2,6 +2,12 @@
 
 Each process appends to a file of its own and holds its lock. A file that nobody holds was left by a process that ended:
 whoever finds it takes it over. A line is whole or, torn by a kill, was never answered for.
+
+    00001795391664123456789-4711.jsonl      entries of process 4711 that wait
+    00001795391699123456789-4711.refused    entries that the database refused, and lines that nobody could read
+
+What lies aside is taken over in the same way. So it is tried once more when the process has ended, by the next release
+it may be, and is then in the database, or aside and counted again.
 """
 
 import fcntl
@@ -17,6 +23,9 @@ from serve.entries import Entry, from_json, to_json
 
 MAX_BYTES = 256 * 1024 * 1024
 """Of one process; a prediction takes 3 to 4 kB."""
+
+
+_TAKEN_OVER = ("*.jsonl", "*.refused", "refused")  # the last: as releases before named what lay aside
 
 
 class SpoolFullError(RuntimeError):
@@ -43,8 +52,9 @@ class Spool:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._files: list[_File] = []  # oldest first
         self._own: _File | None = None
+        self._aside: _File | None = None
         self.num_set_aside = 0
-        """Entries that lie in the file ``refused`` since this process began."""
+        """Entries that this process has set aside, with those that lay aside before and were refused again."""
         self.adopt()
 
     def __bool__(self) -> bool:
@@ -62,7 +72,7 @@ class Spool:
     def adopt(self) -> None:
         """Take over what other processes left: at an update the old one ends when the new one has begun."""
         held = {file.path for file in self._files}
-        found = [path for path in self._folder.glob("*.jsonl") if path not in held]
+        found = [path for pattern in _TAKEN_OVER for path in self._folder.glob(pattern) if path not in held]
         left = [_File(path, handle) for path in found if (handle := _locked(path))]
         self._files = sorted([*self._files, *left])
 
@@ -71,13 +81,16 @@ class Spool:
 
         Raises:
             SpoolFullError: They do not fit the bound, or the disk is full or cannot be written.
+            ValueError: One of them holds a number that JSON does not have, such as NaN.
         """
         data = b"".join(json.dumps(to_json(entry), allow_nan=False).encode() + b"\n" for entry in entries)
         try:
             if self._own is None:
-                self._own = self._new_file()
+                self._own = self._new_file(".jsonl")
                 self._files.append(self._own)
-            self._append(self._own.handle.fileno(), data)
+            if (end := os.fstat(self._own.handle.fileno()).st_size) + len(data) > self._max_bytes:
+                raise SpoolFullError(f"The spool holds {end:,} bytes and may hold {self._max_bytes:,}.")
+            self._append(self._own, data)
         except OSError as error:
             raise SpoolFullError(f"The spool cannot be written: {error}") from error
 
@@ -117,16 +130,16 @@ class Spool:
             self._files[0].handle.readline()
 
     def set_aside(self, entry: Entry) -> None:
-        """Keep an entry that the database refuses in the file ``refused``, for a person to look at.
+        """Keep an entry that the database refuses, for a person to look at and for the next process to try again.
 
         Raises:
             OSError: It cannot be kept.
         """
         self._keep_aside(json.dumps(to_json(entry)).encode() + b"\n")
 
-    def _new_file(self) -> _File:
+    def _new_file(self, suffix: str) -> _File:
         """Made under another name, so that nobody takes it over before it is locked."""
-        path = self._folder / f"{time.time_ns():020d}-{os.getpid()}.jsonl"
+        path = self._folder / f"{time.time_ns():020d}-{os.getpid()}{suffix}"
         made = path.with_suffix(".new")
         handle = open(made, "xb+", opener=_private)  # noqa: SIM115
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -138,10 +151,9 @@ class Spool:
             os.close(folder)
         return _File(path, handle)
 
-    def _append(self, descriptor: int, data: bytes) -> None:
+    def _append(self, file: _File, data: bytes) -> None:
+        descriptor = file.handle.fileno()
         end = os.fstat(descriptor).st_size
-        if end + len(data) > self._max_bytes:
-            raise SpoolFullError(f"The spool holds {end:,} bytes and may hold {self._max_bytes:,}.")
         try:
             written = os.pwrite(descriptor, data, end)
             if written < len(data):
@@ -151,12 +163,13 @@ class Spool:
             try:
                 os.ftruncate(descriptor, end)
             except OSError:
-                self._own = None  # a torn line is the last one of its file: what follows goes into another
+                self._own = self._aside = None  # a torn line is the last of its file: what follows goes into another
             raise
 
     def _keep_aside(self, line: bytes) -> None:
-        with open(self._folder / "refused", "ab", opener=_private) as file:
-            file.write(line)
+        if self._aside is None:
+            self._aside = self._new_file(".refused")
+        self._append(self._aside, line)
         self.num_set_aside += 1
 
 

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import exc
 
 from serve import tables
 from serve.database import Database, LedgerDownError, LedgerError
@@ -142,6 +143,34 @@ def test_a_ledger_of_a_newer_release_is_refused(sqlite_ledger: Ledger, tmp_path:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(LedgerError, match="is at step 9999"):
         Database(f"sqlite:///{tmp_path}/ledger.db")
+
+
+@pytest.mark.parametrize(
+    ("error", "becomes"),
+    [
+        (exc.OperationalError, LedgerDownError),
+        (exc.InternalError, LedgerDownError),  # PostgreSQL: read-only
+        (exc.ProgrammingError, LedgerDownError),  # PostgreSQL: no such table, no right to it
+        (exc.DatabaseError, LedgerDownError),  # SQLite: the file is damaged
+        (exc.IntegrityError, exc.IntegrityError),
+        (exc.DataError, exc.DataError),
+    ],
+)
+def test_an_entry_is_at_fault_by_a_rule_or_a_value_alone(
+    sqlite_ledger: Ledger, error: type[exc.DBAPIError], becomes: type[Exception]
+) -> None:
+    with pytest.raises(becomes), sqlite_ledger.database.write():
+        raise error("INSERT", {}, Exception("as the driver says"))
+
+
+def test_who_may_only_read_hears_that_nothing_can_be_written(ledger: Ledger) -> None:
+    ledger.try_writing()
+    only_read = {"sqlite": "PRAGMA query_only=ON", "postgresql": "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"}
+    with ledger.database.write() as connection:
+        connection.exec_driver_sql(only_read[connection.dialect.name])
+    with pytest.raises(LedgerDownError, match=r"read-?only"):
+        ledger.try_writing()
+    ledger.try_writing()  # in a session of its own
 
 
 @pytest.mark.parametrize("url", ["no url", "sqlite://", "mysql://x@y/z"])

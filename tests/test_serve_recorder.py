@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import event, exc
 
 from serve import recorder, tables
 from serve.database import Database, LedgerDownError
@@ -47,6 +48,9 @@ class Away:
         if any(isinstance(entry, Answered) and entry.id == self.poison for entry in entries):
             raise ValueError("refused")
         self._ledger.write(entries)
+
+    def try_writing(self) -> None:
+        self.write([])
 
 
 @pytest.fixture
@@ -157,7 +161,65 @@ def test_an_entry_that_is_refused_harms_no_other(
     wait_for(lambda: running.status().is_up)
     assert sorted(stored(sqlite_ledger)) == ["a", "b", "c"]
     assert running.status().refused == 1
-    assert bad.id in (tmp_path / "spool" / "refused").read_text()
+    (aside,) = (tmp_path / "spool").glob("*.refused")
+    assert bad.id in aside.read_text()
+
+
+def test_an_entry_that_no_spool_can_hold_harms_no_other(running: Recorder, away: Away, sqlite_ledger: Ledger) -> None:
+    away.is_away = True
+    away.may_answer.clear()  # so that all of them come in one batch
+    futures = [running.record(answered(request_id="first"))]
+    for name, months in (("a", 100.0), ("bad", float("nan")), ("b", 100.0)):
+        futures.append(running.record(answered(request_id=name, bone_age_months=months)))
+    away.may_answer.set()
+    assert isinstance(futures[2].exception(20), ValueError)
+    safe([futures[0], futures[1], futures[3]])
+    away.is_away = False
+    wait_for(lambda: running.status().is_up)
+    assert stored(sqlite_ledger) == ["first", "a", "b"]
+
+
+def test_a_ledger_that_can_only_be_read_takes_nothing_and_refuses_nothing(
+    running: Recorder, sqlite_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[str] = []
+
+    def refuse(connection: object, cursor: object, statement: str, *_: object) -> None:
+        """As a standby does: it begins and commits, and what changes a row is no `OperationalError`."""
+        if not statement.startswith(("BEGIN", "SELECT")):
+            refused.append(statement)
+            raise exc.InternalError(statement, {}, Exception("cannot execute in a read-only transaction"))
+
+    monkeypatch.setattr(running, "_ledger", sqlite_ledger)
+    event.listen(sqlite_ledger.database._engine, "before_cursor_execute", refuse)
+    safe([running.record(answered(request_id=str(i))) for i in range(3)])
+    wait_for(lambda: len(refused) >= 5)  # it has been asked again and again
+    assert (running.is_up, running.status().refused) == (False, 0)
+    event.remove(sqlite_ledger.database._engine, "before_cursor_execute", refuse)
+    wait_for(lambda: running.status().is_up)
+    assert stored(sqlite_ledger) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("is_still_refused", [True, False])
+@pytest.mark.parametrize("name", ["0-1.refused", "refused"])
+def test_what_lay_aside_is_tried_again_by_the_next_process(
+    tmp_path: Path, away: Away, sqlite_ledger: Ledger, is_still_refused: bool, name: str
+) -> None:
+    folder, bad = tmp_path / "spool", answered(request_id="bad")
+    before = Spool(folder)
+    before.set_aside(bad)
+    before.set_aside(answered(request_id="good"))
+    assert not Spool(folder)  # its process still lives
+    (aside,) = folder.iterdir()
+    aside.rename(folder / name)  # as releases before named it
+    del before
+    away.poison = bad.id if is_still_refused else None
+    one = Recorder(away, Spool(folder))  # type: ignore[arg-type]
+    wait_for(lambda: one.status().is_up)
+    one.close()
+    assert one.status().refused == is_still_refused
+    assert stored(sqlite_ledger) == (["good"] if is_still_refused else ["bad", "good"])
+    assert len(list(folder.glob("*.refused"))) == len(list(folder.iterdir())) == is_still_refused
 
 
 def test_a_database_that_hangs_is_away_and_comes_back(
@@ -225,7 +287,8 @@ def test_a_spooled_line_that_cannot_be_read_lies_aside(tmp_path: Path, away: Awa
     one.close()
     assert stored(sqlite_ledger) == ["before", "after"]
     assert one.status().refused == 2
-    assert (folder / "refused").read_bytes() == b'{"kind": "of another release"}\n\xff\n'
+    (aside,) = folder.glob("*.refused")
+    assert aside.read_bytes() == b'{"kind": "of another release"}\n\xff\n'
 
 
 def test_what_another_process_leaves_later_is_taken_over(
@@ -294,3 +357,26 @@ def test_a_database_that_restarts_loses_nothing(postgres_server: PostgresServer,
     one.close()
     assert stored(ledger) == ["0", "1", "2", "3", "4", "5"]
     ledger.database.close()
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_a_postgres_that_can_only_be_read_loses_nothing(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    ledger = Ledger(Database(postgres_server.new_database("only_read")))
+    admin = sa.create_engine(postgres_server.url, isolation_level="AUTOCOMMIT")
+    one = Recorder(ledger, Spool(tmp_path / "spool"))
+    safe([one.record(answered(request_id="0"))])
+    with admin.connect() as connection:  # as a standby is that takes over, or a server whose disk is full
+        connection.execute(sa.text("ALTER DATABASE only_read SET default_transaction_read_only = on"))
+        connection.execute(
+            sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'only_read'")
+        )
+        safe([one.record(answered(request_id=str(i))) for i in range(1, 5)])
+        time.sleep(0.5)  # it is asked again and again
+        assert (one.is_up, one.status().refused) == (False, 0)
+        connection.execute(sa.text("ALTER DATABASE only_read RESET default_transaction_read_only"))
+    wait_for(lambda: one.status().is_up)
+    one.close()
+    assert stored(ledger) == ["0", "1", "2", "3", "4"]
+    ledger.database.close()
+    admin.dispose()
