@@ -12,7 +12,6 @@ when it is awake, and in a split the champion answers meanwhile, which the exper
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -172,8 +171,12 @@ class Arms:
             experiment=experiment.name,
             arm=arm,
         )
-        with contextlib.suppress(Problem):
+        try:
             await self._books.store(entry)
+        except Problem:
+            pass  # a full spool, as `/readyz` says
+        except Exception as error:  # the champion may be about to answer, or its own error to be told
+            logs.failure(error, doing="writing down what an arm failed")
 
     def _answering(self) -> str:
         champion = self._books.state.champion

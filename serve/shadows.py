@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from serve import logs
 from serve.books import Books
 from serve.entries import Answered, Shadowed
 from serve.experiment import Experiment
@@ -74,6 +75,8 @@ class Shadows:
     def _end(self, task: asyncio.Task[None], num_bytes: int) -> None:
         self._tasks.discard(task)
         self._bytes -= num_bytes
+        if not task.cancelled() and (error := task.exception()):  # nobody awaits it
+            logs.failure(error, doing="a shadow")
 
     async def _shadow(self, query: Query, experiment: Experiment, stored: Answered) -> None:
         async with self._places:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 from starlette.testclient import TestClient
 
 from preprocessing.radiograph import RadiographError
 from serve import arms, books, experiment_report, page_experiment, reports, versions
 from serve.books import Books
 from serve.database import Database, LedgerDownError
+from serve.entries import Answered, Entry
 from serve.experiment import Experiment, Policy
 from serve.experiment_policy import Judge
 from serve.experiment_report import report
@@ -413,6 +415,31 @@ def test_an_image_that_only_the_shadow_refuses_counts_against_it(site: Site) -> 
     site.versions[B].failure = RadiographError("not_a_hand", "No hand is in the picture.")
     assert site.score().status_code == 200
     wait_for(lambda: site.found()["arms"]["challenger"]["failed"] == 1)
+
+
+def test_what_cannot_be_written_beside_an_answer_is_logged_and_harms_no_answer(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write = site.books.ledger.write
+
+    def refuse(entries: list[Entry]) -> None:
+        if not all(isinstance(entry, Answered) for entry in entries):
+            raise IntegrityError("INSERT", {}, Exception("it refers to nothing"))
+        write(entries)
+
+    def failures() -> list[str]:
+        return [record.doing for record in caplog.records if record.message == "failed"]
+
+    monkeypatch.setattr(site.books.ledger, "write", refuse)
+    site.start()
+    assert site.score().status_code == 200
+    wait_for(lambda: failures() == ["a shadow"])
+    site.lifecycle.stop("e", {})
+    site.lifecycle.start("f", B, mode="split", shares=(0.99,))
+    site.books.refresh()
+    site.versions[B].failure = RadiographError("not_a_hand", "No hand is in the picture.")
+    assert site.score(subject=site.challenged()).json()["version"] == A
+    assert failures() == ["a shadow", "writing down what an arm failed"]
 
 
 def test_a_report_is_read_beside_the_event_loop(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
