@@ -3,6 +3,7 @@
 Everything a gateway writes is an entry (`serve.entries`); one that is there already is left alone.
 """
 
+import functools
 import hashlib
 import hmac
 import json
@@ -152,18 +153,24 @@ def _pepper(database: Database) -> str:
 
 
 def _insert(connection: sa.Connection, kind: type, rows: list[dict[str, Any]]) -> None:
-    table = _TABLES[kind]
-    id_column = next(iter(table.primary_key))
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = insert(table).on_conflict_do_nothing().returning(id_column)  # type: ignore[attr-defined]
-    written = set(connection.execute(statement, rows).scalars())
-    if kind is not Answered or len(written) == len(rows):
+    statement = _insert_of(kind, connection.dialect.name)
+    num_written = connection.execute(statement, rows if len(rows) > 1 else rows[0]).rowcount  # one is faster alone
+    if kind is not Answered or num_written == len(rows):
         return
-    left = [row for row in rows if row["id"] not in written]
-    there = set(connection.execute(sa.select(id_column).where(id_column.in_([row["id"] for row in left]))).scalars())
-    for row in left:
+    table = tables.predictions
+    ids = sa.select(table.c.id).where(table.c.id.in_([row["id"] for row in rows]))
+    there = set(connection.execute(ids).scalars())
+    for row in rows:
         if row["id"] not in there:
             connection.execute(sa.insert(table), {**row, "idempotency_key": None})
+
+
+@functools.cache
+def _insert_of(kind: type, dialect: str) -> sa.Insert:
+    """Made once: to build it takes half as long as the insert itself."""
+    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    statement: sa.Insert = insert(_TABLES[kind]).on_conflict_do_nothing()  # type: ignore[attr-defined]
+    return statement.execution_options(preserve_rowcount=True)
 
 
 def _take_turns(connection: sa.Connection) -> None:
