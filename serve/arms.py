@@ -123,13 +123,13 @@ class Arms:
         return Scored(outcome, version, latency_ms, state.version)
 
     async def record(self, stored: Answered, *beside: Entry) -> None:
-        """Return when an answer is safe, and what belongs to it.
+        """Return when an answer is safe, with what belongs to it: all of it or nothing.
 
         Raises:
             Problem: It is not, and cannot be at the moment.
         """
         started = time.perf_counter()
-        await asyncio.gather(*[self._books.store(entry) for entry in (stored, *beside)])
+        await self._books.store(stored, *beside)
         self._metrics.recorded(stored.version, stored.arm or "none", time.perf_counter() - started)
 
     def shadow(self, query: Query, scored: Scored, stored: Answered, unit: str) -> None:

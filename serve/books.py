@@ -142,15 +142,15 @@ class Books:
             raise Problem("role_missing", f"The key lacks the role {' or '.join(roles)}. Use another one.")
         return caller
 
-    async def store(self, entry: Entry) -> None:
-        """Return when the entry is safe, in the database or in the spool.
+    async def store(self, *entries: Entry) -> None:
+        """Return when what belongs together is safe, in the database or in the spool.
 
         Raises:
             Problem: It is not, and cannot be at the moment.
         """
         try:
             async with asyncio.timeout(STORE_TIMEOUT_S):
-                await asyncio.wrap_future(self._recorder.record(entry))
+                await asyncio.wrap_future(self._recorder.record(*entries))
         except (SpoolFullError, TimeoutError):
             sentence = "The answer cannot be recorded at the moment, so it is not given. Send the request again later."
             raise Problem("not_recorded", sentence) from None

@@ -5,12 +5,13 @@ What arrives while a transaction commits goes into the next one together, so tha
 not once a prediction.
 """
 
+import contextlib
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from serve import logs
@@ -20,7 +21,7 @@ from serve.ledger import Ledger
 from serve.spool import Spool, SpoolFullError
 
 MAX_BATCH = 256
-"""Entries of one transaction."""
+"""Answers of one transaction, each with what belongs to it."""
 RETRY_S = 1.0
 """A database that is away is asked again after this time."""
 HANG_S = 8.0
@@ -70,8 +71,8 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
-    def record(self, entry: Entry) -> "Future[None]":
-        """Record an entry; the future is done when it is safe.
+    def record(self, *entries: Entry) -> "Future[None]":
+        """Record what belongs together, all of it or nothing; the future is done when it is safe.
 
         Its errors are `SpoolFullError`, when the database is away and the spool full, and whatever the database says
         about an entry that it refuses.
@@ -82,7 +83,7 @@ class Recorder:
             if self._is_closing:
                 future.set_exception(SpoolFullError("The recorder is closed."))
                 return future
-            self._waiting.append((entry, future))
+            self._waiting.append((entries, future))
             self._wake.notify()
         return future
 
@@ -148,15 +149,13 @@ class Recorder:
     def _store(self, batch: list["_Given"]) -> None:
         if self._is_up and not self._spool:
             try:
-                self._write([entry for entry, _ in batch])
+                self._write(_entries(batch), lambda: _done(batch))
+                return
             except LedgerDownError as error:
                 self._away(error)
             except Exception:  # one entry of them is at fault: the others must not suffer
                 for given in batch:
                     self._store_alone(given)
-                return
-            else:
-                _done(batch)
                 return
         self._put_by(batch)
 
@@ -165,19 +164,17 @@ class Recorder:
             self._put_by([given])
             return
         try:
-            self._write([given[0]])
+            self._write(given[0], lambda: _done([given]))
         except LedgerDownError as error:
             self._away(error)
             self._put_by([given])
         except Exception as error:  # handed to whoever asked, who answers 500
             _failed([given], error)
-        else:
-            _done([given])
 
     def _put_by(self, batch: list["_Given"]) -> None:
         """Into the spool."""
         try:
-            self._spool.append([entry for entry, _ in batch])
+            self._spool.append(_entries(batch))
         except SpoolFullError as error:
             self._full_until = time.monotonic() + FULL_S
             _failed(batch, error)
@@ -191,12 +188,21 @@ class Recorder:
             _done(batch)
         self._tell()
 
-    def _write(self, entries: Sequence[Entry]) -> None:
+    def _write(self, entries: Sequence[Entry], tell: Callable[[], None] = lambda: None) -> None:
         """Write into the database; one that hangs is away, and says when it is back by what it was to write.
 
         What it writes late was spooled meanwhile and comes again, which changes nothing.
+
+        Args:
+            entries: To be written together.
+            tell: Tells who waits, in the writer's own thread: a change of threads less before the answer goes out.
         """
-        writing = self._writer.submit(self._ledger.write, entries)
+
+        def write() -> None:
+            self._ledger.write(entries)
+            tell()
+
+        writing = self._writer.submit(write)
         try:
             writing.result(HANG_S)
         except TimeoutError:
@@ -258,16 +264,21 @@ class Recorder:
         self._status = RecorderStatus(self._is_up and not self._spool, waits, self._spool.num_set_aside)
 
 
-_Given = tuple[Entry, "Future[None]"]
-"""An entry, and who waits for it."""
+_Given = tuple[tuple[Entry, ...], "Future[None]"]
+"""What belongs together, and who waits for it."""
+
+
+def _entries(batch: list[_Given]) -> list[Entry]:
+    return [entry for entries, _ in batch for entry in entries]
 
 
 def _done(batch: list[_Given]) -> None:
     for _, future in batch:
-        future.set_result(None)
+        with contextlib.suppress(InvalidStateError):  # what is written late was told when it was spooled
+            future.set_result(None)
 
 
 def _failed(batch: list[_Given], error: Exception) -> None:
     for _, future in batch:
-        if not future.done():
+        with contextlib.suppress(InvalidStateError):
             future.set_exception(error)

@@ -15,7 +15,7 @@ from sqlalchemy import event, exc
 
 from serve import recorder, tables
 from serve.database import Database, LedgerDownError
-from serve.entries import Answered, Entry
+from serve.entries import Answered, Entry, Explained, Shadowed
 from serve.ledger import Ledger
 from serve.recorder import Recorder
 from serve.spool import Spool, SpoolFullError
@@ -163,6 +163,26 @@ def test_an_entry_that_is_refused_harms_no_other(
     assert running.status().refused == 1
     (aside,) = (tmp_path / "spool").glob("*.refused")
     assert bad.id in aside.read_text()
+
+
+def test_an_answer_is_not_there_without_what_belongs_to_it(running: Recorder, sqlite_ledger: Ledger) -> None:
+    one, other = answered(request_id="bad"), answered(request_id="good")
+    lost = Shadowed(prediction_id="of no prediction", version="b", bone_age_months=1.0, answer={}, latency_ms=1.0)
+    futures = [running.record(one, lost), running.record(other, Explained(prediction_id=other.id, png=b"map"))]
+    assert isinstance(futures[0].exception(20), exc.IntegrityError)
+    safe(futures[1:])
+    assert stored(sqlite_ledger) == ["good"]
+    assert sqlite_ledger.heatmap(other.id) == b"map"
+
+
+def test_who_waits_is_told_by_the_thread_that_writes(running: Recorder, away: Away) -> None:
+    away.may_answer.clear()
+    told_by: list[str] = []
+    future = running.record(answered())
+    future.add_done_callback(lambda _: told_by.append(threading.current_thread().name))
+    away.may_answer.set()
+    safe([future])
+    assert [name.rpartition("_")[0] for name in told_by] == ["ledger-writer"]
 
 
 def test_an_entry_that_no_spool_can_hold_harms_no_other(running: Recorder, away: Away, sqlite_ledger: Ledger) -> None:
