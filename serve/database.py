@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import event, exc
 
 from preprocessing.storage import as_path
-from serve import tables
+from serve import logs, tables
 
 CONNECT_TIMEOUT_S = 2
 """A database that is away is known to be within this time."""
@@ -99,6 +99,8 @@ class Database:
                 yield connection
         except exc.DBAPIError as error:
             if is_away(error):
+                if isinstance(error, exc.ProgrammingError):  # no such table, no right to it: or a statement is wrong
+                    logs.failure(error, doing="asking the ledger")
                 self._engine.dispose()  # a session may stay what it was, such as read-only: the next try has its own
                 raise LedgerDownError(f"The ledger {self.shown} does not answer: {_first_line(error)}") from error
             raise

@@ -163,6 +163,15 @@ def test_an_entry_is_at_fault_by_a_rule_or_a_value_alone(
         raise error("INSERT", {}, Exception("as the driver says"))
 
 
+def test_a_statement_that_may_itself_be_wrong_is_logged(
+    sqlite_ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    for error in (exc.InternalError, exc.ProgrammingError):
+        with pytest.raises(LedgerDownError), sqlite_ledger.database.read():
+            raise error("SELECT", {}, Exception("as the driver says"))
+    assert [record.doing for record in caplog.records if record.message == "failed"] == ["asking the ledger"]
+
+
 def test_who_may_only_read_hears_that_nothing_can_be_written(ledger: Ledger) -> None:
     ledger.try_writing()
     only_read = {"sqlite": "PRAGMA query_only=ON", "postgresql": "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"}
