@@ -8,6 +8,7 @@ without end and never an answer.
 
 import asyncio
 import contextlib
+import contextvars
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -63,7 +64,9 @@ class Shadows:
             self._metrics.left_out("bytes")
         else:
             self._bytes += len(query.data)
-            task = asyncio.create_task(self._shadow(query, experiment, stored))
+            # outside of the request: Serve would cancel what is asked in it when its client goes
+            shadow = self._shadow(query, experiment, stored)
+            task = asyncio.create_task(shadow, context=contextvars.Context())
             self._tasks.add(task)
             task.add_done_callback(lambda ended: self._end(ended, len(query.data)))
 
@@ -89,7 +92,9 @@ class Shadows:
                     await self._versions.wake(experiment.challenger)
                 if experiment.challenger not in self._versions.ready:
                     break
-                if await self._score(query, experiment, stored):
+                with logs.request(stored.request_id):
+                    is_over = await self._score(query, experiment, stored)
+                if is_over:
                     return
             self._metrics.left_out("away")
 

@@ -6,6 +6,7 @@ not: it is dropped, whoever waits for it stops waiting, and it gets no traffic u
 
 import asyncio
 import contextlib
+import contextvars
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
@@ -100,7 +101,9 @@ class Versions:
     def wake(self, version: str) -> "asyncio.Task[bool]":
         """Ask a version that sleeps, so that it starts its replicas; the task says whether it is ready then."""
         if version not in self._waking:
-            self._waking[version] = asyncio.create_task(self._wake(version))
+            # outside of the request that was first to need it: Serve would cancel this call too when its client goes
+            waking = asyncio.create_task(self._wake(version), context=contextvars.Context())
+            self._waking[version] = waking
             self._waking[version].add_done_callback(lambda _: self._waking.pop(version))
         return self._waking[version]
 

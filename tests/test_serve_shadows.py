@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from serve import shadows
+from serve import logs, shadows
 from serve.experiment import Experiment
 from serve.metrics import Metrics
 from serve.problems import Problem
@@ -18,6 +19,8 @@ from tests.hostile_uploads import PNG
 from tests.ledger_fixtures import answered
 from tests.test_serve_gateway_ledger import B, Site, running, wait_for
 
+IN_REQUEST: ContextVar[bool] = ContextVar("in_request", default=False)
+"""As Ray Serve marks whatever is asked in a request, to be cancelled with it."""
 E = Experiment(name="e", mode="shadow", champion="a", challenger="b", shares=(1.0,), salt="s")
 
 
@@ -31,6 +34,7 @@ class Held:
         self.failure: Exception | None = None
         self.metrics = Metrics(self)  # type: ignore[arg-type]
         self.failures: list[str] = []
+        self.asked_in: list[tuple[bool, str]] = []
         self.shadows = Shadows(
             self,  # type: ignore[arg-type]
             self,  # type: ignore[arg-type]
@@ -43,6 +47,7 @@ class Held:
         return SimpleNamespace(is_up=True, spooled_bytes=0, refused=0)
 
     async def ask(self, query: Query, version: str, arm: str, seconds: float) -> tuple[Outcome, float]:
+        self.asked_in.append((IN_REQUEST.get(), logs.request_id()))
         await self.answers.wait()
         if self.failure:
             raise self.failure
@@ -98,6 +103,18 @@ def test_bytes_are_free_again_whatever_became_of_the_image(monkeypatch: pytest.M
         held.begin(100)
         assert (held.failures, held.left_out("away"), held.left_out("bytes")) == (["unavailable"], 1, 0)
         await held.shadows.drain(5)
+
+    asyncio.run(run())
+
+
+def test_a_shadow_is_no_part_of_its_request_but_of_its_lines_in_the_log() -> None:
+    async def run() -> None:
+        held = Held()
+        held.answers.set()
+        IN_REQUEST.set(True)
+        held.begin(1)
+        await held.shadows.drain(5)
+        assert held.asked_in == [(False, answered().request_id)]
 
     asyncio.run(run())
 

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from serve import arms
 from serve.applications import is_asleep
 from serve.capacity import Capacity
 from serve.releases import Releases
-from serve.versions import WAKE_TIMEOUT_S
+from serve.versions import WAKE_TIMEOUT_S, Versions
 from tests.test_serve_gateway_ledger import A, B, Site, Version, running, seen_by, wait_for
 
 LONG_S = 100.0
@@ -85,6 +86,24 @@ def test_a_shadow_wakes_its_challenger_and_the_champion_does_not_wait(site: Asle
     wait_for(lambda: site.client.get(f"/v1/predictions/{answer['prediction_id']}").json()["shadow"] is not None)
     arm = site.found()["arms"]["challenger"]
     assert (site.sleeper.woken, arm["answered"], arm["failed"]) == (1, 1, 0)
+
+
+def test_a_challenger_is_woken_for_everybody_and_not_for_the_request_that_came_first() -> None:
+    in_request: ContextVar[bool] = ContextVar("in_request", default=False)  # what is asked in one is cancelled with it
+    found: list[bool] = []
+
+    class Woken:
+        async def version(self) -> str:
+            found.append(in_request.get())
+            return B
+
+    async def run() -> None:
+        versions = Versions(lambda _: Woken(), SimpleNamespace())  # type: ignore[arg-type, return-value]
+        in_request.set(True)
+        assert await versions.wake(B)
+
+    asyncio.run(run())
+    assert found == [False]
 
 
 def test_in_a_split_the_champion_answers_until_the_challenger_is_awake_and_is_not_counted(site: Asleep) -> None:
