@@ -30,7 +30,7 @@ JUDGE_S = 5.0
 JUDGE_SHARE = 0.05
 """Of the time may pass in judging: a round costs the same however old the experiment is, but a database may be slow."""
 SURPLUS_S = 30.0
-"""A version that is named no longer is kept for so long: requests under way end."""
+"""A version that is named no longer is kept for so long after all that are named run: requests under way end."""
 AWAY_S = 60.0
 """A version that has had no healthy replica, or whose bundle could not be read, for so long has failed; a challenger's
 experiment is rolled back."""
@@ -116,12 +116,13 @@ class Keeper:
                     # a store that blinks is no fault of the version
                     is_away = isinstance(error, OSError) or isinstance(error.__cause__, OSError)
                     (self._miss if is_away else self._fail)(version, state, str(error))
-        for version in set(present) - set(state.bundles()):
-            since = self._surplus_since.setdefault(version, time.monotonic())
-            is_replaced = all(name in present and present[name].status == "RUNNING" for name in state.bundles())
-            if is_replaced and time.monotonic() - since > SURPLUS_S:
+        is_replaced = all(name in present and present[name].status == "RUNNING" for name in state.bundles())
+        surplus, now = set(present) - set(state.bundles()), time.monotonic()
+        # counted from when what replaces it runs: a gateway finds that out a moment later, and sends to this until then
+        self._surplus_since = {name: self._surplus_since.get(name, now) for name in surplus if is_replaced}
+        for version, since in self._surplus_since.items():
+            if now - since > SURPLUS_S:
                 self._take_down(version)
-        self._surplus_since = {name: at for name, at in self._surplus_since.items() if name not in state.bundles()}
 
     def _watch(self, state: RoutingState) -> None:
         """Note which versions are ready, and act on those that will not come or do not come back."""

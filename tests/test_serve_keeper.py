@@ -52,6 +52,15 @@ class Serve:
         del self.status_of[name]
 
 
+class Clock:
+    """A monotonic clock that goes when it is told."""
+
+    now_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
 class Bundles:
     """A registry that has every version but C."""
 
@@ -125,6 +134,26 @@ def test_nothing_is_taken_down_before_what_replaces_it_runs(site: Site) -> None:
     site.keeper.follow()
     site.keeper.follow()
     assert (A in site.serve.status_of, site.status(B)) == (False, "ready")
+
+
+def test_a_version_is_kept_for_a_while_after_what_replaces_it_has_come_up(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(keeper, "time", clock)
+    monkeypatch.setattr(keeper, "SURPLUS_S", 30.0)
+    site.serve.comes_up = "DEPLOYING"
+    site.lifecycle.start("e", B)
+    site.lifecycle.promote("e", {})
+    site.releases.retire(A)
+    site.keeper.follow()
+    clock.now_s += 100.0  # a large bundle
+    site.keeper.follow()
+    site.serve.status_of[B] = "RUNNING"
+    for later_s, is_there in ((0.0, True), (29.0, True), (2.0, False)):
+        clock.now_s += later_s
+        site.keeper.follow()
+        assert (A in site.serve.status_of) is is_there
 
 
 def test_a_promotion_is_taken_back_without_loading_the_champion_before(site: Site) -> None:
