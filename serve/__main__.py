@@ -15,7 +15,7 @@ from functools import partial
 from preprocessing import environment
 from preprocessing.storage import as_path
 from serve import admin
-from serve.boundary import FOR_PROCESSES
+from serve.boundary import FOR_PROCESSES, is_loopback
 from serve.database import Database, LedgerDownError
 from serve.image_commands import images_folder
 from serve.images import KeptImages
@@ -76,8 +76,7 @@ def _run(
     from ensemble.registry import Registry
     from serve.service import Service, ServiceError, Setting
 
-    is_loopback = options.host in ("127.0.0.1", "::1", "localhost")
-    if options.open and not is_loopback:
+    if options.open and not is_loopback(options.host):
         return _refuse(f"--open is for this machine alone, and {options.host} is open to others. Make a key instead.")
     say("checking the bundle")
     try:

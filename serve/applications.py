@@ -1,11 +1,19 @@
-"""What Ray Serve says of the applications that score: which are there, and why one is not."""
+"""What Ray Serve says of itself and of the applications that score: which are there, and why one is not."""
 
 import re
 
 from ray import serve
+from ray.serve.context import _get_global_client
 from ray.serve.schema import ApplicationStatusOverview, ReplicaState
 
 from ensemble.bundle import VERSION_PATTERN
+
+
+def serve_host() -> str:
+    """Address at which Serve listens: the first who started it has chosen it, and what others ask for is ignored."""
+    client = _get_global_client()
+    assert client is not None, "Serve runs"
+    return str(client.http_config.host)
 
 
 def versions_present() -> dict[str, ApplicationStatusOverview]:

@@ -98,6 +98,16 @@ def request_id_of(scope: MutableMapping[str, Any]) -> str:
     return str(next(value for name, value in scope["headers"] if name == b"x-request-id"), "ascii")
 
 
+def is_loopback(name: str) -> bool:
+    """Whether a host's name or address means this machine alone."""
+    if name.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return False
+
+
 def _identify(scope: Scope) -> str:
     """Keep a well-formed id from the caller or make one; every inner layer reads it from the same header."""
     given = [value for name, value in scope["headers"] if name == b"x-request-id"]
@@ -122,16 +132,7 @@ def _is_foreign(scope: Scope) -> bool:
 def _is_called_local(scope: Scope) -> bool:
     """Whether every ``Host`` is a name of loopback, with any port. A browser always sends one."""
     names = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-    return all(_is_loopback(_PORT.sub("", name)) for name in names)
-
-
-def _is_loopback(name: str) -> bool:
-    if name.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
-    except ValueError:
-        return False
+    return all(is_loopback(_PORT.sub("", name)) for name in names)
 
 
 class _Response:

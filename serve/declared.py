@@ -11,6 +11,8 @@ from typing import Any
 from ensemble.registry import Registry
 from preprocessing.storage import as_path
 from serve.admin import ledger_url, spool_folder
+from serve.applications import serve_host
+from serve.boundary import is_loopback
 from serve.capacity import Capacity
 from serve.deployments import gateway_application
 from serve.image_commands import images_folder
@@ -49,7 +51,9 @@ class GatewaySettings:
     replicas: int = 1
     """Gateways; two, so that one may fail."""
     open: bool = False
-    """Ask for no key: where nobody but the right ones reaches the port."""
+    """Ask for no key; where Serve listens on loopback only, and only who calls it by a name of loopback is answered."""
+    open_to_others: bool = False
+    """`open` at any address: where something else lets nobody but the right ones reach the port."""
     keep_images_days: float = 0.0
     """Keep radiographs so long, encrypted with ``$CARPAL_IMAGE_KEY``, which every node has then; 0 keeps none."""
 
@@ -74,10 +78,25 @@ def keeper(arguments: dict[str, Any]) -> Any:
 
 
 def gateway(arguments: dict[str, Any]) -> Any:
-    """The application that speaks HTTP, of `GatewaySettings`."""
+    """The application that speaks HTTP, of `GatewaySettings`.
+
+    Raises:
+        ValueError: It would be open to the network, and the file does not say that it may be.
+    """
     settings = GatewaySettings(**arguments)
+    if settings.open_to_others and not settings.open:
+        raise ValueError(
+            "open_to_others says how far `open: true` goes, which is not there. Add it, or leave both out."
+        )
+    is_local = settings.open and not settings.open_to_others
+    if is_local and not is_loopback(host := serve_host()):
+        raise ValueError(
+            f"`open: true` is for this machine alone, and Serve listens at {host}, open to others. Make a key instead "
+            "or, where nobody but the right ones reaches the port, add `open_to_others: true`."
+        )
     registry = as_path(settings.registry)
     days = settings.keep_images_days
     images = (str(images_folder(registry)), days) if days else None
     ledger = ledger_url(registry, settings.ledger)
-    return gateway_application([], ledger, spool_folder(registry), settings.open, images, settings.replicas)
+    spool = spool_folder(registry)
+    return gateway_application([], ledger, spool, settings.open, images, settings.replicas, is_local=is_local)

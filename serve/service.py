@@ -19,8 +19,8 @@ from ray.serve.api import RunTarget
 
 from ensemble.registry import Registry
 from preprocessing.cluster import connection
-from serve.applications import last_line, reason, versions_present
-from serve.boundary import FOR_PROCESSES
+from serve.applications import last_line, reason, serve_host, versions_present
+from serve.boundary import FOR_PROCESSES, is_loopback
 from serve.capacity import Capacity
 from serve.database import Database
 from serve.deployments import gateway_application
@@ -189,17 +189,26 @@ class Service:
         self._names = [GATEWAY, *versions]
 
     def _start_serve(self) -> None:
+        # behind HAProxy the replicas listen here too: HAProxy alone is for others
+        asked = LOOPBACK if self._setting.transport.folder else self._host
         serve.start(
             proxy_location="HeadOnly",
             http_options={
-                # behind HAProxy the replicas listen here too: HAProxy alone is for others
-                "host": LOOPBACK if self._setting.transport.folder else self._host,
+                "host": asked,
                 "port": self._port,
                 # the gateway gives up first, in our own words
                 "request_timeout_s": ANSWER_TIMEOUT_S + 10,
             },
             logging_config=SERVE_LOGGING,
         )
+        if (host := serve_host()) == asked:
+            return
+        if self._setting.is_open and not is_loopback(host):
+            raise ServiceError(
+                f"--open is for this machine alone, and the Serve of this cluster, which was there before, listens at "
+                f"{host}, open to others. Make a key instead, or end that Serve first: serve shutdown"
+            )
+        self._say(f"the Serve of this cluster was there before, and listens at {host}")
 
     def _all_running(self) -> bool:
         applications = serve.status().applications

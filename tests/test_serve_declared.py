@@ -10,6 +10,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from ensemble.combine import combine
 from ensemble.registry import Registry
+from serve import declared as declared_module
 from serve.declared import GatewaySettings, KeeperSettings, gateway, keeper
 from tests.conftest import ROOT
 from tests.ensemble_fixtures import make_cohort, make_study
@@ -56,6 +57,29 @@ def test_keeper_and_gateway_share_a_ledger(registry: Path) -> None:
     kept = keeper({"registry": str(registry), "cpus": 2})._bound_deployment.init_args
     _, ledger, *_ = gateway({"registry": str(registry)})._bound_deployment.init_args
     assert kept[2] == ledger == f"sqlite:///{registry}/ledger/ledger.db"
+
+
+@pytest.mark.parametrize(
+    ("host", "more", "is_local"),
+    [("127.0.0.1", {}, True), ("::1", {}, True), ("0.0.0.0", {"open_to_others": True}, False)],
+)
+def test_an_open_service_answers_to_this_machine_unless_the_file_says_otherwise(
+    registry: Path, monkeypatch: pytest.MonkeyPatch, host: str, more: dict[str, bool], is_local: bool
+) -> None:
+    monkeypatch.setattr(declared_module, "serve_host", lambda: host)
+    bound = gateway({"registry": str(registry), "open": True, **more})._bound_deployment
+    assert (bound.init_args[3], bound.init_args[-1]) == (True, is_local)
+
+
+def test_a_service_that_would_be_open_to_the_network_is_refused(
+    registry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(declared_module, "serve_host", lambda: "0.0.0.0")
+    with pytest.raises(ValueError, match=r"listens at 0\.0\.0\.0, open to others.*open_to_others: true"):
+        gateway({"registry": str(registry), "open": True})
+    assert not gateway({"registry": str(registry)})._bound_deployment.init_args[3]  # which asks for a key
+    with pytest.raises(ValueError, match="open: true"):
+        gateway({"registry": str(registry), "open_to_others": True})
 
 
 def test_an_unknown_version_or_argument_is_refused(registry: Path) -> None:

@@ -1,5 +1,6 @@
 """The keeper brings what runs into line with the routing; Serve and the bundles are stood in for here."""
 
+import contextlib
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from ray.serve.schema import ReplicaState
 
 from ensemble import bundle
 from ensemble.bundle import BundleError
-from serve import applications, keeper
+from serve import applications, keeper, service
 from serve.capacity import Capacity
 from serve.database import Database, LedgerDownError
 from serve.experiment import ExperimentError
@@ -23,7 +24,7 @@ from serve.outset import Outset
 from serve.releases import Releases
 from serve.rounds import Rounds
 from serve.routing import Routing, RoutingConflictError, RoutingState
-from serve.service import Service
+from serve.service import Service, ServiceError
 
 A, B, C = "ens-aaaaaaaaaaaa", "ens-bbbbbbbbbbbb", "ens-cccccccccccc"
 
@@ -316,9 +317,28 @@ def test_a_service_survives_a_change_of_the_routing_while_it_tells_of_its_own(
     monkeypatch.setattr(Routing, "start", moved)
     setting: Any = SimpleNamespace(database=site.database, host="127.0.0.1", port=1, address=None)
     outset = Outset(site.state(), has_keys=True, outage="away")
-    service = Service(setting, outset, B, [], threading.Event(), lambda: None, site.said.append)
-    service.follow()
+    Service(setting, outset, B, [], threading.Event(), lambda: None, site.said.append).follow()
     assert site.said == ["moved on"]
+
+
+@pytest.mark.parametrize(
+    ("host", "is_open", "refusal"),
+    [("0.0.0.0", True, "listens at 0.0.0.0, open to others"), ("0.0.0.0", False, ""), ("127.0.0.1", True, "")],
+)
+def test_an_open_service_does_not_join_a_serve_that_others_reach(
+    site: Site, monkeypatch: pytest.MonkeyPatch, host: str, is_open: bool, refusal: str
+) -> None:
+    monkeypatch.setattr(service, "serve", SimpleNamespace(start=lambda **_: None))
+    monkeypatch.setattr(service, "serve_host", lambda: host)
+    transport = SimpleNamespace(folder=None)
+    setting: Any = SimpleNamespace(
+        database=site.database, host="127.0.0.1", port=1, address="auto", is_open=is_open, transport=transport
+    )
+    outset = Outset(site.state(), has_keys=True)
+    joining = Service(setting, outset, A, [], threading.Event(), lambda: None, site.said.append)
+    with pytest.raises(ServiceError, match=refusal) if refusal else contextlib.nullcontext():
+        joining._start_serve()
+    assert len(site.said) == (host == "0.0.0.0" and not is_open)
 
 
 @pytest.mark.parametrize("is_named", [False, True])
