@@ -11,19 +11,28 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from preprocessing import environment
 from preprocessing.storage import as_path
 from serve import admin
 from serve.boundary import FOR_PROCESSES, is_loopback
-from serve.database import Database, LedgerDownError
+from serve.database import Database, LedgerDownError, LedgerError
 from serve.image_commands import images_folder
 from serve.images import KeptImages
 from serve.outset import Outset
 from serve.protocol import describe
+from serve.routing import RoutingConflictError
+from serve.succession import Given
 from serve.transport import Transport, choose, free_port, port_is_free
 from serve.versions import ANSWER_TIMEOUT_S
 
+if TYPE_CHECKING:
+    from ensemble.bundle import Bundle
+    from ensemble.registry import Registry
+
+_REFUSALS = (ValueError, OSError, ImportError, LedgerDownError, RoutingConflictError)
+"""What keeps a service from starting, in a sentence: most of ours are ValueErrors."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -81,11 +90,14 @@ def _run(
     say("checking the bundle")
     try:
         registry = Registry(as_path(options.registry))
-        bundle = registry.resolve(options.version)
-        versions = [describe(bundle, registry.aliases())]
+        given = Given.of(registry, options.version)
+        bundle = registry.resolve(given.version)
         ledger = admin.ledger_url(registry.path, options.ledger)
         database = Database(ledger, must_answer=False)
-        outset = Outset.read(database, admin.spool_folder(registry.path), bundle.version)
+        outset = Outset.read(database, admin.spool_folder(registry.path), given)
+        if outset.state.champion != given.version:
+            bundle = _champion(registry, outset.state.champion)
+        versions = [describe(bundle, registry.aliases())]
         if not options.open and not outset.has_keys:
             return _refuse(
                 f"No key opens this service. Make one: python -m serve keys add {options.registry} NAME --role score. "
@@ -93,15 +105,15 @@ def _run(
             )
         if options.keep_images is not None:
             KeptImages(images_folder(registry.path), options.keep_images)  # refused now, not at the first image
-    except (ValueError, OSError, ImportError, LedgerDownError) as error:  # all of ours are ValueErrors
+    except _REFUSALS as error:
         return _refuse(str(error))
-    state = outset.state
     if outset.outage:
         say(outset.outage)
         say("starting by what was read last; answers wait in the spool until it is back")
-    if state.champion != bundle.version:
-        why = "the ledger is away" if outset.outage else f"experiment {state.experiment and state.experiment.name} runs"
-        say(f"{why}: {state.champion} stays champion")
+        if bundle.version != given.version:
+            say(f"{bundle.version} answers until then, and not {given.version}")
+    if outset.why:
+        say(outset.why)
     setting = Setting(
         registry,
         database,
@@ -116,7 +128,7 @@ def _run(
         None if options.sleep is None else 60 * options.sleep,
         options.keep_images or 0.0,
     )
-    service = Service(setting, outset, bundle.version, versions, stop, claim_signals, say)
+    service = Service(setting, outset, given, versions, stop, claim_signals, say)
     try:
         if service.start():
             say(f"ready at {service.url}")
@@ -130,6 +142,15 @@ def _run(
         service.end()
         say("stopped")
     return 0
+
+
+def _champion(registry: "Registry", version: str) -> "Bundle":
+    try:
+        return registry.resolve(version)
+    except ValueError as error:
+        raise LedgerError(
+            f"The ledger's champion cannot be loaded. {error} Or let another one answer: --version"
+        ) from error
 
 
 def _say(begin: float, line: str) -> None:

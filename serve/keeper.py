@@ -24,6 +24,7 @@ from serve.protocol import describe
 from serve.releases import Releases
 from serve.replicas import version_application
 from serve.routing import Routing, RoutingConflictError, RoutingState
+from serve.succession import BY_SERVICE
 
 JUDGE_S = 5.0
 """A running experiment is judged this often at most."""
@@ -54,17 +55,22 @@ class Keeper:
         self._away_since: dict[str, float] = {}
         self._policy, self._judge_at = Judge(database), 0.0
         self._descriptions: dict[str, dict[str, Any]] = {}
+        self._agreed: str | None = None
+        """Where the registry's champion pointed after the last round: elsewhere, and somebody has moved it."""
 
-    def follow(self) -> None:
-        """One round, to be called once a second by `serve.rounds.Rounds`: the next one may follow any error."""
+    def follow(self, coming: str = "") -> None:
+        """One round, to be called once a second by `serve.rounds.Rounds`: the next one may follow any error.
+
+        Args:
+            coming: Version on its way to be champion: where the registry names it already, that stays so.
+        """
         self._judge()
         state = Routing(self._database).current()
         assert state is not None, "the routing has begun"
         self._load(state)
         self._watch(state)
         # last: a registry that cannot be written to must not keep versions from being loaded
-        if self._registry.aliases().get(CHAMPION) != state.champion:
-            self._registry.set_alias(CHAMPION, state.champion)  # a service that starts later agrees
+        self._tell_registry(coming)
 
     def targets(self, versions: Iterable[str], champion: str) -> list[RunTarget]:
         """The applications of these versions, to be run; each is noted as loading.
@@ -89,6 +95,21 @@ class Keeper:
                 self._tell(version, "loading")
             found.append(RunTarget(application, version, None))
         return found
+
+    def _tell_registry(self, coming: str) -> None:
+        """Let the registry's champion be the ledger's, so that whoever reads it finds who answers."""
+        named = self._registry.aliases().get(CHAMPION)
+        state = Routing(self._database).current()  # after the registry, which a command tells after the ledger
+        assert state is not None, "the routing has begun"
+        if named not in (state.champion, coming):
+            self._registry.set_alias(CHAMPION, state.champion, note=BY_SERVICE)
+            if self._agreed not in (None, named):
+                self._say(
+                    f"the registry's champion is {state.champion} again, not {named}: while a service runs, "
+                    "python -m serve add REGISTRY VERSION --champion changes it"
+                )
+            named = state.champion
+        self._agreed = named
 
     def _judge(self) -> None:
         if (begin := time.monotonic()) <= self._judge_at:

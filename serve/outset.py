@@ -10,7 +10,8 @@ from pathlib import Path
 from serve.database import Database, LedgerDownError
 from serve.keys import Keys
 from serve.remembered import Remembered
-from serve.routing import Routing, RoutingState
+from serve.routing import RoutingState
+from serve.succession import Given, start
 
 
 @dataclass(frozen=True)
@@ -22,22 +23,25 @@ class Outset:
     """Whether there is a key at all, ended ones among them."""
     outage: str = ""
     """What the database said, where it is away; then `state` and `has_keys` are as they were read last."""
+    why: str = ""
+    """Where ledger and given version differ: which of them answers, and why."""
 
     @classmethod
-    def read(cls, database: Database, spool: Path, champion: str) -> "Outset":
-        """From the ledger, in which the champion is written down; else as remembered.
+    def read(cls, database: Database, spool: Path, given: Given) -> "Outset":
+        """From the ledger, in which it is written down who answers; else as remembered.
 
         Args:
             database: The ledger's.
             spool: Folder in which a gateway of this machine remembers what it read.
-            champion: Version that answers from now on, unless an experiment runs or the database is away.
+            given: Version that answers where `serve.succession` finds for it; not while the database is away.
 
         Raises:
+            RoutingConflictError: Somebody else changed the routing at the same moment.
             LedgerDownError: It does not answer, and no gateway of this machine has read from it before.
         """
         try:
-            state = Routing(database).start(champion)
-            return cls(state, bool(Keys(database, "service").rows()))
+            state, why = start(database, given)
+            return cls(state, bool(Keys(database, "service").rows()), why=why)
         except LedgerDownError as error:
             if (known := Remembered(spool, database.shown).read()) is None:
                 raise LedgerDownError(

@@ -82,14 +82,6 @@ class Routing:
             assert state is not None
             return state
 
-    def start(self, champion: str) -> RoutingState:
-        """The state with which a service starts: the champion that it was given, unless an experiment runs."""
-        state = self.begin(champion)
-        if state.experiment or state.champion == champion:
-            return state
-        wanted = replace(state, champion=champion, previous=state.champion)
-        return self.change(state, wanted, actor="service", act="routing.start", detail={})
-
     def change(
         self, seen: RoutingState, wanted: RoutingState, *, actor: str, act: str, detail: Mapping[str, Any]
     ) -> RoutingState:

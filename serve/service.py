@@ -30,7 +30,7 @@ from serve.keeping import START_TIMEOUT_S
 from serve.logs import SERVE_LOGGING
 from serve.outset import Outset
 from serve.rounds import Rounds
-from serve.routing import Routing
+from serve.succession import Given, start
 from serve.transport import LOOPBACK, Transport
 from serve.versions import ANSWER_TIMEOUT_S
 
@@ -75,7 +75,7 @@ class Service:
     Args:
         setting: What holds for the whole run.
         outset: The routing with which it starts.
-        champion: Version that is to answer, unless an experiment runs; told to a ledger that was away at first.
+        given: Version that it was started with; told to a ledger that was away at first.
         versions: What ``GET /v1/versions`` lists.
         stop: Set, from a signal handler, to end `start` early. A signal must never raise in here: an exception
             in the middle of Ray's start leaves its processes behind.
@@ -87,15 +87,16 @@ class Service:
         self,
         setting: Setting,
         outset: Outset,
-        champion: str,
+        given: Given,
         versions: list[dict[str, Any]],
         stop: threading.Event,
         claim_signals: Callable[[], None],
         say: Callable[[str], None],
     ) -> None:
         self._setting, self._versions, self._state = setting, versions, outset.state
-        self._untold = champion if outset.outage else ""
-        """Champion of which the ledger does not know yet."""
+        self._untold = given if outset.outage else None
+        """Version of which the ledger does not know yet."""
+        self._began_s = time.time()
         self._host, self._port, self._address = setting.host, setting.port, setting.address
         self._stop, self._claim_signals, self._say, self._rounds = stop, claim_signals, say, Rounds(say)
         self._names: list[str] = []
@@ -146,9 +147,9 @@ class Service:
 
     def _round(self) -> None:
         if self._untold:
-            Routing(self._setting.database).start(self._untold)
-            self._say("the ledger is back")
-            self._untold = ""
+            _, why = start(self._setting.database, self._untold, self._began_s)
+            self._say(f"the ledger is back. {why}".rstrip())
+            self._untold = None
         self._keeper.follow()
 
     def _start_ray(self) -> None:

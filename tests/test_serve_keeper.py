@@ -1,6 +1,7 @@
 """The keeper brings what runs into line with the routing; Serve and the bundles are stood in for here."""
 
 import contextlib
+import math
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from serve.releases import Releases
 from serve.rounds import Rounds
 from serve.routing import Routing, RoutingConflictError, RoutingState
 from serve.service import Service, ServiceError
+from serve.succession import BY_SERVICE, Given
 
 A, B, C = "ens-aaaaaaaaaaaa", "ens-bbbbbbbbbbbb", "ens-cccccccccccc"
 
@@ -71,7 +73,8 @@ class Bundles:
     def aliases(self) -> dict[str, str]:
         return {"champion": self.alias}
 
-    def set_alias(self, name: str, version: str) -> None:
+    def set_alias(self, name: str, version: str, *, note: dict[str, str]) -> None:
+        assert note == BY_SERVICE
         self.alias = version
 
     def resolve(self, version: str) -> Any:
@@ -155,6 +158,17 @@ def test_a_version_is_kept_for_a_while_after_what_replaces_it_has_come_up(
         clock.now_s += later_s
         site.keeper.follow()
         assert (A in site.serve.status_of) is is_there
+
+
+def test_the_registrys_champion_is_put_back_aloud_where_somebody_moves_it(site: Site) -> None:
+    site.keeper.follow()
+    site.bundles.alias = C
+    site.keeper.follow()
+    assert site.bundles.alias == A
+    assert site.said == [line for line in site.said if f"champion is {A} again, not {C}" in line] != []
+    site.bundles.alias = C
+    site.keeper.follow(C)  # which is on its way
+    assert site.bundles.alias == C
 
 
 def test_a_promotion_is_taken_back_without_loading_the_champion_before(site: Site) -> None:
@@ -252,7 +266,7 @@ def test_an_outage_is_told_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> 
 def test_an_error_that_nobody_foresaw_is_told_once_without_its_words_and_the_rounds_go_on(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise OSError("no space for Doe^Jane")
 
     site.releases.add(B)
@@ -314,10 +328,11 @@ def test_a_service_survives_a_change_of_the_routing_while_it_tells_of_its_own(
     def moved(*_: Any) -> None:
         raise RoutingConflictError("moved on")
 
-    monkeypatch.setattr(Routing, "start", moved)
+    monkeypatch.setattr(service, "start", moved)
     setting: Any = SimpleNamespace(database=site.database, host="127.0.0.1", port=1, address=None)
     outset = Outset(site.state(), has_keys=True, outage="away")
-    Service(setting, outset, B, [], threading.Event(), lambda: None, site.said.append).follow()
+    given = Given(B, lambda: math.inf)
+    Service(setting, outset, given, [], threading.Event(), lambda: None, site.said.append).follow()
     assert site.said == ["moved on"]
 
 
@@ -335,7 +350,7 @@ def test_an_open_service_does_not_join_a_serve_that_others_reach(
         database=site.database, host="127.0.0.1", port=1, address="auto", is_open=is_open, transport=transport
     )
     outset = Outset(site.state(), has_keys=True)
-    joining = Service(setting, outset, A, [], threading.Event(), lambda: None, site.said.append)
+    joining = Service(setting, outset, Given(A, lambda: 0.0), [], threading.Event(), lambda: None, site.said.append)
     with pytest.raises(ServiceError, match=refusal) if refusal else contextlib.nullcontext():
         joining._start_serve()
     assert len(site.said) == (host == "0.0.0.0" and not is_open)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import stat
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from serve.ledger import Ledger
 from serve.outset import Outset
 from serve.remembered import Remembered
 from serve.routing import Routing
+from serve.succession import Given
 from tests.hostile_uploads import PNG, SCORE
 from tests.ledger_fixtures import answered
 
@@ -108,14 +110,15 @@ def test_a_service_begins_with_the_champion_it_is_given_or_with_what_was_read_la
     tmp_path: Path, away: list[bool]
 ) -> None:
     url, spool = f"sqlite:///{tmp_path}/ledger.db", tmp_path / "spool"
-    found = Outset.read(Database(url), spool, "ens-a")
+    a, b = (Given(version, lambda: math.inf) for version in ("ens-a", "ens-b"))
+    found = Outset.read(Database(url), spool, a)
     assert (found.state.champion, found.has_keys, found.outage) == ("ens-a", False, "")
     Books(url, spool, is_open=True).close()
     away[0] = True
-    found = Outset.read(Database(url, must_answer=False), spool, "ens-b")
+    found = Outset.read(Database(url, must_answer=False), spool, b)
     assert (found.state.champion, found.has_keys, found.outage) == ("ens-a", False, "away")
     with pytest.raises(LedgerDownError, match="remembers nothing"):
-        Outset.read(Database(url, must_answer=False), tmp_path / "another", "ens-b")
+        Outset.read(Database(url, must_answer=False), tmp_path / "another", b)
 
 
 @pytest.mark.ray
