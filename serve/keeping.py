@@ -13,9 +13,9 @@ from serve.applications import versions_present
 from serve.capacity import Capacity, keeper_options
 from serve.database import wait_for_database
 from serve.keeper import Keeper
-from serve.releases import ReleaseError, Releases
+from serve.rollout import Rollout
 from serve.rounds import Rounds
-from serve.routing import Routing, RoutingConflictError
+from serve.routing import Routing
 
 FOLLOW_S = 1.0
 """Between two rounds."""
@@ -32,7 +32,7 @@ class Keep:
 
     Args:
         registry: Folder or fsspec URI.
-        version: Alias or version that answers from now on, once it can.
+        version: Alias or version that the file declares, as `serve.rollout` takes it.
         ledger: URL.
         capacity: What the replicas of a version may take.
     """
@@ -40,13 +40,9 @@ class Keep:
     def __init__(self, registry: str, version: str, ledger: str, capacity: Capacity) -> None:
         logs.follow_serve("keeper")
         bundles = Registry(as_path(registry))
-        wanted = bundles.version_of(version)
         self._database = wait_for_database(ledger, START_TIMEOUT_S)
-        self._releases = Releases(self._database, "service")
-        Routing(self._database).begin(wanted)
+        self._rollout = Rollout.begin(self._database, bundles, version, _say)
         self._keeper, self._rounds = Keeper(bundles, self._database, capacity, _say), Rounds(_say)
-        # of what is declared only a change counts: a promotion since then must survive this replica's next start
-        self._wanted = wanted if self._releases.declare(wanted) else None
         end = time.monotonic() + START_TIMEOUT_S
         while not self._rounds.run(self._round):
             if time.monotonic() > end:
@@ -70,13 +66,9 @@ class Keep:
 
     def _round(self) -> bool:
         """Whether the champion can answer."""
-        self._keeper.follow()
-        if self._wanted and (row := self._releases.row(self._wanted)) and row["status"] != "loading":
-            try:
-                self._releases.crown(self._wanted)
-            except (ReleaseError, RoutingConflictError) as error:
-                _say(f"the declared version does not become champion: {error}")
-            self._wanted = None
+        self._keeper.follow(self._rollout.version if self._rollout else "")
+        if self._rollout and self._rollout.advance():
+            self._rollout = None
         present = versions_present()
         state = Routing(self._database).current()
         assert state is not None, "the routing has begun"

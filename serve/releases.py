@@ -20,6 +20,8 @@ STATUSES = ("loading", "ready", "asleep", "failed")
 MAX_LOADED = 8
 """Versions that are kept ready without traffic; each holds all its members in memory."""
 
+_DECLARED = "declared"
+
 
 class ReleaseError(ValueError):
     """A version that cannot be added, crowned or retired now."""
@@ -56,8 +58,12 @@ class Releases:
             wanted = replace(seen, loaded=(*seen.loaded, version))
             return self._write(connection, seen, wanted, "release.add", version, {})
 
-    def crown(self, version: str) -> RoutingState:
+    def crown(self, version: str, *, declared: str = "") -> RoutingState:
         """Let a loaded version answer from now on; the champion before stays loaded.
+
+        Args:
+            version: To be champion.
+            declared: As a configuration file names it, where one asks for it: noted in the same transaction.
 
         Raises:
             ReleaseError: It is not ready, or an experiment runs, whose champion must stay.
@@ -65,6 +71,7 @@ class Releases:
         with self._database.write() as connection:
             seen = _present(connection)
             if version == seen.champion:
+                _declare(connection, declared)
                 return seen
             if seen.experiment:
                 raise ReleaseError(
@@ -78,6 +85,7 @@ class Releases:
                 raise ReleaseError(f"{version} is {row or 'not loaded'}, so it cannot answer. Add it first.")
             loaded = (*(each for each in seen.loaded if each != version), seen.champion)
             wanted = replace(seen, champion=version, previous=seen.champion, loaded=loaded)
+            _declare(connection, declared)
             return self._write(connection, seen, wanted, "release.champion", version, {})
 
     def retire(self, version: str, *, reason: str = "") -> RoutingState:
@@ -97,23 +105,17 @@ class Releases:
             wanted = replace(seen, loaded=tuple(each for each in seen.loaded if each != version))
             return self._write(connection, seen, wanted, "release.retire", version, {"why": reason} if reason else {})
 
-    def declare(self, version: str) -> bool:
-        """Have the version loaded that a configuration file declares.
+    def declared(self) -> str | None:
+        """What a configuration file declared last, and got; None before the first."""
+        with self._database.read() as connection:
+            return connection.execute(
+                sa.select(tables.settings.c.value).where(tables.settings.c.name == _DECLARED)
+            ).scalar()
 
-        Returns:
-            Whether it is another one than the file declared the last time; then it is to be crowned when it is ready.
-        """
-        table = tables.settings
+    def declare(self, name: str) -> None:
+        """Note what a configuration file declares, where there is nothing to be done about it."""
         with self._database.write() as connection:
-            before = connection.execute(sa.select(table.c.value).where(table.c.name == "declared")).scalar()
-            if before == version:
-                return False
-            if before is None:
-                connection.execute(sa.insert(table), {"name": "declared", "value": version})
-            else:
-                connection.execute(sa.update(table).where(table.c.name == "declared").values(value=version))
-        self.add(version)
-        return True
+            _declare(connection, name)
 
     def tell(self, version: str, status: str, description: Mapping[str, Any] | None, reason: str = "") -> None:
         """Note what became of a version; without a description the one that was noted before stays."""
@@ -153,6 +155,15 @@ def read_releases(connection: sa.Connection) -> list[dict[str, Any]]:
     """Every version that the service holds or failed to load: version, status, changed_s, reason, description."""
     table = tables.releases
     return [row._asdict() for row in connection.execute(sa.select(table).order_by(table.c.changed_s.desc()))]
+
+
+def _declare(connection: sa.Connection, name: str) -> None:
+    table = tables.settings
+    if not name:
+        return
+    changed = connection.execute(sa.update(table).where(table.c.name == _DECLARED).values(value=name))
+    if not changed.rowcount:
+        connection.execute(sa.insert(table), {"name": _DECLARED, "value": name})
 
 
 def _present(connection: sa.Connection) -> RoutingState:

@@ -34,7 +34,7 @@ settings = Table(
     Column("value", String(128), nullable=False),
 )
 """``pepper``: the secret with which subjects become pseudonyms; ``declared``: the version that a configuration file
-named the last time."""
+named the last time and that was crowned for it, or ``champion``."""
 
 predictions = Table(
     "predictions",

@@ -20,7 +20,7 @@ from serve.problems import Problem
 from serve.releases import ReleaseError, Releases
 from serve.routing import RoutingConflictError, RoutingState
 
-VERSION_ACTS = {"champion": Releases.crown, "retire": Releases.retire}
+VERSION_ACTS: dict[str, Callable[..., RoutingState]] = {"champion": Releases.crown, "retire": Releases.retire}
 """What can be done with a version that is held."""
 
 

@@ -59,12 +59,6 @@ def test_a_version_that_failed_is_tried_again_when_asked(sqlite_ledger: Ledger) 
     assert releases.row(B) is None
 
 
-def test_what_is_declared_counts_once(sqlite_ledger: Ledger) -> None:
-    Routing(sqlite_ledger.database).begin(A)
-    releases = Releases(sqlite_ledger.database, "service")
-    assert [releases.declare(version) for version in (A, A, B, B, A)] == [True, False, True, False, True]
-
-
 def test_a_state_of_an_older_release_has_nothing_loaded() -> None:
     older = RoutingState(version=3, champion=A).to_dict()
     del older["loaded"]
