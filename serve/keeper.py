@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ray import serve
@@ -23,6 +24,7 @@ from serve.lifecycle import Lifecycle
 from serve.protocol import describe
 from serve.releases import Releases
 from serve.replicas import version_application
+from serve.rounds import Rounds
 from serve.routing import Routing, RoutingConflictError, RoutingState
 from serve.succession import BY_SERVICE
 
@@ -55,6 +57,7 @@ class Keeper:
         self._away_since: dict[str, float] = {}
         self._policy, self._judge_at = Judge(database), 0.0
         self._descriptions: dict[str, dict[str, Any]] = {}
+        self._telling = Rounds(say)
         self._agreed: str | None = None
         """Where the registry's champion pointed after the last round: elsewhere, and somebody has moved it."""
 
@@ -69,8 +72,8 @@ class Keeper:
         assert state is not None, "the routing has begun"
         self._load(state)
         self._watch(state)
-        # last: a registry that cannot be written to must not keep versions from being loaded
-        self._tell_registry(coming)
+        # by itself: a registry that cannot be written to keeps nothing from being loaded, crowned or called ready
+        self._telling.run(partial(self._tell_registry, coming))
 
     def targets(self, versions: Iterable[str], champion: str) -> list[RunTarget]:
         """The applications of these versions, to be run; each is noted as loading.
@@ -103,10 +106,10 @@ class Keeper:
         assert state is not None, "the routing has begun"
         if named not in (state.champion, coming):
             self._registry.set_alias(CHAMPION, state.champion, note=BY_SERVICE)
-            if self._agreed not in (None, named):
+            if named not in (None, self._agreed):
                 self._say(
-                    f"the registry's champion is {state.champion} again, not {named}: while a service runs, "
-                    "python -m serve add REGISTRY VERSION --champion changes it"
+                    f"the registry's champion was {named} and is {state.champion} now, as in the ledger: while a "
+                    "service runs, python -m serve add REGISTRY VERSION --champion changes it"
                 )
             named = state.champion
         self._agreed = named

@@ -76,11 +76,11 @@ def judge(connection: sa.Connection, state: RoutingState, given: Given, began_s:
             f"{champion} stays champion: experiment {state.experiment.name} runs. Afterwards: {remedy}",
         )
     since_s, decided_s = _since_s(connection, champion), min(given.decided_s(), began_s)
-    since = f"{champion} became the ledger's champion at {moment_in_words(since_s)}"
+    since = f"became the ledger's champion at {moment_in_words(since_s)}"
     if decided_s <= since_s:
-        return Verdict(False, f"{champion} answers: {since}, after {version} was decided on. To change it: {remedy}")
+        return Verdict(False, f"{champion} answers: it {since}, after {version} was decided on. To change it: {remedy}")
     when = "named at this start" if decided_s == math.inf else f"decided on at {moment_in_words(decided_s)}"
-    return Verdict(True, f"{version} answers: it was {when}, and {since}.")
+    return Verdict(True, f"{version} answers: it was {when}, and {champion} {since}.")
 
 
 def start(database: Database, given: Given, began_s: float = math.inf) -> tuple[RoutingState, str]:

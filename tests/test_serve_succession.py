@@ -68,7 +68,7 @@ def champion(database: Database) -> str:
 def test_the_later_act_holds(database: Database) -> None:
     state, why = start(database, Given(A, at(PROMOTED_S - 1)))
     assert (state.champion, acts(database)[-1]["act"]) == (B, "routing.stay")
-    assert why.startswith(f"{B} answers: {B} became the ledger's champion at 1970-01-01 00:16:40Z, after {A}")
+    assert why.startswith(f"{B} answers: it became the ledger's champion at 1970-01-01 00:16:40Z, after {A}")
     assert acts(database)[-1]["detail"]["data"]["why"] == why
     state, why = start(database, Given(A, at(PROMOTED_S + 1)))
     assert (state.champion, state.previous, state.loaded) == (A, B, ())
