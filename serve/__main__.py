@@ -168,7 +168,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("registry", help="registry that `python -m ensemble build` published to, or its fsspec URI")
     parser.add_argument("--port", type=_port, default=8000, help="port to listen at; 0 takes a free one (default 8000)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine only)")
-    parser.add_argument("--version", default="champion", help="alias or version to serve (default champion)")
+    later = "the ledger's, or the registry's where that was moved later"
+    parser.add_argument("--version", default="champion", help=f"alias or version to serve (default champion: {later})")
     parser.add_argument("--address", help="Ray cluster to run on (default: a Ray of its own on this machine)")
     parser.add_argument("--ledger", help="URL of the ledger (default: $CARPAL_LEDGER, else SQLite in the registry)")
     keeping = "keep radiographs so long, encrypted with $CARPAL_IMAGE_KEY (default: keep none)"

@@ -26,7 +26,8 @@ class KeeperSettings:
     registry: str
     """Folder or fsspec URI that every node reaches."""
     version: str = "champion"
-    """Alias or version. Another one than the last time is loaded beside the champion and then takes its place."""
+    """Alias or version. Another one than the last time is loaded beside the champion and then takes its place;
+    ``champion`` is the ledger's, or the registry's where that was moved later while no service ran."""
     ledger: str = ""
     """URL of the ledger; else ``$CARPAL_LEDGER``, else SQLite in the registry's own folder."""
     cpus: int
