@@ -7,7 +7,6 @@ Rules hold no state. Each judges a trial by what is known of it and of all other
 a restart changes no decision, and neither does the order in which the others came.
 """
 
-import importlib
 import itertools
 import math
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from search.halving import Halving, Screen
+from search.named import imported
 from search.progress import Progress, best_complete
 
 Moment = Literal["screen", "measurement", "fold"]
@@ -202,11 +202,7 @@ def make_rules(race: str, screen: bool, pool_size: int) -> list[Rule]:
 
 
 def _own_rule(name: str, pool_size: int) -> Rule:
-    module, _, function = name.partition(":")
-    try:
-        rule: Rule = getattr(importlib.import_module(module), function)(pool_size)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"--race {name!r} cannot be imported: {error}. Run from the folder that holds it.") from None
+    rule: Rule = imported("--race", name)(pool_size)
     if missing := [word for word in ("stage", "needs_cases", "verdict") if not hasattr(rule, word)]:
         raise ValueError(f"--race {name!r} must return a rule as search.racing.Rule, and it has no {missing[0]}.")
     return rule

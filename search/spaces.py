@@ -12,6 +12,7 @@ from typing import Any
 
 import optuna
 
+from search.named import imported
 from search.space import HEAD_TERMS, TERMS
 
 Space = Callable[[optuna.Trial], dict[str, Any]]
@@ -291,13 +292,10 @@ def load_space(name: str) -> Space:
     """
     if name in SPACES:
         return SPACES[name]
-    module, _, function = name.partition(":")
-    if not function:
+    if not name.partition(":")[2]:
         raise ValueError(f"--space must be one of {sorted(SPACES)} or module:function, got {name!r}.")
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"--space {name!r} cannot be imported: {error}. Run from the folder that holds it.") from None
+    space: Space = imported("--space", name)
+    return space
 
 
 def own_modules(name: str) -> list[str]:

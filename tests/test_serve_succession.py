@@ -44,6 +44,14 @@ def registry(tmp_path: Path) -> Registry:
     return Registry(tmp_path / "registry")
 
 
+@pytest.fixture
+def agreed(sqlite_ledger: Ledger, registry: Registry) -> Database:
+    """A ledger that has A as its champion, as the registry does."""
+    registry.set_alias("champion", A)
+    Routing(sqlite_ledger.database).begin(A)
+    return sqlite_ledger.database
+
+
 def crown(database: Database, version: str) -> None:
     releases = Releases(database, "me")
     releases.add(version)
@@ -105,29 +113,23 @@ def test_a_start_of_an_experiment_is_no_promotion(database: Database) -> None:
 
 
 def test_a_person_who_promotes_while_no_service_runs_is_heard(
-    sqlite_ledger: Ledger, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    agreed: Database, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = sqlite_ledger.database
-    registry.set_alias("champion", A)
-    Routing(database).begin(A)
     with monkeypatch.context() as clock:
         clock.setattr(changes, "datetime", Later)
         registry.set_alias("champion", B)
         registry.set_alias("stable", A)
-    assert start(database, Given.of(registry, "champion"))[0].champion == B
+    assert start(agreed, Given.of(registry, "champion"))[0].champion == B
 
 
 def test_a_promotion_that_the_registry_was_not_told_of_survives_a_start(
-    sqlite_ledger: Ledger, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    agreed: Database, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = sqlite_ledger.database
-    registry.set_alias("champion", A)
-    Routing(database).begin(A)
     with monkeypatch.context() as clock:
         clock.setattr(time, "time", lambda: PROMOTED_S + 1e10)
-        crown(database, B)
-    assert start(database, Given.of(registry, "champion"))[0].champion == B
-    assert start(database, Given.of(registry, A))[0].champion == A  # by its name
+        crown(agreed, B)
+    assert start(agreed, Given.of(registry, "champion"))[0].champion == B
+    assert start(agreed, Given.of(registry, A))[0].champion == A  # by its name
 
 
 def test_where_a_service_moved_the_registrys_champion_nobody_decided_anything(
