@@ -129,15 +129,15 @@ class Cluster:
         host_of = {node["node_id"]: number_of[node["node_ip"]] for node in nodes}
         return {host_of[task["node_id"]] for task in tasks if re.match(name, task["name"]) and task["node_id"]}
 
-    def declare_service(self, host: str = "127.0.0.1") -> None:
-        """Declare the service as the page does: one replica of each tier a worker."""
+    def declare_service(self, host: str = "127.0.0.1", more: str = "") -> None:
+        """Declare the service as the page does, with more settings of the gateway: a replica of each tier a worker."""
         settings = (ROOT / "deploy" / "serve.yaml").read_text().replace("host: 127.0.0.1", f"host: {host}")
         settings = settings.replace("s3://YOUR-BUCKET/carpal", str(self.hosts.store))
         settings = settings.replace("cpus: 8, gpus: 1, market: on-demand", "cpus: 2, replicas: 2")
         settings = re.sub(
             r"&ledger postgresql\S+YOUR-DATABASE/carpal", '&ledger ""', settings
         )  # SQLite in the registry
-        settings = settings.replace("ledger: *ledger", "ledger: *ledger, replicas: 2, open: true")
+        settings = settings.replace("ledger: *ledger", f"ledger: *ledger, replicas: 2, open: true{more}")
         (self.hosts.store / "serve.yaml").write_text(settings)
         self.type("ray exec cluster.yaml 'serve deploy", ("carpal/deploy/serve.yaml", f"{self.hosts.store}/serve.yaml"))
 
