@@ -4,7 +4,8 @@ Runs the product's own commands one after the other (prepare, search, ensemble b
 all, then opens the locked test once: for the ensemble, for the best single trial by cross-validation and for the first
 trial, which is the space's first starting point. The last two are compared case by case: a search that over-tunes picks
 a configuration that is worse on new cases than the one it began with (arXiv 2506.19540 finds that in a tenth of runs).
-Where the search stopped its first trial, as it does most by their short training, it says so and compares nothing.
+Where the search has not finished its first trial, which it stops like any other, that one is trained to its end
+afterwards, on the same folds with the same seed: minutes that are no part of what the search is measured by.
 """
 
 import argparse
@@ -45,40 +46,27 @@ def run(words: list[str], seconds: dict[str, float]) -> str:
     return done.stdout
 
 
-def over_tuning(study: Path, cohort: Cohort) -> dict[str, Any]:
-    """Best by cross-validation against the first starting point, which is trial 0, on the locked test.
+def over_tuning(study: Path, first: Path, cohort: Cohort) -> dict[str, Any]:
+    """Best by cross-validation against the first starting point, on the locked test.
+
+    Args:
+        study: What was searched.
+        first: The study whose trial 0 is the first starting point, complete.
+        cohort: Of both.
 
     Returns:
-        ``best_by_cv``, and with it ``first`` and ``best_minus_first``, or ``not_compared``: why those are missing.
+        ``best_by_cv`` and ``first``, and the paired difference: negative where the search found something better.
     """
-    trials = {trial.number: trial for trial in finished_trials(study, distributions=False)}
-    best = min(trials.values(), key=lambda trial: trial.mae_months)
-    compared = {"best_by_cv": best} | ({"first": trials[0]} if 0 in trials else {})
+    best = min(finished_trials(study, distributions=False), key=lambda trial: trial.mae_months)
+    (start,) = (trial for trial in finished_trials(first, distributions=False) if trial.number == 0)
     locked = LockedTest(cohort)
-    errors = np.stack([locked.error(study, {trial.number: 1.0}) for trial in compared.values()])
-    ci = bootstrap_ci95(np.vstack([errors, errors[0] - errors[-1]]))
+    errors = np.stack([locked.error(study, {best.number: 1.0}), locked.error(first, {0: 1.0})])
+    ci = bootstrap_ci95(np.vstack([errors, errors[0] - errors[1]]))
     found: dict[str, Any] = {
         name: {"trial": trial.number, "oof_mae": trial.mae_months, "mae": float(error.mean()), "ci95": bounds}
-        for (name, trial), error, bounds in zip(compared.items(), errors, ci[:-1], strict=True)
+        for name, trial, error, bounds in zip(("best_by_cv", "first"), (best, start), errors, ci[:-1], strict=True)
     }
-    if 0 not in trials:
-        return {**found, "not_compared": f"the first starting point {_ending(all_outcomes(study)[0])}"}
     return {**found, "best_minus_first": float((errors[0] - errors[1]).mean()), "best_minus_first_ci95": ci[-1]}
-
-
-def _ending(outcome: dict[str, Any]) -> str:
-    if outcome["state"] == "stopped":
-        where = {"screen": "its short training", "halving": "successive halving", "limits": "the limits"}
-        return f"was stopped by {where.get(outcome['stopped_at'], 'the race')}"
-    return "failed" if outcome["state"] == "failed" else "was not finished"
-
-
-def difference(check: dict[str, Any]) -> str:
-    """What tuning gained over the first starting point, from `over_tuning`, in one line of the table."""
-    if "not_compared" in check:
-        return f"best by CV less first trial: not compared: {check['not_compared']}"
-    low, high = check["best_minus_first_ci95"]
-    return f"best by CV less first trial {check['best_minus_first']:+.2f} months, paired, {low:+.2f} to {high:+.2f}"
 
 
 def main() -> None:
@@ -106,16 +94,25 @@ def main() -> None:
     print(run(["ensemble", "build", study, registry], seconds))
     evaluation = json.loads(run(["ensemble", "evaluate", registry, cohort, "--json"], seconds))
     minutes = (time.monotonic() - begin) / 60
-    check = over_tuning(Path(study), Cohort.load(cohort))
-    rows = [("ensemble", evaluation["mae_months"], evaluation["mae_ci95"])]
-    rows += [(name, check[name]["mae"], check[name]["ci95"]) for name in ("best_by_cv", "first") if name in check]
-    rows += [("median predictor", evaluation["median_predictor_mae_months"], evaluation["median_predictor_ci95"])]
+    rows = [
+        ("ensemble", evaluation["mae_months"], evaluation["mae_ci95"]),
+        ("median predictor", evaluation["median_predictor_mae_months"], evaluation["median_predictor_ci95"]),
+    ]
     print(f"locked test of {options.data}, n = {evaluation['n']}, after {minutes:.1f} minutes")
     for name, mae, ci95 in rows:
         print(f"  {name:18s} {mae:6.2f} months   95 % interval {between(ci95)}")
-    print(f"  {difference(check)}")
     for name, figure in PUBLISHED:
         print(f"  {name}: {figure} (their own report)")
+    first = study if all_outcomes(study)[0]["state"] == "complete" else str(out / "first")
+    if first != study:
+        print("the search has not finished its first trial, which is trained now, beside these minutes", flush=True)
+        words = ["search", "run", cohort, first, "--space", options.space, "--trials", "1"]
+        run([*words, "--screen", "off", "--race", "none", "--seed", options.seed], seconds)
+    check = over_tuning(Path(study), Path(first), Cohort.load(cohort))
+    for name in ("best_by_cv", "first"):
+        print(f"  {name:18s} {check[name]['mae']:6.2f} months   95 % interval {between(check[name]['ci95'])}")
+    low, high = check["best_minus_first_ci95"]
+    print(f"  best by CV less first trial {check['best_minus_first']:+.2f} months, paired, {low:+.2f} to {high:+.2f}")
     states = [outcome["state"] for outcome in all_outcomes(study)]
     summary = {
         "name": "accuracy",
