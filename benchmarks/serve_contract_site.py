@@ -50,6 +50,8 @@ class Curve:
             (share_M / share_M.sum()).astype(np.float32),
             self._version,
             "0" * 64,
+            "0" * 64,
+            "0" * 64,
             intervals={level: (max(0.0, months - level / 6), months + level / 6) for level in (80, 90, 95)},
             profile=query.profile,
         )

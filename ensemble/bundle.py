@@ -15,12 +15,13 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from ensemble.manifest import SCHEMA, ManifestError, parse, version_of
+from ensemble.manifest import SCHEMA, ManifestError, digest_of, parse, version_of
 from preprocessing.recipe import SEGMENTER, Recipe
 from preprocessing.storage import AnyPath, StorageError, as_path, fetch, sha256_file, write_json
 from search.space import TrialConfig
@@ -70,6 +71,16 @@ class Bundle:
     def version(self) -> str:
         """``ens-`` and 12 hex digits."""
         return str(self.manifest["version"])
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of the manifest's content, 64 hex digits: `version` is its beginning."""
+        return digest_of(self.manifest)
+
+    @property
+    def cohort(self) -> str:
+        """Hash of the cohort that its trials were trained on."""
+        return str(self.manifest["provenance"]["cohort_hash"])
 
     @property
     def training_median_months(self) -> float:

@@ -50,9 +50,14 @@ class ManifestError(ValueError):
     """The manifest says something that this release does not know, or cannot be."""
 
 
+def digest_of(manifest: dict[str, Any]) -> str:
+    """Hash of a manifest's content, and so of all that it names by hash; its own ``version`` entry does not count."""
+    return canonical_hash({key: value for key, value in manifest.items() if key != "version"})
+
+
 def version_of(manifest: dict[str, Any]) -> str:
-    """The version that a manifest's content has; its own ``version`` entry does not count."""
-    return "ens-" + canonical_hash({key: value for key, value in manifest.items() if key != "version"})[:12]
+    """The version that a manifest's content has: the beginning of `digest_of`."""
+    return "ens-" + digest_of(manifest)[:12]
 
 
 def parse(content: bytes) -> dict[str, Any]:

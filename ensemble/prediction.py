@@ -43,6 +43,10 @@ class Prediction:
     """Of the bundle."""
     recipe: str
     """Hash of the recipe that standardised the picture."""
+    bundle: str
+    """Hash of the bundle's manifest, which names trials, folds, seeds and weights by theirs."""
+    cohort: str
+    """Hash of the cohort that all of them were trained on."""
     warnings: tuple[Finding, ...] = ()
     """What the reader of the number should know: of the picture, of its header, and of the members."""
     intervals: dict[int, tuple[float, float]] = field(default_factory=dict)

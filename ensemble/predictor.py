@@ -188,6 +188,8 @@ class Predictor:
                     distribution_M.astype(np.float32),
                     self.bundle.version,
                     self.bundle.recipe.hash,
+                    self.bundle.digest,
+                    self.bundle.cohort,
                     (*noticed_B[row], *warnings),
                     intervals,
                     max(float(answer.sd_B[row]) for answer in answers),

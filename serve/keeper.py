@@ -7,13 +7,14 @@ runs, the ledger says what should.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from ray import serve
 from ray.serve.api import RunTarget
+from ray.serve.schema import ApplicationStatusOverview
 
 from ensemble.registry import CHAMPION, Registry
 from serve.applications import has_replicas, is_asleep, reason, versions_present
@@ -70,8 +71,7 @@ class Keeper:
         self._judge()
         state = Routing(self._database).current()
         assert state is not None, "the routing has begun"
-        self._load(state)
-        self._watch(state)
+        self._watch(state, self._load(state))
         # by itself: a registry that cannot be written to keeps nothing from being loaded, crowned or called ready
         self._telling.run(partial(self._tell_registry, coming))
 
@@ -129,10 +129,12 @@ class Keeper:
         if done and done[0].is_due and done[0].act != "go on":
             self._say(f"experiment {done[1]}: {done[0].act}. {done[0].why}")
 
-    def _load(self, state: RoutingState) -> None:
-        present = versions_present()
+    def _load(self, state: RoutingState) -> Mapping[str, ApplicationStatusOverview]:
+        """Load what is named and take down what is not; returns what is there then, which takes 25 ms of a core."""
+        present, is_new = versions_present(), False
         for version in state.bundles():
             if version not in present or (version == state.champion and self._may_sleep(version)):
+                is_new = True
                 try:
                     serve.run_many(self.targets([version], state.champion), wait_for_applications_running=False)
                     self._away_since.pop(version, None)
@@ -147,10 +149,10 @@ class Keeper:
         for version, since in self._surplus_since.items():
             if now - since > SURPLUS_S:
                 self._take_down(version)
+        return versions_present() if is_new else present
 
-    def _watch(self, state: RoutingState) -> None:
+    def _watch(self, state: RoutingState, present: Mapping[str, ApplicationStatusOverview]) -> None:
         """Note which versions are ready, and act on those that will not come or do not come back."""
-        present = versions_present()
         for version in state.bundles():
             status = present[version].status if version in present else "NOT_STARTED"
             if status == "RUNNING" or (status == "UNHEALTHY" and has_replicas(present[version])):

@@ -38,6 +38,8 @@ _INTERVALS = {
     "additionalProperties": _list(_NUMBER, minItems=2, maxItems=2),
 }
 _SUM = {"description": "A figure with its interval", "type": "object"}
+_BUNDLE = {"type": "string", "description": "Hash of the bundle's manifest, which the version is the beginning of"}
+_COHORT = {"type": "string", "description": "Hash of the cohort that the version was trained on"}
 SCHEMAS: dict[str, Any] = {
     "Problem": _object(
         "RFC 9457",
@@ -76,6 +78,8 @@ SCHEMAS: dict[str, Any] = {
         optional={
             "heatmap": _ref("HeatMap"),
             "image_sha256": {"type": "string", "description": "Of the file as it was sent; answers of old lack it"},
+            "bundle": _BUNDLE,
+            "cohort": _COHORT,
         },
     ),
     "HeatMap": _object(
@@ -135,6 +139,20 @@ SCHEMAS: dict[str, Any] = {
                 version=_VERSION,
                 optional={
                     "aliases": _list(_TEXT),
+                    "recipe": _TEXT,
+                    "bundle": _BUNDLE,
+                    "cohort": _COHORT,
+                    "members": _INTEGER,
+                    "trials": _list(
+                        _object(
+                            "What a member was trained by, and the hashes of its weights, fold by fold",
+                            study=_TEXT,
+                            trial=_INTEGER,
+                            seed=_INTEGER,
+                            config_hash=_TEXT,
+                            folds=_list(_TEXT),
+                        )
+                    ),
                     "role": _optional({"enum": ["champion", "challenger", "loaded"]}),
                     "status": {"enum": ["loading", "ready", "asleep", "failed"]},
                     "reason": _optional(_TEXT),

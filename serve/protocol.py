@@ -223,6 +223,8 @@ def answer(prediction: "Prediction") -> dict[str, Any]:
         "warnings": [{"code": finding.code, "message": finding.message} for finding in prediction.warnings],
         "version": prediction.version,
         "recipe": prediction.recipe,
+        "bundle": prediction.bundle,
+        "cohort": prediction.cohort,
     }
 
 
@@ -237,7 +239,10 @@ def describe(bundle: "Bundle", aliases: Mapping[str, str]) -> dict[str, Any]:
         "version": bundle.version,
         "aliases": sorted(alias for alias, version in aliases.items() if version == bundle.version),
         "recipe": bundle.recipe.hash,
+        "bundle": bundle.digest,
+        "cohort": bundle.cohort,
         "members": len(bundle.members),
+        "trials": bundle.manifest["provenance"]["trials"],
     }
 
 

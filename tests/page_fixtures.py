@@ -64,6 +64,8 @@ def answer_of(query: Query, version: str = A, months: float = 126.0) -> dict[str
         "warnings": [{"code": "framed", "message": "Edges of <a frame> lie beside the hand."}],
         "version": version,
         "recipe": "0" * 64,
+        "bundle": "1" * 64,
+        "cohort": "2" * 64,
     }
 
 

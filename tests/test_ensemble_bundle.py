@@ -210,6 +210,12 @@ def test_every_member_is_traced_to_its_trial_seed_and_folds(bundle):
         assert trial["seed"] == member["config"]["seed"]
 
 
+def test_the_version_is_the_beginning_of_what_answers_name(bundle):
+    loaded = Bundle.load(bundle)
+    assert loaded.version == f"ens-{loaded.digest[:12]}"
+    assert loaded.cohort == loaded.manifest["provenance"]["cohort_hash"]
+
+
 def test_the_segmenter_travels_from_the_cohort_into_the_bundle(tmp_path):
     weights = save({"w": torch.zeros(3)})
     study = make_study(tmp_path / "study", make_cohort(tmp_path / "cohort", segmenter=weights))

@@ -47,7 +47,9 @@ def test_what_is_no_child_s_age_is_refused(months):
 
 
 def test_it_changes_nothing_but_itself():
-    before = Prediction(60.0, 0.0, np.full(240, 1 / 240, np.float32), "ens-x", "r", intervals={90: (50.0, 70.0)})
+    before = Prediction(
+        60.0, 0.0, np.full(240, 1 / 240, np.float32), "ens-x", "r", "b", "c", intervals={90: (50.0, 70.0)}
+    )
     after = before.beside(40.0, "male")
     assert (after.bone_age_months, after.intervals) == (before.bone_age_months, before.intervals)
     assert after.chronology.status == "advanced"

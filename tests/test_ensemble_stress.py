@@ -245,7 +245,7 @@ class Stub:
     reader = SimpleNamespace(read=lambda data: Stub.of_5_years)
 
     def predict(self, pixels, is_male, warnings):
-        return [Prediction(100.0, 1.0, np.zeros(240), "ens-x", "r", warnings=found) for found in warnings]
+        return [Prediction(100.0, 1.0, np.zeros(240), "ens-x", "r", "b", "c", warnings=found) for found in warnings]
 
 
 def test_a_bundle_is_told_the_age_as_the_service_tells_it(monkeypatch):

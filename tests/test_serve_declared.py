@@ -10,8 +10,10 @@ from ray.serve.schema import ServeDeploySchema
 
 from ensemble.combine import combine
 from ensemble.registry import Registry
+from preprocessing.storage import sha256_file
 from serve import declared as declared_module
 from serve.declared import GatewaySettings, KeeperSettings, gateway, keeper
+from serve.protocol import describe
 from tests.conftest import ROOT
 from tests.ensemble_fixtures import make_cohort, make_study
 
@@ -87,3 +89,11 @@ def test_an_unknown_version_or_argument_is_refused(registry: Path) -> None:
         keeper({"registry": str(registry), "cpus": 8, "version": "ens-000000000000"})
     with pytest.raises(TypeError, match="gpu"):
         keeper({"registry": str(registry), "cpus": 8, "gpu": 2})
+
+
+def test_a_version_is_listed_with_the_hashes_of_what_it_was_trained_by(registry: Path) -> None:
+    bundle = Registry(registry).resolve("champion")
+    listed = describe(bundle, {})
+    assert (listed["bundle"], listed["cohort"]) == (bundle.digest, bundle.cohort)
+    weights = {sha256_file(file) for member in bundle.members for file in member.files}
+    assert weights == {sha256 for trial in listed["trials"] for sha256 in trial["folds"]}

@@ -33,7 +33,7 @@ WARNING = Finding("contradiction", "warned", 1.0, 1.0, "The sex given is male, t
 
 def prediction(**changes: Any) -> dict[str, Any]:
     flat = np.full(240, 1 / 240, np.float32)
-    found = Prediction(100.25, 2.0, flat, "ens-1", "r", warnings=(WARNING,), intervals=INTERVALS, **changes)
+    found = Prediction(100.25, 2.0, flat, "ens-1", "r", "b", "c", warnings=(WARNING,), intervals=INTERVALS, **changes)
     return {**answer(found.beside(60.0, "male")), "prediction_id": "0" * 32, "request_id": "r"}
 
 

@@ -17,7 +17,9 @@ class WholeScorer(MeanScorer):
 
     async def score(self, query: Query) -> Outcome:
         months = float(READER.read(query.data).pixels.mean())
-        found = Prediction(months, 0.0, np.full(240, 1 / 240, np.float32), "ens-0", "r", profile=query.profile)
+        found = Prediction(
+            months, 0.0, np.full(240, 1 / 240, np.float32), "ens-0", "r", "b", "c", profile=query.profile
+        )
         if query.chronological_age_months is not None:
             found = found.beside(query.chronological_age_months, None if query.sex == "unknown" else query.sex)
         if not query.explain:
