@@ -3,12 +3,15 @@
 import json
 import re
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from preprocessing.storage import as_path
+from serve.admin import spool_folder
 from serve.boundary import FOR_PROCESSES
 from tests.conftest import ROOT
 
@@ -89,3 +92,13 @@ def test_pods_of_the_service_have_what_every_process_of_it_needs() -> None:
     for group in [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]:
         (container,) = group["template"]["spec"]["containers"]
         assert {each["name"]: each["value"] for each in container["env"]}.items() >= FOR_PROCESSES.items()
+
+
+def test_what_waits_for_the_database_outlives_a_container() -> None:
+    cluster = yaml.safe_load((ROOT / "deploy/kuberay/rayservice.yaml").read_text())["spec"]["rayClusterConfig"]
+    spool = spool_folder(as_path("memory://bucket/registry")).relative_to(Path.home())
+    for group in [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]:
+        pod = group["template"]["spec"]
+        (mount,) = pod["containers"][0]["volumeMounts"]
+        assert (Path("/home/ray") / spool).is_relative_to(mount["mountPath"])
+        assert mount["name"] in {volume["name"] for volume in pod["volumes"]}
