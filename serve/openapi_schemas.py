@@ -38,7 +38,7 @@ _INTERVALS = {
     "additionalProperties": _list(_NUMBER, minItems=2, maxItems=2),
 }
 _SUM = {"description": "A figure with its interval", "type": "object"}
-_BUNDLE = {"type": "string", "description": "Hash of the bundle's manifest, which the version is the beginning of"}
+_BUNDLE = {"type": "string", "description": "Hash of the bundle's manifest; the version is its beginning"}
 _COHORT = {"type": "string", "description": "Hash of the cohort that the version was trained on"}
 SCHEMAS: dict[str, Any] = {
     "Problem": _object(
