@@ -168,7 +168,8 @@ def _send(request: urllib.request.Request, timeout_s: float) -> dict[str, Any]:
     except (OSError, ValueError) as error:  # refused, reset, timed out, or something else than our service
         reason = getattr(error, "reason", error)
         raise AskError(
-            f"No bone-age service answers at {request.full_url} ({reason}). Start one: python -m serve"
+            f"No bone-age service answers at {request.full_url} ({reason}). Start one: python -m serve; of one that a "
+            "file declared, serve status tells why it does not run"
         ) from None
 
 
