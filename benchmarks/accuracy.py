@@ -107,7 +107,7 @@ def main() -> None:
     if first != study:
         print("the search has not finished its first trial, which is trained now, beside these minutes", flush=True)
         words = ["search", "run", cohort, first, "--space", options.space, "--trials", "1"]
-        run([*words, "--screen", "off", "--race", "none", "--seed", options.seed], seconds)
+        run([*words, "--screen", "off", "--race", "none", "--seed", options.seed], {})
     check = over_tuning(Path(study), Path(first), Cohort.load(cohort))
     for name in ("best_by_cv", "first"):
         print(f"  {name:18s} {check[name]['mae']:6.2f} months   95 % interval {between(check[name]['ci95'])}")
