@@ -80,7 +80,10 @@ class Bundles:
     def resolve(self, version: str) -> Any:
         if version == C:
             raise ValueError("a byte of it has changed")
-        return SimpleNamespace(version=version, recipe=SimpleNamespace(hash="r", to_dict=dict), members=[1, 2])
+        recipe, manifest = SimpleNamespace(hash="r", to_dict=dict), {"provenance": {"trials": []}}
+        return SimpleNamespace(
+            version=version, recipe=recipe, digest="b", cohort="c", manifest=manifest, members=[1, 2]
+        )
 
 
 class Site:
