@@ -1,6 +1,7 @@
 """The fast way on a node of a cluster: ``eval "$(python -m serve.fast_node)"`` before its ``ray start``.
 
-Prints the environment that makes Serve answer through HAProxy and gRPC on that node. Serve's own HAProxy would listen
+Prints the environment that makes Serve answer through HAProxy and gRPC on that node, and says on stderr which way the
+node goes: without HAProxy nothing is printed, and Serve's own proxy answers. Serve's own HAProxy would listen
 with its statistics on every interface; this one listens at one address and nothing else (see `serve.haproxy`).
 Gateways then take requests from the HAProxies of all nodes: the service's file needs ``host: 0.0.0.0`` for them, which
 the cluster's own network alone may reach.
@@ -41,8 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         found = environment(Path.home() / ".carpal" / "fast", options.host, options.port)
     except OSError as error:
-        print(f"serve.fast_node: {error}", file=sys.stderr)
+        print(f"serve.fast_node: plain mode, by Serve's own proxy: {error}", file=sys.stderr)
         return 1
+    print("serve.fast_node: fast mode, by HAProxy and gRPC", file=sys.stderr)
     for name, value in found.items():
         print(f"export {name}={shlex.quote(value)}")
     return 0

@@ -39,8 +39,8 @@ class Cluster:
         self.typed: set[str] = set()
         self._environment = ""
 
-    def write_file(self, before_start: str = "") -> None:
-        """deploy/cluster-onprem.yaml for these hosts, with something to be done before each ``ray start``."""
+    def write_file(self, *, plain: bool = False) -> None:
+        """deploy/cluster-onprem.yaml for these hosts; as it stands answers go the fast way."""
         written = yaml.safe_load((ROOT / "deploy" / "cluster-onprem.yaml").read_text())
         written["metadata"] = {"storage": str(self.hosts.store)}
         written["provider"] |= {
@@ -59,7 +59,7 @@ class Cluster:
         more = "--node-ip-address=$(hostname -I | cut -d' ' -f1) --object-store-memory=150000000"
         for key, cores in (("head_start_ray_commands", ""), ("worker_start_ray_commands", " --num-cpus=1")):
             commands = [re.sub(r"(ray start\b)", rf"\1 {more}{cores}", command) for command in written[key]]
-            written[key] = [re.sub(r"^ulimit", f"{before_start}ulimit", command) for command in commands]
+            written[key] = [re.sub(r"^eval .*?; ", "", command) if plain else command for command in commands]
         self.file.write_text(yaml.safe_dump(written, width=10_000))
         home = self.hosts.base / f"host{OPERATOR}" / "root"
         (home / ".bashrc").write_text(f"export PATH={Path(sys.executable).parent}:$PATH\ncd {ROOT}\n")
@@ -129,15 +129,15 @@ class Cluster:
         host_of = {node["node_id"]: number_of[node["node_ip"]] for node in nodes}
         return {host_of[task["node_id"]] for task in tasks if re.match(name, task["name"]) and task["node_id"]}
 
-    def declare_service(self, host: str = "127.0.0.1", more: str = "") -> None:
-        """Declare the service as the page does, with more settings of the gateway: a replica of each tier a worker."""
-        settings = (ROOT / "deploy" / "serve.yaml").read_text().replace("host: 127.0.0.1", f"host: {host}")
+    def declare_service(self) -> None:
+        """Declare the service as the page does, open to these hosts' own network: a replica of each tier a worker."""
+        settings = (ROOT / "deploy" / "serve.yaml").read_text()
         settings = settings.replace("s3://YOUR-BUCKET/carpal", str(self.hosts.store))
         settings = settings.replace("cpus: 8, gpus: 1, market: on-demand", "cpus: 2, replicas: 2")
         settings = re.sub(
             r"&ledger postgresql\S+YOUR-DATABASE/carpal", '&ledger ""', settings
         )  # SQLite in the registry
-        settings = settings.replace("ledger: *ledger", f"ledger: *ledger, replicas: 2, open: true{more}")
+        settings = settings.replace("ledger: *ledger", "ledger: *ledger, replicas: 2, open: true, open_to_others: true")
         (self.hosts.store / "serve.yaml").write_text(settings)
         self.type("ray exec cluster.yaml 'serve deploy", ("carpal/deploy/serve.yaml", f"{self.hosts.store}/serve.yaml"))
 

@@ -250,10 +250,16 @@ def test_the_ensemble_is_deployed_on_every_worker_and_asked(cluster: Cluster) ->
     wait_until(lambda: all(cluster.hosts.running_now(tier) == set(WORKERS) for tier in tiers), 240)
 
 
+def test_the_service_is_fast_by_default_and_listens_at_one_port_of_loopback(cluster: Cluster) -> None:
+    listening = cluster.hosts.run(HEAD, "ss -Hltnp").text.splitlines()
+    assert {line.split()[3] for line in listening if '"haproxy"' in line} == {"127.0.0.1:8000"}
+
+
 def test_a_serving_worker_that_dies_under_load_loses_no_prediction(cluster: Cluster) -> None:
     gateways = cluster.hosts.running_now("ray::ServeReplica:gateway")
     assert_no_prediction_is_lost_with(cluster, max(gateways - {HEAD}, default=WORKERS[0]))
     cluster.hosts.run(HEAD, "RAY_AUTH_MODE=token serve shutdown -y")
+    wait_until(lambda: "haproxy" not in cluster.hosts.run(HEAD, "ps -eo comm").text, 30)
 
 
 def test_a_head_that_dies_is_replaced_and_the_study_goes_on(cluster: Cluster) -> None:
@@ -272,18 +278,16 @@ def test_a_head_that_dies_is_replaced_and_the_study_goes_on(cluster: Cluster) ->
     assert_nothing_was_trained_twice(study, before, 6)
 
 
-def test_the_fast_way_listens_at_one_port_and_loses_no_prediction_with_a_worker(cluster: Cluster) -> None:
-    cluster.write_file('eval "$(python -m serve.fast_node)"; ')
+def test_the_plain_way_loses_no_prediction_with_a_worker_either(cluster: Cluster) -> None:
+    cluster.write_file(plain=True)
     cluster.up()
-    cluster.declare_service("0.0.0.0", ", open_to_others: true")  # which these hosts' network keeps from all others
+    cluster.declare_service()
     ask(cluster)
-    listening = cluster.hosts.run(HEAD, "ss -Hltnp").text.splitlines()
-    assert {line.split()[3] for line in listening if '"haproxy"' in line} == {"127.0.0.1:8000"}
     assert_no_prediction_is_lost_with(cluster, WORKERS[1])
+    assert "haproxy" not in cluster.hosts.run(HEAD, "ps -eo comm").text
 
 
 def test_ray_down_ends_the_head_and_every_command_of_the_page_was_typed(cluster: Cluster) -> None:
     cluster.type("ray down")
     assert "raylet" not in cluster.hosts.run(HEAD, "ps -eo comm").text
-    wait_until(lambda: "haproxy" not in cluster.hosts.run(HEAD, "ps -eo comm").text, 30)
     assert set(page()) == cluster.typed

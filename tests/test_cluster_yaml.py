@@ -84,6 +84,7 @@ def test_nodes_start_with_what_every_process_of_a_service_needs(name: str) -> No
     starts = [line for line in (ROOT / name).read_text().splitlines() if " ray start " in line]
     assert len(starts) == 2
     for line in starts:
+        assert line.startswith('  - eval "$(python -m serve.fast_node)"; ')  # else Serve's own proxy answers
         assert dict(re.findall(r"(\w+)=(\S+)", line.partition(" ray start ")[0])).items() >= FOR_PROCESSES.items()
 
 
