@@ -1,13 +1,14 @@
 """Whether the service does what its OpenAPI document says: ``python -m benchmarks.serve_contract --cases 5000``.
 
-Schemathesis draws requests that fit the document and requests that break it, sends them to the gateway with its ledger
-in this process, and judges every answer: no status of 500 or more, no status, content type or shape that the document
-does not name, nothing malformed accepted, no method beside those named. Pictures are really decoded; in the model's
-place stands a curve around the picture's mean. The last line is JSON with ``cases``, ``failures`` and ``statuses``.
+Schemathesis draws requests that fit the document and requests that break it, sends them over HTTP to a service that
+runs, and judges every answer: no status of 500 or more, no status, content type or shape that the document does not
+name, nothing malformed accepted, no method beside those named. The last line is JSON with ``cases``, ``failures`` and
+``statuses``.
 """
 
 import argparse
 import collections
+import contextlib
 import json
 import sys
 import tempfile
@@ -27,8 +28,11 @@ from schemathesis.specs.openapi.checks import (
 )
 from starlette.applications import Starlette
 
-from benchmarks.serve_contract_site import IMAGES, site
+from benchmarks.sample import publish_sample
+from benchmarks.serve_contract_site import IMAGES
+from benchmarks.service import running_service
 
+PATH = "/openapi.json"
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -39,11 +43,11 @@ CHECKS = [
 ]
 
 
-def measure(app: Starlette, cases: int, start: int = 0) -> dict[str, Any]:
-    """Try an app against its own document.
+def measure(service: Starlette | str, cases: int, start: int = 0) -> dict[str, Any]:
+    """Try a service against its own document.
 
     Args:
-        app: With ``/openapi.json``; it asks for no key.
+        service: An app in this process, or the URL of a service that runs, with ``/openapi.json``; it asks for no key.
         cases: To draw, over all operations and both kinds.
         start: Seed.
 
@@ -56,7 +60,8 @@ def measure(app: Starlette, cases: int, start: int = 0) -> dict[str, Any]:
     schemathesis.openapi.format("binary", images)
     for kind in ("image/png", "image/jpeg", "image/tiff", "image/bmp", "application/dicom", "application/octet-stream"):
         schemathesis.openapi.media_type(kind, images)
-    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+    load = schemathesis.openapi
+    schema = load.from_url(f"{service}{PATH}") if isinstance(service, str) else load.from_asgi(PATH, service)
     operations = [cast(Any, result).ok() for result in schema.get_all_operations()]
     # where a request can be got wrong in many ways more are drawn
     weights = [1 + 3 * bool(one.body) + len(list(one.query)) + len(list(one.path_parameters)) for one in operations]
@@ -102,9 +107,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serve_contract", description=__doc__)
     parser.add_argument("--cases", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--url", help="of an open service (default: one of a sample is started)")
+    parser.add_argument("--plain", action="store_true", help="start it behind Serve's own proxy")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as folder, site(Path(folder)) as app:
-        found = measure(app, options.cases, options.seed)
+    with contextlib.ExitStack() as stack:
+        url = options.url
+        if url is None:
+            registry = publish_sample(Path(stack.enter_context(tempfile.TemporaryDirectory())), num_trials=1)
+            url = stack.enter_context(running_service(registry, *(["--plain"] if options.plain else []))).url
+        found = measure(url, options.cases, options.seed)
     for failure in found["failures"]:
         print(failure, "\n")
     print(json.dumps({**found, "failures": len(found["failures"])}))

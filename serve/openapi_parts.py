@@ -53,9 +53,11 @@ def parameter(name: str, schema: dict[str, Any], words: str, place: str = "query
     return {"name": name, "in": place, "required": place == "path", "description": words, "schema": schema}
 
 
-SEX = parameter(
-    "sex", {"type": "string", "enum": ["male", "female", "unknown"]}, "The reading depends on it; `unknown` gets both"
-) | {"required": True}
+SEX = parameter(  # that it must stand in one of two places is more than OpenAPI can say
+    "sex",
+    {"type": "string", "enum": ["male", "female", "unknown"]},
+    "The reading depends on it; `unknown` gets both. It must be given, here or as a field of the form",
+)
 QUERY = [
     parameter(
         "subject",

@@ -219,7 +219,7 @@ def answer(prediction: "Prediction") -> dict[str, Any]:
         "male_probability": None if prediction.male_probability is None else round(prediction.male_probability, 4),
         "chronology": prediction.chronology.to_dict() if prediction.chronology else None,
         "profile": prediction.profile,
-        "distribution": [round(float(share), 7) for share in prediction.distribution],
+        "distribution": prediction.distribution.astype(float).round(7).tolist(),
         "warnings": [{"code": finding.code, "message": finding.message} for finding in prediction.warnings],
         "version": prediction.version,
         "recipe": prediction.recipe,
