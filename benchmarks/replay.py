@@ -7,7 +7,6 @@ OUT/seed_0/trials/0007/         as of a study (see search/trial.py), without an 
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
+from benchmarks.spent import Spent
 from preprocessing.cohort import Cohort
 from preprocessing.storage import as_path, read_json, write_json
 from search.control import StudyControl, result_of
@@ -31,26 +31,6 @@ from search.trial import FoldReport, all_outcomes, run_trial, trial_folder, tria
 
 POOL = 5
 """Trials of lowest error that the ensemble chooses from; the race keeps as many."""
-
-
-@dataclass(frozen=True)
-class Spent:
-    """What one way of searching spent, and the trials that it completed."""
-
-    passes: int
-    complete: dict[int, int]
-    """Trial to the image passes that had been spent in all when it was complete."""
-    folds: dict[int, dict[int, int]] = field(default_factory=dict)
-    """Trial to each of its finished folds and the passes that had been spent when that ended; of the stock rule."""
-
-    def within(self, passes: int) -> list[int]:
-        """Trials that were complete by then."""
-        return [number for number, at in self.complete.items() if at <= passes]
-
-    def folds_within(self, passes: int) -> dict[int, list[int]]:
-        """Trials with a fold that was finished by then, and those folds."""
-        found = {number: [fold for fold, at in of.items() if at <= passes] for number, of in self.folds.items()}
-        return {number: folds for number, folds in found.items() if folds}
 
 
 def sampler_of(study: Path, space: str, seed: int, num_trials: int, view: str) -> Sampler:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.racing import built, compared, ensemble_of
+from benchmarks.paired import built, compared
+from benchmarks.racing import ensemble_of
 from benchmarks.replay import draw, full, race, redrawn, stock
 from preprocessing.storage import as_path, write_json
 from search.trial import trial_folder
