@@ -10,6 +10,9 @@ the complete trials. ASHA judges each fold by itself and leaves hardly a configu
 is the mean of the configurations of lowest error over the folds that they finished, by the models of those folds. Where
 it has complete ones, the same greedy selection from those alone stands beside it: Ray Tune itself has no such step.
 
+Repeater's documentation advises against a scheduler that stops early. With ``--without-asha`` Ray Tune searches once
+more, each fold trained to its end, until the same passes are spent; the same two ensembles are made of what it found.
+
 OUT keeps what is finished: run again, it goes on where it stopped. Only a search by Ray Tune that was cut off begins
 anew, since ASHA's state is in no snapshot.
 """
@@ -36,8 +39,10 @@ from search.progress import read_progress
 from search.space import TrialConfig
 from search.trial import all_outcomes, trial_folder
 
-VARIANTS = {"stock": "its best by finished folds", "greedy": "greedy selection from its complete configurations"}
-"""What the stock side's ensemble is made of."""
+WAYS = {"stock": "with ASHA", "fifo": "without ASHA"}
+"""How Ray Tune searches, by the start of its folder's name."""
+VARIANTS = {"best": "mean of its best by finished folds", "greedy": "greedy selection from its complete ones"}
+"""What its ensemble is made of."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +83,14 @@ def searched(cohort: Path, study: Path, num_trials: int, pool: int, seed: int) -
     run([*words, "--pool", str(pool), "--seed", str(seed), "--gpus-per-trial", "0", "--concurrent", "2"], {})
 
 
-def stock(cohort: Path, out: Path, seed: int, passes: int) -> Side:
+def stock(cohort: Path, out: Path, seed: int, passes: int, *, asha: bool) -> Side:
     """What stock Ray Tune finds within so many passes."""
     from benchmarks.stock_tune import read_spent, search  # late: it imports Ray
 
     if not (out / "spent.json").exists():
         shutil.rmtree(out, ignore_errors=True)
-        print(f"stock Ray Tune, seed {seed}, {passes:,} passes", flush=True)
-        search(cohort, out, space=NAME, seed=seed, passes=passes)
+        print(f"Ray Tune, {out.name}, {passes:,} passes", flush=True)
+        search(cohort, out, space=NAME, seed=seed, passes=passes, asha=asha)
     spent = read_spent(out)
     if errors := read_json(out / "spent.json")["errors"]:
         print(f"  {len(errors)} of its trials failed, the first with: {errors[0]}")
@@ -93,33 +98,32 @@ def stock(cohort: Path, out: Path, seed: int, passes: int) -> Side:
     return Side(spent.passes, {number: within.get(number, []) for number in spent.folds}, spent.within(passes))
 
 
-def judged(locked: LockedTest, study: Path, other: Path, sides: tuple[Side, Side]) -> dict[str, np.ndarray]:
-    """``(L,)`` absolute errors on the locked test, in months: ours, stock, and its greedy one where it can.
-
-    Raises:
-        ValueError: A side has nothing to make an ensemble of.
-    """
-    mine, theirs = sides
-    finished = {number: folds for number, folds in theirs.folds.items() if folds}
-    if not mine.complete or not finished:
-        raise ValueError(
-            "Each side needs a model, and they have "
-            f"{len(mine.complete)} complete trials and {len(finished)} with a finished fold. Ask for more --trials."
-        )
-    num_folds = locked.cohort.num_folds
-    errors = {
-        "ours": locked.error(study, built(study, mine.complete, num_folds)),
-        "stock": locked.error(other, stock_ensemble(other, finished), finished),
-    }
-    if theirs.complete:
-        errors["greedy"] = locked.error(other, built(other, theirs.complete, num_folds))
+def ensembles(locked: LockedTest, study: Path, side: Side) -> dict[str, np.ndarray]:
+    """``(L,)`` absolute errors on the locked test, in months, of each of Ray Tune's ensembles that can be made."""
+    finished = {number: folds for number, folds in side.folds.items() if folds}
+    errors = {}
+    if finished:
+        errors["best"] = locked.error(study, stock_ensemble(study, finished), finished)
+    if side.complete:
+        errors["greedy"] = locked.error(study, built(study, side.complete, locked.cohort.num_folds))
     return errors
 
 
 def against(found: list[dict[str, np.ndarray]], name: str) -> dict[str, Any] | None:
-    """Ours against a variant of stock Ray Tune's, over the seeds that have it."""
+    """Ours against an ensemble of Ray Tune's, over the seeds that have it."""
     pairs = [(errors["ours"], errors[name]) for errors in found if name in errors]
     return compared(*np.array(pairs).transpose(1, 0, 2)) if pairs else None
+
+
+def said(found: list[dict[str, np.ndarray]], ways: list[str]) -> dict[str, Any]:
+    """Print and return ours against each ensemble of Ray Tune's."""
+    results = {}
+    for way in ways:
+        for variant, what in VARIANTS.items():
+            result = results[f"{way}_{variant}"] = against(found, f"{way}_{variant}")
+            outcome = sentence(result) if result else "there is none"
+            print(f"  Carpal against Ray Tune {WAYS[way]}, {what}: {outcome}", flush=True)
+    return results
 
 
 def main() -> None:
@@ -132,6 +136,7 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=5, help="good trials that our race keeps (default 5)")
     parser.add_argument("--images", type=int, default=4000, help="image passes of a fold at most (default 4000)")
     parser.add_argument("--seeds", type=int, default=3, help="(default 3)")
+    parser.add_argument("--without-asha", action="store_true", help="search by Ray Tune without a scheduler too")
     options = parser.parse_args()
     os.environ.update({SPACE: options.space, IMAGES: str(options.images)})
     environment.prepare(own_ray=True)
@@ -141,24 +146,29 @@ def main() -> None:
         if not (place / MARKER).exists():
             words = ["preprocessing", "prepare", options.data, str(place), "--size", "64", "--folds", "5"]
             run([*words, "--test", "0.5"], {})
-    locked = LockedTest(Cohort.load(place))
-    found, passes = [], []
+    locked, ways = LockedTest(Cohort.load(place)), ["stock", "fifo"] if options.without_asha else ["stock"]
+    found: list[dict[str, np.ndarray]] = []
+    passes: list[list[int]] = []
     for seed in range(options.seeds):
-        study, other = out / f"carpal_{seed}", out / f"stock_{seed}"
+        study = out / f"carpal_{seed}"
         searched(place, study, options.trials, options.pool, seed)
         mine = ours(study, locked.cohort.num_folds)
-        theirs = stock(place, other, seed, mine.passes)
-        found.append(judged(locked, study, other, (mine, theirs)))
-        passes.append([mine.passes, theirs.passes])
-        print(f"seed {seed}\n  Carpal:   {mine.words}\n  Ray Tune: {theirs.words}")
-        for name, what in VARIANTS.items():
-            if pair := against(found[-1:], name):
-                print(f"  Carpal against Ray Tune, {what}: {sentence(pair)}", flush=True)
-    results = {name: against(found, name) for name in VARIANTS}
-    print(f"{options.seeds} seeds, locked test, interval over cases")
-    for name, result in results.items():
-        outcome = sentence(result) if result else "none was complete"
-        print(f"  Carpal against Ray Tune, {VARIANTS[name]}: {outcome}")
+        if not mine.complete:
+            raise ValueError(f"An ensemble needs a complete trial, and {study} has none. Ask for more --trials.")
+        errors = {"ours": locked.error(study, built(study, mine.complete, locked.cohort.num_folds))}
+        print(f"seed {seed}\n  Carpal: {mine.words}", flush=True)
+        spent = [mine.passes]
+        for way in ways:
+            other = out / f"{way}_{seed}"
+            side = stock(place, other, seed, mine.passes, asha=way == "stock")
+            print(f"  Ray Tune {WAYS[way]}: {side.words}")
+            errors |= {f"{way}_{name}": error for name, error in ensembles(locked, other, side).items()}
+            spent.append(side.passes)
+        found.append(errors)
+        passes.append(spent)
+        said(found[-1:], ways)
+    print(f"{options.seeds} seeds, the interval over cases of the locked test")
+    results = said(found, ways)
     n = {"seeds": options.seeds, "trials": options.trials, "images": options.images, "folds": locked.cohort.num_folds}
     print(json.dumps({"name": "stock", "space": options.space, "passes": passes, **results, "n": n}))
 

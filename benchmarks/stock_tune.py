@@ -1,4 +1,4 @@
-"""A search by stock Ray Tune: OptunaSearch, folds by Repeater, ASHA, each at its defaults.
+"""A search by stock Ray Tune: OptunaSearch, folds by Repeater, ASHA or no scheduler, each at its defaults.
 
 OUT/trials/0007/    as of a study (see search/trial.py), of the folds that were trained to their end
 OUT/tune/           Ray Tune's own logs
@@ -89,7 +89,9 @@ def trainable(config: dict[str, Any], *, out: Path, cohort: Path) -> None:
     run_fold(folder, TrialConfig.from_dict(config["settings"]), Cohort.load(cohort), fold, report=report)
 
 
-def search(cohort: Path, out: Path, *, space: str, seed: int, passes: int, concurrent: int = 2) -> None:
+def search(
+    cohort: Path, out: Path, *, space: str, seed: int, passes: int, asha: bool = True, concurrent: int = 2
+) -> None:
     """Search until so many image passes are spent.
 
     Args:
@@ -98,6 +100,7 @@ def search(cohort: Path, out: Path, *, space: str, seed: int, passes: int, concu
         space: Named space or ``module:function``; its starting points are tried first, as in the search.
         seed: Of OptunaSearch, and of the trainings as in a study of this seed.
         passes: Image passes in all.
+        asha: Whether ASHA stops folds; without it, each is trained to its end.
         concurrent: Trials at a time, of one CPU each.
     """
     opened = Cohort.load(cohort)
@@ -105,6 +108,8 @@ def search(cohort: Path, out: Path, *, space: str, seed: int, passes: int, concu
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     points = starting_points(space)
     searcher = OptunaSearch(space=draw, metric="mae", mode="min", points_to_evaluate=points, seed=seed)
+    steps = len(MEASURE_AT)
+    scheduler = ASHAScheduler(time_attr="training_iteration", metric="mae", mode="min", max_t=steps) if asha else None
     bound = Bound(passes)
     ray.init(**connection(None))
     try:
@@ -112,9 +117,7 @@ def search(cohort: Path, out: Path, *, space: str, seed: int, passes: int, concu
             tune.with_resources(partial(trainable, out=out, cohort=cohort), {"cpu": 1}),
             tune_config=tune.TuneConfig(
                 search_alg=Repeater(searcher, repeat=opened.num_folds, set_index=True),
-                scheduler=ASHAScheduler(
-                    time_attr="training_iteration", metric="mae", mode="min", max_t=len(MEASURE_AT)
-                ),
+                scheduler=scheduler,
                 num_samples=-1,
                 max_concurrent_trials=concurrent,
                 reuse_actors=True,  # or each fold would begin with the start of a process; it changes no result
