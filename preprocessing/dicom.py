@@ -136,7 +136,7 @@ def _check_kind(dataset: FileDataset) -> None:
         raise _document()
     if _syntax(dataset).startswith(_VIDEO_SYNTAXES) or _get(dataset, "NumberOfFrames", 1) not in (None, "", 1, 0):
         raise RadiographError("multi_frame", "A file holds one radiograph, this DICOM has several frames. Send one.")
-    if getattr(dataset, "file_meta", Dataset()).get("MediaStorageSOPClassUID") == _INDEX_CLASS:
+    if _get(_meta(dataset), "MediaStorageSOPClassUID", None) == _INDEX_CLASS:
         raise RadiographError(
             "unsupported_format", "This DICOM is the index of a folder (a DICOMDIR), no picture. Send the radiograph."
         )
@@ -150,7 +150,12 @@ def _document() -> RadiographError:
     )
 
 
-def _get(dataset: FileDataset, keyword: str, default: object) -> object:
+def _meta(dataset: FileDataset) -> Dataset:
+    """The file meta information; empty where there is none."""
+    return getattr(dataset, "file_meta", Dataset())
+
+
+def _get(dataset: Dataset, keyword: str, default: object) -> object:
     try:
         return dataset.get(keyword, default)
     except Exception as error:  # as in `decode_dicom`
@@ -158,7 +163,7 @@ def _get(dataset: FileDataset, keyword: str, default: object) -> object:
 
 
 def _syntax(dataset: FileDataset) -> str:
-    syntax = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")
+    syntax = _get(_meta(dataset), "TransferSyntaxUID", None)
     if syntax is None:  # without the file meta information nothing is compressed
         little, implicit = dataset.original_encoding[1], dataset.original_encoding[0]
         syntax = UID("1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2")

@@ -216,6 +216,13 @@ def test_millions_of_elements_are_refused_soon() -> None:
     assert code_of(data[:place] + sequence + data[place:]) == "unreadable"
 
 
+@pytest.mark.parametrize("element", [b"\x02\0\x02\0UI", b"\x02\0\x10\0UI"], ids=["class", "syntax"])
+def test_a_damaged_file_meta_information_is_refused(element: bytes) -> None:
+    whole = dicom()
+    assert element in whole
+    assert code_of(whole.replace(element, element[:4] + b"U\x84", 1)) == "unreadable"
+
+
 def test_an_unknown_syntax_is_refused_without_quoting_it() -> None:
     data = dicom(GREY).replace(b"1.2.840.10008.1.2.1\0", b"9.9.999.99999.9.9.9\0", 1)
     with pytest.raises(RadiographError) as caught:
