@@ -5,13 +5,13 @@ stopped goes on. Then the search's own control judges those very records, measur
 trial: same configurations, same seeds, counted in image passes, which no busy machine disturbs. Both sides build an
 ensemble from their complete trials: greedy selection among the five of lowest error.
 
-Beside it, at equal passes, stands what stock Ray Tune would do: OptunaSearch, folds by Repeater, ASHA. This is a replay
-of its rules on the same records; `benchmarks.stock` runs Ray Tune. Ray's own ASHAScheduler decides, each fold being a
-trial of its own; the configurations come in the recorded order, since OptunaSearch can only be asked where answers to new
-configurations exist; none of either side's is drawn by a model. There each side has an ensemble of eight at most: the
-race's is what ``ensemble build`` makes of its complete trials; since ASHA leaves hardly a configuration all its folds,
-the stock side's is the mean of those of lowest error over the folds they finished, by the models of those folds.
-Replays take one trial at a time.
+Beside it, at equal passes, stands what stock Ray Tune would do: OptunaSearch, folds by Repeater, ASHA. This is a
+replay of its rules on the same records; `benchmarks.stock` runs Ray Tune. Ray's own ASHAScheduler decides, each fold
+being a trial of its own; the configurations come in the recorded order, since OptunaSearch can only be asked where
+answers to new configurations exist; none of either side's is drawn by a model. There each side has an ensemble of
+eight at most: the race's is what ``ensemble build`` makes of its complete trials; since ASHA leaves hardly a
+configuration all its folds, the stock side's is the mean of those of lowest error over the folds they finished, by the
+models of those folds. Replays take one trial at a time.
 
 With ``--draws`` the same is judged over searches drawn anew from all configurations that OUT holds, in random order:
 which configurations come when is then luck no more; the trainings are the same.

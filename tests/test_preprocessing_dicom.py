@@ -218,7 +218,7 @@ def test_millions_of_elements_are_refused_soon() -> None:
 
 @pytest.mark.parametrize("element", [b"\x02\0\x02\0UI", b"\x02\0\x10\0UI"], ids=["class", "syntax"])
 def test_a_damaged_file_meta_information_is_refused(element: bytes) -> None:
-    whole = dicom()
+    whole = dicom(GREY)
     assert element in whole
     assert code_of(whole.replace(element, element[:4] + b"U\x84", 1)) == "unreadable"
 
