@@ -40,9 +40,9 @@ class Cluster:
     codes: Counter[int] = field(default_factory=Counter)
 
     def deploy(self, **changes: Any) -> None:
-        """Deploy the shipped file with this registry, port and size."""
+        """Deploy the shipped file with this registry, port and size, for this machine alone."""
         declared = yaml.safe_load((ROOT / "deploy" / "serve.yaml").read_text())
-        declared["http_options"]["port"] = self.port
+        declared["http_options"] |= {"host": "127.0.0.1", "port": self.port}
         registry = str(self.folder / "registry")
         for application in declared["applications"]:
             application["args"] = {"registry": registry, "ledger": ""}
