@@ -3,8 +3,10 @@
 The same decode + preprocess + predict runs as a plain loop in one process, behind the real service on this machine,
 and behind plain Starlette on uvicorn (and behind LitServe, given an interpreter that has it). All take turns, so that a
 busy machine slows all, and the rivals stand still between theirs, which the service cannot: its idle processes take a
-tenth of two cores from all others. Figures are medians of the turns. With ``--tiny`` a bundle that computes next to
-nothing runs behind the fast way and behind Ray Serve's own proxy: what is left is the way itself.
+tenth of two cores from all others. Figures are medians of the turns. With ``--empty`` Ray Serve stands beside it with
+three tiers and nothing of ours to do but to take the loop's time: what it takes above that no service of three tiers
+undercuts. With ``--tiny`` a bundle that computes next to nothing runs behind the fast way and behind Ray Serve's own
+proxy: what is left is the way itself.
 """
 
 import argparse
@@ -26,7 +28,7 @@ import torch
 from benchmarks.load import Client, Turn, closed_loop, post, post_form
 from benchmarks.rivals import Rival, running_rival
 from benchmarks.sample import publish_sample
-from benchmarks.service import running_service
+from benchmarks.service import running_chain, running_service
 from ensemble.predictor import Predictor
 from ensemble.registry import Registry
 from preprocessing.phantom import draw_phantom
@@ -36,6 +38,7 @@ from serve.transport import free_port
 
 CLIENTS = 32
 """Concurrent clients that saturate the service: two batches of the ensemble."""
+CHAIN = "empty chain"
 TINY = Recipe(size=64)
 TINY_BACKBONE = "test_byobnet"
 """No hand is looked for, and the smallest picture goes through a network that timm keeps for its own tests."""
@@ -48,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--image", help="radiograph that is sent (default: a drawn hand)")
     parser.add_argument("--tiny", action="store_true", help="the fast way beside the plain one, on a tiny model")
     parser.add_argument("--litserve", metavar="PYTHON", help="interpreter that has LitServe, to stand beside")
+    parser.add_argument("--empty", action="store_true", help="with an empty chain of deployments beside it")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each turn (default 5)")
     options = parser.parse_args(arguments)
@@ -62,7 +66,10 @@ def main(arguments: list[str] | None = None) -> int:
         image = Path(options.image).read_bytes() if options.image else phantom_png(64 if options.tiny else 640)
         request = post("/v1/score?sex=male", image)
         with contextlib.ExitStack() as stack:
-            runs = _tiny(stack, registry, request) if options.tiny else _all(stack, registry, image, options.litserve)
+            if options.tiny:
+                runs = _tiny(stack, registry, request)
+            else:
+                runs = _all(stack, registry, image, options.litserve, is_beside_empty=options.empty)
             rows = _turns(runs, options.turns, options.seconds)
     print(json.dumps(_report(rows, len(image), options.tiny)))
     return 0
@@ -71,7 +78,9 @@ def main(arguments: list[str] | None = None) -> int:
 Run = Callable[[float], Turn]
 
 
-def _all(stack: contextlib.ExitStack, registry: str, image: bytes, litserve: str | None) -> dict[str, Run]:
+def _all(
+    stack: contextlib.ExitStack, registry: str, image: bytes, litserve: str | None, *, is_beside_empty: bool
+) -> dict[str, Run]:
     bundle, runs = Registry(as_path(registry)).resolve("champion"), dict[str, Run]()
     for threads in sorted({1, os.cpu_count() or 1}):
         torch.set_num_threads(threads)  # a predictor runs as many networks side by side as torch has threads then
@@ -80,6 +89,12 @@ def _all(stack: contextlib.ExitStack, registry: str, image: bytes, litserve: str
     print("starting the service", flush=True)
     request = post("/v1/score?sex=male", image)
     runs |= _clients("service", stack.enter_context(running_service(registry)).port, request)
+    if is_beside_empty:
+        busy_ms = min(run(2.0).quantile_ms(0.5) for name, run in runs.items() if name.startswith("loop"))
+        views, size = len(bundle.recipe.views), bundle.recipe.size
+        told = ["--busy-ms", f"{busy_ms:.2f}", "--views", str(views), "--size", str(size)]
+        chain = stack.enter_context(running_chain(free_port("127.0.0.1"), *told))
+        runs |= _clients(CHAIN, chain.port, request)
     rivals = [("starlette", sys.executable, request)]
     if litserve:
         rivals.append(("litserve", litserve, post_form("/v1/score?sex=male", image)))  # it takes no bare file
@@ -159,6 +174,8 @@ def _report(rows: dict[str, list[Turn]], num_bytes: int, tiny: bool) -> dict[str
         "p50_ms_above_loop": _p50(rows["service, 1 client"]) - _p50(rows[loop]),
         "p99_ms_loaded": _quantile(rows["service" + many], 0.99),
     }
+    if CHAIN + ", 1 client" in rows:
+        figures["p50_ms_above_loop_empty_chain"] = _p50(rows[CHAIN + ", 1 client"]) - _p50(rows[loop])
     figures |= {f"{name}_per_second": rates[name + many] for name in ("starlette", "litserve") if name + many in rates}
     ratio = rates["service" + many] / rates[loop]
     return {"name": "serve_throughput", "ratio": round(ratio, 3)} | _rounded(figures) | about

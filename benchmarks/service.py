@@ -37,7 +37,21 @@ def running_service(registry: str | Path, *options: str, start_within_s: float =
     Raises:
         RuntimeError: It did not start in time; the message holds what it printed.
     """
-    command = [sys.executable, "-m", "serve", str(registry), "--port", "0", "--open", *options]
+    words = ["serve", str(registry), "--port", "0", "--open", *options]
+    with _running(words, start_within_s) as running:
+        yield running
+
+
+@contextmanager
+def running_chain(port: int, *options: str) -> Iterator[Running]:
+    """``python -m benchmarks.empty_chain PORT`` until the block ends; errors as of `running_service`."""
+    with _running(["benchmarks.empty_chain", str(port), *options], 180.0) as running:
+        yield running
+
+
+@contextmanager
+def _running(words: list[str], start_within_s: float) -> Iterator[Running]:
+    command = [sys.executable, "-m", *words]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=dict(os.environ)
     )
@@ -51,7 +65,7 @@ def running_service(registry: str | Path, *options: str, start_within_s: float =
         except Empty:
             url = None
         if url is None:
-            raise RuntimeError(f"The service did not start within {start_within_s:.0f} s:\n" + "\n".join(lines))
+            raise RuntimeError(f"{words[0]} did not start within {start_within_s:.0f} s:\n" + "\n".join(lines))
         yield Running(url, process, lines)
     finally:
         if process.poll() is None:
