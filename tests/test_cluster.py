@@ -242,6 +242,34 @@ def assert_no_prediction_is_lost_with(cluster: Cluster, gone: int) -> None:
     assert len(accepted) > 20
 
 
+def test_the_plain_way_loses_no_prediction_when_a_serving_worker_dies(cluster: Cluster) -> None:
+    cluster.write_file(plain=True)
+    cluster.up()
+    cluster.declare_service()
+    ask(cluster)
+    assert_no_prediction_is_lost_with(cluster, WORKERS[1])
+    assert "haproxy" not in cluster.hosts.run(HEAD, "ps -eo comm").text
+    cluster.hosts.run(HEAD, "RAY_AUTH_MODE=token serve shutdown -y")
+    cluster.write_file()  # the next `ray up` brings the way that is usual
+
+
+def test_a_head_that_dies_is_replaced_and_the_study_goes_on(cluster: Cluster) -> None:
+    cluster.wait_for_nodes(3)
+    study = cluster.study("head")
+    with cluster.search(study, 6) as job:
+        wait_for_folds(study, 3, job)
+        cluster.hosts.kill(HEAD)
+        assert job.process.wait(120) != 0
+    # the workers' Ray ends without its head
+    wait_until(lambda: not cluster.hosts.running_now(rf".*/raylet/raylet|{TRAINS}") & set(WORKERS), 180)
+    before = fold_files(study)
+    cluster.hosts.start(HEAD)
+    cluster.up()
+    with tunnel(cluster), cluster.resume(study) as job:
+        job.wait()
+    assert_nothing_was_trained_twice(study, before, 6)
+
+
 def test_the_ensemble_is_deployed_on_every_worker_and_asked(cluster: Cluster) -> None:
     cluster.declare_service()
     ask(cluster)
@@ -258,36 +286,11 @@ def test_the_service_is_fast_by_default_and_listens_at_one_port_of_loopback(clus
 def test_a_serving_worker_that_dies_under_load_loses_no_prediction(cluster: Cluster) -> None:
     gateways = cluster.hosts.running_now("ray::ServeReplica:gateway")
     assert_no_prediction_is_lost_with(cluster, max(gateways - {HEAD}, default=WORKERS[0]))
-    cluster.hosts.run(HEAD, "RAY_AUTH_MODE=token serve shutdown -y")
-    wait_until(lambda: "haproxy" not in cluster.hosts.run(HEAD, "ps -eo comm").text, 30)
-
-
-def test_a_head_that_dies_is_replaced_and_the_study_goes_on(cluster: Cluster) -> None:
-    study = cluster.study("head")
-    with cluster.search(study, 6) as job:
-        wait_for_folds(study, 3, job)
-        cluster.hosts.kill(HEAD)
-        assert job.process.wait(120) != 0
-    # the workers' Ray ends without its head
-    wait_until(lambda: not cluster.hosts.running_now(rf".*/raylet/raylet|{TRAINS}") & set(WORKERS), 180)
-    before = fold_files(study)
-    cluster.hosts.start(HEAD)
-    cluster.up()
-    with tunnel(cluster), cluster.resume(study) as job:
-        job.wait()
-    assert_nothing_was_trained_twice(study, before, 6)
-
-
-def test_the_plain_way_loses_no_prediction_with_a_worker_either(cluster: Cluster) -> None:
-    cluster.write_file(plain=True)
-    cluster.up()
-    cluster.declare_service()
-    ask(cluster)
-    assert_no_prediction_is_lost_with(cluster, WORKERS[1])
-    assert "haproxy" not in cluster.hosts.run(HEAD, "ps -eo comm").text
 
 
 def test_ray_down_ends_the_head_and_every_command_of_the_page_was_typed(cluster: Cluster) -> None:
+    assert "haproxy" in cluster.hosts.run(HEAD, "ps -eo comm").text  # the service is still declared
     cluster.type("ray down")
     assert "raylet" not in cluster.hosts.run(HEAD, "ps -eo comm").text
+    wait_until(lambda: "haproxy" not in cluster.hosts.run(HEAD, "ps -eo comm").text, 30)
     assert set(page()) == cluster.typed
