@@ -108,8 +108,8 @@ def seeds(trial: optuna.Trial) -> dict[str, Any]:
 
     Run: ``python -m search run COHORT STUDY --space seeds --trials 8 --pool 8``
 
-    Cost: a quarter of an hour a fold and core for the full VGGs at 96 pixels. Reached: 11.2 months (9.6 to 12.8) on 106
-    locked radiographs of 1,062, in 78 minutes at 64 pixels, by the three systems that were complete.
+    Cost: a quarter of an hour a fold and core for the full VGGs at 96 pixels. Reached: 11.3 months (9.8 to 13.0) on 106
+    locked radiographs of 1,062, in 103 minutes of two cores at 64 pixels, by all eight systems together.
     """
     return _seeds(trial, "")
 
