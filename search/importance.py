@@ -3,18 +3,23 @@
 import warnings
 
 import optuna
-from optuna.importance import get_param_importances
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
 from preprocessing.storage import AnyPath
 from search.journal import FILE, open_to_look
 
-MIN_TRIALS = 5
+MIN_BEST = 5
+"""Trials that count as the best, at least: Optuna's documentation advises it. A tenth, which is its default, is one
+trial alone in most searches here, and whatever only that one has would count for everything."""
+MIN_TRIALS = 2 * MIN_BEST
 """Complete trials below which an importance would be noise."""
 
 
 def importances(study: AnyPath, name: str, url: str = "") -> tuple[dict[str, float], int]:
-    """Importance of the settings that all complete trials have, largest first, by PED-ANOVA.
+    """Importance of the settings that all complete trials have, largest first, by PED-ANOVA: for being among the best.
+
+    The best are a tenth of the complete trials, and `MIN_BEST` at least.
 
     Source: Watanabe, Bansal, Hutter, "PED-ANOVA: efficiently quantifying hyperparameter importance in arbitrary
     subspaces", IJCAI 2023; Optuna's own implementation.
@@ -38,5 +43,6 @@ def importances(study: AnyPath, name: str, url: str = "") -> tuple[dict[str, flo
         complete = opened.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if len(complete) < MIN_TRIALS:
             return {}, len(complete)
-        found = get_param_importances(opened)
+        best = PedAnovaImportanceEvaluator(target_quantile=max(0.1, MIN_BEST / len(complete)))
+        found = get_param_importances(opened, evaluator=best)
     return dict(sorted(found.items(), key=lambda item: -item[1])), len(complete)

@@ -17,7 +17,7 @@ from preprocessing.charts import svg
 from preprocessing.cohort import Cohort
 from preprocessing.storage import AnyPath, StorageError, as_path, write_atomic
 from search import figures, figures_study, leaderboard
-from search.importance import MIN_TRIALS, importances
+from search.importance import MIN_BEST, MIN_TRIALS, importances
 from search.metrics import limits_of_agreement, measure
 from search.passes import account, learning_curves
 from search.trial import FinishedTrial, all_outcomes, finished_trial, finished_trials, read_study
@@ -134,7 +134,7 @@ def report(
         drawings=drawings,
         pictures=pictures,
         why_no_pictures=why_no_pictures,
-        importance={"trials": num_told, "least": MIN_TRIALS},
+        importance={"trials": num_told, "least": MIN_TRIALS, "best": MIN_BEST},
         costs=_costs(costs),
         ended=[outcome for outcome in outcomes if outcome["state"] in ("stopped", "failed")],
         tables=sorted(tables),

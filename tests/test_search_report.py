@@ -232,13 +232,18 @@ def sampled(folder: Path, count: int) -> str:
 
 
 def test_importances_sum_to_one(tmp_path: Path) -> None:
-    shares, count = importances(tmp_path, sampled(tmp_path, 6))
-    assert count == 6
+    shares, count = importances(tmp_path, sampled(tmp_path, 12))
+    assert count == 12
     assert sum(shares.values()) == pytest.approx(1)
 
 
+def test_the_setting_that_the_error_follows_matters_most(tmp_path: Path) -> None:
+    shares, _ = importances(tmp_path, sampled(tmp_path, 12))
+    assert next(iter(shares)) == "learning_rate"
+
+
 def test_of_few_trials_no_importance_is_said(tmp_path: Path) -> None:
-    assert importances(tmp_path, sampled(tmp_path, 4)) == ({}, 4)
+    assert importances(tmp_path, sampled(tmp_path, 9)) == ({}, 9)
 
 
 def test_a_line_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
