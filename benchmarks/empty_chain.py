@@ -27,13 +27,12 @@ def main() -> None:
     """Serve until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.empty_chain", description=__doc__)
     parser.add_argument("port", type=int)
-    parser.add_argument("--plain", action="store_true", help="by Serve's own proxy")
     parser.add_argument("--busy-ms", type=float, default=0.0, help="of a core, in place of the model (default 0)")
     parser.add_argument("--views", type=int, default=1, help="of the pixels that are handed on (default 1)")
     parser.add_argument("--size", type=int, default=64, help="of the pixels, on a side (default 64)")
     options = parser.parse_args()
     stop = threading.Event()
-    transport = choose(LOOPBACK, options.port, ANSWER_TIMEOUT_S, plain=options.plain, is_joined=False)
+    transport = choose(LOOPBACK, options.port, ANSWER_TIMEOUT_S, plain=False, is_joined=False)
     environment.prepare(FOR_PROCESSES | transport.settings, own_ray=True)
     try:
         _serve(options.port, (options.views, options.size, options.size), options.busy_ms / 1000, stop)
