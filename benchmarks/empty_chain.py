@@ -4,7 +4,7 @@ The three deployments of the service as Serve's documentation writes them, with 
 payloads: a gateway takes the request's bytes, a second replica hands on pixels of the size that the recipe makes, a
 third one returns an answer of the usual shape. Nothing is decoded, checked, stored or logged. Instead of a model the
 third one reads through memory for as long, so that the others find their caches as cold. What is above that is the
-least that three tiers take on Ray Serve; what the service takes beyond is its own work.
+share of Ray Serve; what the service takes beyond is its own work.
 """
 
 import argparse

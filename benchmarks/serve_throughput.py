@@ -4,9 +4,9 @@ The same decode + preprocess + predict runs as a plain loop in one process, behi
 and behind plain Starlette on uvicorn (and behind LitServe, given an interpreter that has it). All take turns, so that a
 busy machine slows all, and the rivals stand still between theirs, which the service cannot: its idle processes take a
 tenth of two cores from all others. Figures are medians of the turns. With ``--empty`` Ray Serve stands beside it with
-three tiers and nothing of ours to do but to take the loop's time: what it takes above that no service of three tiers
-undercuts. With ``--tiny`` a bundle that computes next to nothing runs behind the fast way and behind Ray Serve's own
-proxy: what is left is the way itself.
+three tiers and nothing of ours to do but to take the loop's time: what it takes above that is Ray Serve's own share.
+Its Ray slows all others meanwhile. With ``--tiny`` a bundle that computes next to nothing runs behind the fast way and
+behind Ray Serve's own proxy: what is left is the way itself.
 """
 
 import argparse
