@@ -20,6 +20,7 @@ from search import figures, figures_study, leaderboard
 from search.importance import MIN_BEST, MIN_TRIALS, importances
 from search.metrics import limits_of_agreement, measure
 from search.passes import account, learning_curves
+from search.space import unused
 from search.trial import FinishedTrial, all_outcomes, finished_trial, finished_trials, read_study
 
 PAGE = "report.html"
@@ -116,6 +117,7 @@ def report(
         details["correlation"] = {
             "mean": float(off_diagonal.mean()), "low": float(off_diagonal.min()), "high": float(off_diagonal.max()),
         }  # fmt: skip
+    listed = _by_importance(settings, shares)[:NUM_SETTINGS]
     pictures, why_no_pictures = _pictures(cohort or about["cohort"], about, details.get("worst", []))
     template = page.environment(Path(__file__).parent / "templates").get_template("study.html")
     html = template.render(
@@ -125,8 +127,10 @@ def report(
         num_begun=len(states),
         rows=tables["leaderboard"].to_dict("records"),
         num_listed=NUM_LISTED,
-        settings=_by_importance(settings, shares)[:NUM_SETTINGS],
-        configs=configs,
+        settings={
+            number: {name: config[name] for name in listed if name in config and name not in unused(config)}
+            for number, config in configs.items()
+        },
         best=best,
         second=second.to_dict("records"),
         flattery=flattery,

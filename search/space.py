@@ -1,5 +1,6 @@
 """One point of the search space."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
@@ -24,8 +25,15 @@ HEAD_TERMS: dict[str, tuple[str, ...]] = {
 ``quantiles`` has probability 0, whose logarithm teaches nothing."""
 WRAPPERS = ("prs_r",)
 """Networks of ours that are put on another, as in ``prs_r:resnet18``."""
+_OF_WRAPPERS = ("parts", "weight_parts")
 TERMS = tuple(dict.fromkeys(name for names in HEAD_TERMS.values() for name in names))
 """All loss terms of the age itself."""
+
+
+def unused(config: Mapping[str, Any]) -> set[str]:
+    """Settings of a configuration, as `TrialConfig.to_dict` writes it, that its network and head make no use of."""
+    terms = set(TERMS).difference(HEAD_TERMS[config["head"]])
+    return terms if ":" in config["backbone"] else terms.union(_OF_WRAPPERS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from search.model import BoneAgeNet
-from search.space import TrialConfig
+from search.space import TrialConfig, unused
 from search.spaces import SEEDS, SPACES, STARTING_POINTS
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -20,6 +20,12 @@ def drawn(space: str, count: int) -> list[TrialConfig]:
 @pytest.mark.parametrize("space", SPACES)
 def test_every_draw_is_a_valid_configuration(space: str) -> None:
     assert len(drawn(space, 1000)) == 1000
+
+
+def test_the_page_names_no_setting_that_a_configuration_makes_no_use_of() -> None:
+    plain = TrialConfig(backbone="resnet18", head="ordinal").to_dict()
+    assert unused(plain) == {"parts", "weight_parts", "weight_pinball"}
+    assert unused({**plain, "backbone": "prs_r:resnet18"}) == {"weight_pinball"}
 
 
 @pytest.mark.parametrize("space", SPACES)
