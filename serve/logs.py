@@ -12,6 +12,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from serve import log_file
+
 LOGGER = logging.getLogger("carpal.serve")
 SERVE_LOGGING = {"encoding": "JSON", "log_level": "WARNING", "enable_access_log": False}
 """Ray Serve's own lines: no access log, which has the paths as they were asked for."""
@@ -96,7 +98,7 @@ def follow_serve(component: str, *, is_guess: bool = False) -> None:
         return
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
-    LOGGER.handlers[:] = _SERVE.handlers
+    LOGGER.handlers[:] = log_file.beside(_SERVE.handlers)
     LOGGER.filters[:] = [_Stamp(component)]
 
 

@@ -1,8 +1,13 @@
 """What the service writes down: one line a request with its id, and nothing that a caller could have put there."""
 
 import asyncio
+import contextlib
+import json
 import logging
+import os
+import time
 from collections.abc import Iterator
+from logging.handlers import MemoryHandler, RotatingFileHandler
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +16,7 @@ from starlette.testclient import TestClient
 
 from preprocessing.recipe import Recipe
 from preprocessing.standardize import Reader
-from serve import logs
+from serve import log_file, logs
 from serve.books import Books
 from serve.database import Database
 from serve.gateway import Gateway
@@ -182,18 +187,64 @@ def test_what_begins_inside_a_request_carries_its_id_and_what_is_beside_it_anoth
     assert logs.request_id() == ""
 
 
-def test_a_line_keeps_our_id_in_the_file_that_serve_keeps() -> None:
-    serve_logger, kept = logging.getLogger("ray.serve"), Lines()
-    before = logs.LOGGER.handlers[:], logs.LOGGER.filters[:], logs.LOGGER.propagate
-    serve_logger.addHandler(kept)
+@contextlib.contextmanager
+def serve_writes_by(handler: logging.Handler) -> Iterator[None]:
+    serve_logger = logging.getLogger("ray.serve")
+    before = logs.LOGGER.handlers[:], logs.LOGGER.filters[:], logs.LOGGER.propagate, logs.LOGGER.level
+    serve_logger.addHandler(handler)
     try:
+        yield
+    finally:
+        serve_logger.removeHandler(handler)
+        handler.close()
+        logs.LOGGER.handlers[:], logs.LOGGER.filters[:], logs.LOGGER.propagate = before[:3]
+        logs.LOGGER.setLevel(before[3])
+
+
+def serves_own(file: Path, max_bytes: int) -> logging.Handler:
+    """As Ray Serve 2.60 makes it."""
+    return MemoryHandler(1, target=RotatingFileHandler(file, maxBytes=max_bytes, backupCount=3))
+
+
+def test_a_line_keeps_our_id_whatever_handler_serve_has() -> None:
+    kept = Lines()
+    with serve_writes_by(kept):
         logs.follow_serve("proxy", is_guess=True)
         logs.follow_serve("ensemble")
         logs.follow_serve("proxy", is_guess=True)  # as Serve calls it in a replica where there is no proxy
         with logs.request("ours"):
             logs.event("predicted", request_ids=["ours"])
-    finally:
-        serve_logger.removeHandler(kept)
-        logs.LOGGER.handlers[:], logs.LOGGER.filters[:], logs.LOGGER.propagate = before
     (line,) = kept.events("predicted")
     assert (line["request_id"], line["component"], line["skip_context_filter"]) == ("ours", "ensemble", True)
+
+
+def test_a_line_in_the_file_that_serve_keeps_is_json_and_there_at_once(tmp_path: Path) -> None:
+    with serve_writes_by(serves_own(tmp_path / "replica.log", 10_000)):
+        logs.follow_serve("gateway")
+        before = time.time()
+        with logs.request("ours"):
+            logs.event("request", status=200, ms=1.5)
+        (line,) = map(json.loads, (tmp_path / "replica.log").read_text().splitlines())
+    assert before <= line.pop("timestamp_ns") / 1e9 <= time.time()
+    assert time.strptime(line.pop("asctime").split(",")[0], "%Y-%m-%d %H:%M:%S")
+    assert line == {
+        "levelname": "INFO",
+        "message": "request",
+        "process": os.getpid(),
+        "request_id": "ours",
+        "status": 200,
+        "ms": 1.5,
+        "component": "gateway",
+    }
+
+
+def test_a_file_that_is_full_is_put_aside_and_no_line_is_lost(tmp_path: Path) -> None:
+    count = 3 * log_file.LINES_A_LOOK
+    with serve_writes_by(serves_own(tmp_path / "replica.log", 10_000)):
+        logs.follow_serve("gateway")
+        for number in range(count):
+            logs.event("request", number=number)
+    files = sorted(tmp_path.iterdir())
+    assert len(files) > 1
+    numbers = [json.loads(line)["number"] for file in files for line in file.read_text().splitlines()]
+    assert sorted(numbers) == list(range(count))
