@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from search.model import BoneAgeNet
+from search.model import BoneAgeNet, probed
 from search.space import TrialConfig
 
 NAMES = {
@@ -81,7 +81,7 @@ def measure(config: TrialConfig, side: int, device: str) -> Cost:
     Raises:
         ValueError: The configuration names no model.
     """
-    model = BoneAgeNet(config, fetch=False).to(device).to(memory_format=torch.channels_last).eval()
+    model = probed(BoneAgeNet(config, fetch=False), side).to(device).to(memory_format=torch.channels_last).eval()
     image_BHW = torch.zeros((1, side, side), dtype=torch.uint8, device=device)
     sex_B = torch.ones(1, device=device)
     weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))

@@ -8,15 +8,15 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.models.levit import Levit
-from timm.models.mlp_mixer import MlpMixer
 from torch import Tensor, nn
 from torch.nn import functional
 
 from search.conditioning import CONDITIONINGS
 from search.conditioning import sex_codes as sex_codes
+from search.feature_maps import last_map, num_features, pooled
 from search.heads import HEADS, LabelScale
 from search.losses import cross_entropy
+from search.memory import is_out_of_memory
 from search.months import BIN_MONTHS as BIN_MONTHS
 from search.months import NUM_BINS as NUM_BINS
 from search.months import expected_months as expected_months
@@ -47,16 +47,16 @@ class BoneAgeNet(nn.Module):
         super().__init__()
         self.backbone = make_backbone(config, fetch=fetch)
         self.grey_mean, self.grey_sd = grey_scale(self.backbone) if config.pretrained else (64.0, 64.0)
-        self.image_size = config.image_size
-        num_features = getattr(self.backbone, "head_hidden_size", self.backbone.num_features)
-        self.sex = CONDITIONINGS[config.sex](num_features, config.sex_features)
+        self.name, self.image_size = config.backbone, config.image_size
+        num_image_features = num_features(self.backbone)
+        self.sex = CONDITIONINGS[config.sex](num_image_features, config.sex_features)
         scale = LabelScale(torch.tensor(float(label_mean)), torch.tensor(float(label_sd)))
         self.head = HEADS[config.head](self.sex.num_features, scale)
         self.months_M = nn.Buffer(
             torch.tensor(BIN_MONTHS)
         )  # a copy: a file that is loaded must not change the grid of all others
         self.label_mean, self.label_sd = nn.Buffer(scale.mean), nn.Buffer(scale.sd)
-        self.sex_guess = nn.Linear(num_features, 1) if config.weight_sex else None
+        self.sex_guess = nn.Linear(num_image_features, 1) if config.weight_sex else None
 
     @property
     def trunk(self) -> nn.Module:
@@ -72,24 +72,11 @@ class BoneAgeNet(nn.Module):
         if self.image_size and image.shape[2:] != (self.image_size, self.image_size):
             image = functional.interpolate(image, size=(self.image_size, self.image_size), mode="area")
         scaled = (image - self.grey_mean) / self.grey_sd
-        maps = self.backbone.forward_features(scaled.contiguous(memory_format=torch.channels_last))
-        if maps.ndim == 3:
-            patches = maps[:, getattr(self.backbone, "num_prefix_tokens", 0) :]
-            height = max(1, round((patches.shape[1] * image.shape[2] / image.shape[3]) ** 0.5))
-            return patches.transpose(1, 2).unflatten(2, (height, -1))
-        return maps.permute(0, 3, 1, 2) if self._is_channels_last else maps
-
-    @property
-    def _is_channels_last(self) -> bool:
-        return getattr(self.backbone, "output_fmt", "NCHW") == "NHWC"
+        return last_map(self.backbone, scaled.contiguous(memory_format=torch.channels_last))
 
     def _pooled(self, maps_BChw: Tensor) -> Tensor:
         """Image features, ``(B, F)`` float32; a transformer's are the mean of its patches."""
-        if hasattr(self.backbone, "num_prefix_tokens") or isinstance(self.backbone, Levit | MlpMixer):
-            pooled = maps_BChw.mean(dim=(2, 3))
-            return getattr(self.backbone, "fc_norm", nn.Identity())(pooled).float()
-        maps = maps_BChw.permute(0, 2, 3, 1) if self._is_channels_last else maps_BChw
-        return self.backbone.forward_head(maps, pre_logits=True).float()
+        return pooled(self.backbone, maps_BChw).float()
 
     def _outputs(self, features_BF: Tensor, sex_B: Tensor) -> Tensor:
         """Outputs of the head's layer, in full precision: the caller has autocast switched off."""
@@ -173,6 +160,33 @@ class BoneAgeNet(nn.Module):
                 )
                 total = total + config.weight_sex * (entropy_B * known_B).sum() / known_B.sum().clamp_min(1)
             return total
+
+
+def probed(model: BoneAgeNet, side: int) -> BoneAgeNet:
+    """The same model, after one blank picture has passed through it: timm has networks that take no grey one, or not
+    of every size, and say so in the words of whatever layer came first.
+
+    Args:
+        model: On the CPU; torch's random numbers are left alone.
+        side: Of the picture, in pixels.
+
+    Raises:
+        ValueError: It does not pass.
+    """
+    is_training = model.training
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            model.eval()(torch.zeros((1, side, side), dtype=torch.uint8), torch.zeros(1))
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        side = model.image_size or side
+        said = (str(error).strip() or "no reason given").splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"backbone {model.name} takes no grey picture of {side} x {side} pixels ({type(error).__name__}: {said}). "
+            "Set image_size to what timm made it for, or choose another one."
+        ) from error
+    return model.train(is_training)
 
 
 def load_model(weights: Path, config: TrialConfig, device: str | torch.device = "cpu") -> BoneAgeNet:

@@ -18,7 +18,7 @@ import torch
 from preprocessing.storage import AnyPath, read_json, write_json
 from search.learner import Batch, Learner
 from search.memory import TrainingError
-from search.model import BoneAgeNet
+from search.model import BoneAgeNet, probed
 from search.numerics import Numerics, available, device_name, fixed
 from search.space import TrialConfig
 
@@ -133,7 +133,8 @@ def _time_steps(config: TrialConfig, numerics: Numerics, size: int, device: str)
     devices = [torch.device(device)] if torch.device(device).type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(0)
-        learner = Learner(BoneAgeNet(config, fetch=False), config, numerics, device, num_steps=1, frozen_steps=0)
+        model = probed(BoneAgeNet(config, fetch=False), size)
+        learner = Learner(model, config, numerics, device, num_steps=1, frozen_steps=0)
         images = torch.randint(0, 256, (config.batch_size, size, size), dtype=torch.uint8)
         sex, months = torch.arange(config.batch_size) % 2 * 2.0 - 1, torch.linspace(20, 200, config.batch_size)
         batch = Batch(images.to(device), sex.to(device), months.to(device))

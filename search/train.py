@@ -22,7 +22,7 @@ from search.feed import Feed
 from search.learner import Learner
 from search.memory import TrainingError as TrainingError
 from search.memory import is_out_of_memory, micro_batch, more_parts
-from search.model import BIN_MONTHS, BoneAgeNet, sex_codes
+from search.model import BIN_MONTHS, BoneAgeNet, probed, sex_codes
 from search.numerics import Numerics, device_name, fixed, reproducible
 from search.predict import guess_male, predict
 from search.space import TrialConfig
@@ -181,7 +181,7 @@ def _train(
     place, what = (cohort.num_folds, "all folds") if fold is None else (fold, f"fold {fold}")
     seed = config.seed * 1009 + place  # every fold starts from weights and an order of its own
     torch.manual_seed(seed)
-    model = BoneAgeNet(config, float(months[rows].mean()), float(months[rows].std()))
+    model = probed(BoneAgeNet(config, float(months[rows].mean()), float(months[rows].std())), pixels.shape[-1])
     batch_size, num_steps = min(config.batch_size, len(rows)), steps_of(config, len(rows))
     frozen_steps = math.ceil(config.frozen_epochs * len(rows) / batch_size)
     learner = Learner(model, config, numerics, device, num_steps, frozen_steps)

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from search.heads import HEADS
-from search.model import BoneAgeNet, expected_months, load_model
+from search.model import BoneAgeNet, expected_months, load_model, probed
 from search.space import HEAD_TERMS, TERMS, TrialConfig
 from search.spaces import _GPU_BACKBONES
 
@@ -28,6 +28,17 @@ OWN = [
 ]
 LARGE = {"chen_vgg16", "residual_vgg16", "attention_vgg16"}
 NETWORKS = [*OWN, "test_resnet", "test_vit", "test_convnext"]
+WITHOUT_MAP = {
+    "coat_tiny": 64,
+    "coat_lite_tiny": 64,
+    "crossvit_tiny_240": 240,
+    "efficientformer_l1": 224,
+    "efficientvim_m1": 96,
+    "hiera_tiny_224": 64,
+    "pit_xs_224": 64,
+    "twins_svt_small": 64,
+}
+"""With the size of picture: branches, a class token alone, or tokens in an order of their own."""
 
 
 def config_of(head: str, **settings: object) -> TrialConfig:
@@ -58,6 +69,36 @@ def test_every_network_with_every_head_learns_and_decodes_to_months(network: str
     assert torch.equal(logits, again)
     assert logits.softmax(dim=1).sum(dim=1) == pytest.approx([1.0, 1.0], abs=1e-5)
     assert ((expected_months(logits) >= 0) & (expected_months(logits) <= 239)).all()
+
+
+@pytest.mark.parametrize(("network", "size"), WITHOUT_MAP.items())
+def test_a_network_that_ends_in_no_map_learns_and_has_one_all_the_same(network: str, size: int) -> None:
+    torch.manual_seed(0)
+    config = config_of("bins", backbone=network, image_size=size)
+    model = BoneAgeNet(config).train()
+    images, sex, months = pictures()
+    learn_one_step(model, config, images, sex, months)
+    with torch.inference_mode():
+        maps = model.eval().maps(images)
+        assert torch.equal(model(images, sex), model.from_maps(maps, sex))
+    assert maps.ndim == 4
+    assert maps.shape[2] == maps.shape[3] > 1
+
+
+@pytest.mark.parametrize(("network", "size"), [("csatv2", 64), ("efficientformer_l1", 64), ("halonet26t", 0)])
+def test_a_network_that_takes_no_such_picture_is_refused_by_name(network: str, size: int) -> None:
+    model = BoneAgeNet(TrialConfig(backbone=network, image_size=size))
+    with pytest.raises(ValueError, match=f"backbone {network} takes no grey picture of 64 x 64"):
+        probed(model, 64)
+
+
+def test_a_probe_leaves_no_trace() -> None:
+    torch.manual_seed(0)
+    model = BoneAgeNet(TrialConfig(backbone="prs_r:test_resnet", parts="random")).train()
+    before, state = torch.get_rng_state(), {name: value.clone() for name, value in model.state_dict().items()}
+    assert probed(model, 64).training
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
 def learn_one_step(
