@@ -59,7 +59,7 @@ def distill(
     digest = hashlib.sha256(said_NM.tobytes()).hexdigest()
     folder = study / "distilled" / canonical_hash([config.to_dict(), cohort.hash, digest])[:12]
     write_json(folder / "config.json", {"number": number, "config": config.to_dict(), "teacher_sha256": digest})
-    numerics = trial_numerics(
+    numerics, parts = trial_numerics(
         folder,
         config,
         cohort.recipe.size,
@@ -83,6 +83,7 @@ def distill(
             replay=say,
             checkpoint=checkpoint_file(folder, fold),
             numerics=numerics,
+            parts=parts,
             teacher_NM=teacher_NM,
         )
         write_fold(folder, fold, trained, cohort)

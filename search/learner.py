@@ -128,7 +128,7 @@ class Learner:
         self._lay_moments_out()
         if state["scaler"] and self._scaler.is_enabled():
             self._scaler.load_state_dict(state["scaler"])
-        self.parts = state["parts"]
+        self.parts = max(self.parts, state["parts"])
 
     def _lay_moments_out(self) -> None:
         """Moments as their weights lie in memory: those of another layout would be added to other weights, or refused.

@@ -7,8 +7,8 @@ import math
 
 import torch
 
-CPU_SIGNS = ("can't allocate memory", "not enough memory")
-"""What torch's CPU allocator says; it raises a bare RuntimeError."""
+CPU_SIGNS = ("can't allocate memory", "not enough memory", "could not create a primitive\n")
+"""What torch's CPU allocator says, and oneDNN as its whole sentence; they raise a bare RuntimeError."""
 LIBRARY_SIGNS = (
     "CUDA error: out of memory",
     "STATUS_ALLOC_FAILED",
@@ -27,7 +27,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory ran out, on the host or on a device."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in CPU_SIGNS + LIBRARY_SIGNS)
+    if isinstance(error, TrainingError) or not isinstance(error, RuntimeError):
+        return False
+    if isinstance(error.__context__, MemoryError):  # torch.save says what its file format makes of half a file
+        return True
+    return any(sign in f"{error}\n" for sign in CPU_SIGNS + LIBRARY_SIGNS)
 
 
 def micro_batch(batch_size: int, parts: int) -> int:

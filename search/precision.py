@@ -5,7 +5,9 @@ a trial has chosen lies in its folder, and all its folds and every restart use t
 matter is not measured, and one that is `TrialConfig.deterministic` or names its precision never is. With these, a study
 run again gives the same weights to the bit on the CPU.
 
-trials/0007/precision.json   per kind of device: the choice, the seconds a step that it rests on, and what failed
+trials/0007/precision.json               per kind of device: the choice, the seconds a step that it rests on, what
+                                         failed, and the parts in which a batch passed, where they had to be several
+trials/0007/precision_cpu.attempt.json   there while it is measured: who is killed meanwhile may have lacked memory
 """
 
 import math
@@ -15,9 +17,10 @@ from typing import Any
 
 import torch
 
-from preprocessing.storage import AnyPath, read_json, write_json
+from preprocessing.storage import AnyPath, canonical_hash, read_json, write_json
+from search.checkpoint import FoldCheckpoint
 from search.learner import Batch, Learner
-from search.memory import TrainingError
+from search.memory import TrainingError, more_parts
 from search.model import BoneAgeNet, probed
 from search.numerics import Numerics, available, device_name, fixed
 from search.space import TrialConfig
@@ -35,8 +38,11 @@ COMPILE_SECONDS = 600.0
 
 def trial_numerics(
     folder: AnyPath, config: TrialConfig, size: int, device: str, *, num_steps: int, num_folds: int
-) -> Numerics:
+) -> tuple[Numerics, int]:
     """The numerics of a trial: what its folder says, or else what is measured now and written there.
+
+    The system kills a worker that takes too much memory, without a word: where that has happened while it was measured,
+    a batch passes in smaller parts the next time, as in a fold.
 
     Args:
         folder: The trial's.
@@ -46,6 +52,9 @@ def trial_numerics(
         num_steps: Steps of one fold.
         num_folds: Folds.
 
+    Returns:
+        The numerics, and in how many parts a batch passes at least.
+
     Raises:
         ValueError: The configuration names a precision that the device lacks.
         TrainingError: Not even one image fits into memory, in whatever precision.
@@ -53,12 +62,24 @@ def trial_numerics(
     kind, path = torch.device(device).type, folder / FILE
     known: dict[str, Any] = read_json(path) if path.exists() else {}
     if config.precision == "auto" and kind in known:
-        return Numerics(**known[kind]["numerics"])
-    numerics, seconds, failed = choose_numerics(config, size, device, num_steps=num_steps, num_folds=num_folds)
-    if seconds:
-        record = {"device": device_name(device), "numerics": asdict(numerics), "seconds_per_step": seconds}
-        write_json(path, known | {kind: record | ({"failed": failed} if failed else {})})
-    return numerics
+        return Numerics(**known[kind]["numerics"]), known[kind].get("parts", 1)
+    if not _is_measured(config, num_steps * num_folds):
+        return choose_numerics(config, size, device, num_steps=num_steps, num_folds=num_folds)[0], 1
+    attempt = FoldCheckpoint(folder / f"precision_{kind}.checkpoint", canonical_hash(config.to_dict()))
+    try:
+        parts, was_killed_often = attempt.begin(0, config.accumulate)
+        if was_killed_often:
+            parts = more_parts(config.batch_size, parts)
+            attempt.narrow(parts)
+        numerics, seconds, failed = choose_numerics(
+            replace(config, accumulate=parts), size, device, num_steps=num_steps, num_folds=num_folds
+        )
+    finally:
+        attempt.end()
+    record = {"device": device_name(device), "numerics": asdict(numerics), "seconds_per_step": seconds}
+    found = ({"failed": failed} if failed else {}) | ({"parts": parts} if parts > config.accumulate else {})
+    write_json(path, known | {kind: record | found})
+    return numerics, parts
 
 
 def choose_numerics(
@@ -85,7 +106,7 @@ def choose_numerics(
     if config.precision != "auto":
         return fixed(config.precision, device), {}, {}
     best = Numerics()
-    if config.deterministic or total_steps < LEAST_STEPS:
+    if not _is_measured(config, total_steps):
         return best, {}, {}
     seconds: dict[str, float] = {}
     failed: dict[str, str] = {}
@@ -122,6 +143,10 @@ def choose_numerics(
         if later * total_steps + 2 * to_compile * num_folds < MARGIN * least * total_steps:
             best = compiled
     return best, seconds, failed
+
+
+def _is_measured(config: TrialConfig, total_steps: int) -> bool:
+    return config.precision == "auto" and not config.deterministic and total_steps >= LEAST_STEPS
 
 
 def _time_steps(config: TrialConfig, numerics: Numerics, size: int, device: str) -> tuple[float, float]:

@@ -59,6 +59,14 @@ def refit(
         return known
     rows = cohort.train_rows(None)
     checkpoint = trial.folder / CHECKPOINT
+    numerics, parts = trial_numerics(
+        trial.folder,
+        trial.config,
+        cohort.recipe.size,
+        device,
+        num_steps=steps_of(trial.config, len(rows)),
+        num_folds=1,
+    )
     trained = train_fold(
         trial.config,
         cohort,
@@ -67,14 +75,8 @@ def refit(
         report=report,
         checkpoint=checkpoint,
         replay=report,
-        numerics=trial_numerics(
-            trial.folder,
-            trial.config,
-            cohort.recipe.size,
-            device,
-            num_steps=steps_of(trial.config, len(rows)),
-            num_folds=1,
-        ),
+        numerics=numerics,
+        parts=parts,
     )
     if trained.mae_months > MAX_RATIO * trial.mae_months:
         raise TrainingError(

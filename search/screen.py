@@ -42,7 +42,7 @@ def read_screen(folder: AnyPath) -> Measurement | None:
 
 
 def run_screen(
-    folder: AnyPath, config: TrialConfig, cohort: Cohort, *, device: str, numerics: Callable[[], Numerics]
+    folder: AnyPath, config: TrialConfig, cohort: Cohort, *, device: str, numerics: Callable[[], tuple[Numerics, int]]
 ) -> tuple[Measurement, bool]:
     """Run the short training of a trial, or read what it measured.
 
@@ -51,7 +51,7 @@ def run_screen(
         config: Of the whole training.
         cohort: What to train on; fold 0 is measured.
         device: Where.
-        numerics: Called for the precision where it is trained.
+        numerics: Called where it is trained, for the precision and the parts in which a batch passes.
 
     Returns:
         The measurement at its end, and whether it was read.
@@ -61,14 +61,15 @@ def run_screen(
     """
     if known := read_screen(folder):
         return known, True
-    checkpoint = folder / CHECKPOINT
+    checkpoint, (precision, parts) = folder / CHECKPOINT, numerics()
     trained = train_fold(
         shortened(config, len(cohort.train_rows(0))),
         cohort,
         0,
         device=device,
         checkpoint=checkpoint,
-        numerics=numerics(),
+        numerics=precision,
+        parts=parts,
         measure_at=(1.0,),
     )
     write_json(folder / _FILE, asdict(trained.history[-1]))

@@ -197,6 +197,7 @@ def run(study: str | AnyPath, compute: Compute, *, partitions: int | None = None
         job = Job(
             study=str(folder),
             cohort=str(cohort),
+            cohort_hash=record["cohort_hash"],
             space=record["space"],
             num_trials=record["num_trials"],
             num_folds=record["num_folds"],

@@ -96,6 +96,31 @@ class _Progress:
     seconds: float = 0.0
 
 
+@dataclass
+class _Room:
+    """In how many parts a batch passes at least, since memory ran out before."""
+
+    parts: int
+    note: str = ""
+    """What a person should know of it; empty where it did not."""
+
+    def narrow(self, batch_size: int, said: str) -> None:
+        """Make the parts smaller, after an error that said so.
+
+        Raises:
+            TrainingError: They are single images already.
+        """
+        try:
+            self.parts = more_parts(batch_size, self.parts)
+        except TrainingError:
+            raise TrainingError(
+                f"Memory must hold the network, its optimiser and what it predicts, and it does not: {said}. "
+                "Choose a smaller backbone or image size, or run fewer trials at a time."
+            ) from None
+        size = micro_batch(batch_size, self.parts)
+        self.note = f"Memory ran out ({said}); it goes on with {size} images at a time."
+
+
 def steps_of(config: TrialConfig, num_rows: int) -> int:
     """Optimiser steps of a fold that learns from so many cases."""
     images = min(config.epochs * num_rows, config.max_images_seen)
@@ -147,19 +172,22 @@ def train_fold(
     saved = FoldCheckpoint(checkpoint, key) if checkpoint else None
     if numerics is None:
         numerics = Numerics() if config.precision == "auto" else fixed(config.precision, device)
-    try:
-        with reproducible(config.deterministic):
-            return _train(config, cohort, fold, device, report, replay, saved, numerics, parts, measure_at, teacher_NM)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise TrainingError(
-            f"Memory must hold the network, its optimiser and what it predicts, and it does not: {error}. "
-            "Choose a smaller backbone or image size, or run fewer trials at a time."
-        ) from None
-    finally:
-        if saved:
-            saved.end()
+    room = _Room(parts)
+    while True:
+        try:
+            with reproducible(config.deterministic):
+                return _train(
+                    config, cohort, fold, device, report, replay, saved, numerics, room, measure_at, teacher_NM
+                )
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            said = str(error).strip() or type(error).__name__
+        finally:
+            if saved:
+                saved.end()
+        # not in a step, which makes do by itself: where it measured, say, or wrote its checkpoint
+        room.narrow(min(config.batch_size, len(cohort.train_rows(fold))), said)
 
 
 def _train(
@@ -171,7 +199,7 @@ def _train(
     replay: Callable[[Measurement], None],
     saved: FoldCheckpoint | None,
     numerics: Numerics,
-    parts: int,
+    room: _Room,
     measure_at: tuple[float, ...],
     teacher_NM: np.ndarray | None,
 ) -> TrainedFold:
@@ -185,7 +213,8 @@ def _train(
     batch_size, num_steps = min(config.batch_size, len(rows)), steps_of(config, len(rows))
     frozen_steps = math.ceil(config.frozen_epochs * len(rows) / batch_size)
     learner = Learner(model, config, numerics, device, num_steps, frozen_steps)
-    learner.parts = min(max(learner.parts, parts), batch_size)
+    learner.parts = min(max(learner.parts, room.parts), batch_size)
+    learner.notes += [room.note] if room.note else []
     augment = Augmentation(config.augmentation, seed, device, config.warp_on)
     feed = Feed(pixels, sex, months, rows, batch_size, seed, augment, device, teacher_NM)
     progress = _begin(learner, saved, device, batch_size)
@@ -201,7 +230,7 @@ def _train(
         for step in range(progress.step + 1, num_steps + 1):
             parts_before = learner.parts
             pending.append(learner.step(next(batches), step))
-            progress.step = step
+            progress.step, room.parts = step, learner.parts
             if saved and learner.parts > parts_before:
                 saved.narrow(learner.parts)
             is_measured = step in measure_steps

@@ -204,7 +204,7 @@ def _train(
     numerics_of: AnyPath,
 ) -> list[Measurement]:
     """Train a fold and store it; its last measurement is not told yet."""
-    numerics = _numerics(numerics_of, config, cohort, device)
+    numerics, parts = _numerics(numerics_of, config, cohort, device)
     before = finished_folds(folder, fold).values()
     trained = train_fold(
         config,
@@ -215,13 +215,13 @@ def _train(
         checkpoint=checkpoint_file(folder, fold),
         replay=lambda m: say(m, False, True),
         numerics=numerics,
-        parts=max([1, *(record.get("run", {}).get("accumulate", 1) for record in before)]),
+        parts=max([parts, *(record.get("run", {}).get("accumulate", 1) for record in before)]),
     )
     write_fold(folder, fold, trained, cohort)
     return trained.history
 
 
-def _numerics(folder: AnyPath, config: TrialConfig, cohort: Cohort, device: str) -> Numerics:
+def _numerics(folder: AnyPath, config: TrialConfig, cohort: Cohort, device: str) -> tuple[Numerics, int]:
     steps = steps_of(config, len(cohort.train_rows(0)))
     return trial_numerics(folder, config, cohort.recipe.size, device, num_steps=steps, num_folds=cohort.num_folds)
 

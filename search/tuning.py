@@ -38,9 +38,10 @@ from search.tensorboard import FoldCurves
 from search.train import TrainingError
 from search.trial import FoldReport, partition_folder, run_fold, run_trial, screen_trial, trial_folder
 
-MAX_FAILURES = 3
+MAX_FAILURES = 6
 """How often a trial whose worker died is started again without a new measurement in between; each time it goes on from
-its last checkpoint. On machines that are taken back a long trial may lose as many workers as it likes."""
+its last checkpoint. Enough for a batch of 64 to come down to two images where the system kills for want of memory. On
+machines that are taken back a long trial may lose as many workers as it likes."""
 
 CONTEXT_BYTES = 512 * 1024**2
 """Of a GPU, about, that CUDA itself takes for each process, beside what torch counts."""
@@ -53,6 +54,8 @@ class Job:
     study: str
     cohort: str
     """Where the study's cohort is now."""
+    cohort_hash: str
+    """What it must be: on the worker's machine another one may lie there, whose locked test is none of this study's."""
     space: str
     num_trials: int
     num_folds: int
@@ -98,6 +101,10 @@ def _work(config: dict[str, Any], job: Job, share: Share) -> None:
             total = torch.cuda.get_device_properties(device).total_memory
             torch.cuda.set_per_process_memory_fraction(max(share.gpus / 2, share.gpus - CONTEXT_BYTES / total))
         opened = Cohort.load(job.cohort)
+        if opened.hash != job.cohort_hash:
+            raise StorageError(
+                f"{job.cohort} on this machine is another cohort than the study was begun with. Restore it there"
+            )
         settings = TrialConfig.from_dict(read_json(trial / "config.json")["config"])
         if config.get("is_second"):
             settings, opened = on_second_partition(settings), repartition(opened, job.seed)

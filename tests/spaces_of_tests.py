@@ -1,10 +1,12 @@
 """Search spaces of the tests, named as a user names a space of their own: ``tests.spaces_of_tests:tiny``."""
 
 import os
+import signal
 from typing import Any
 
 import optuna
 import timm.models
+import torch
 
 
 def tiny(trial: optuna.Trial) -> dict[str, Any]:
@@ -29,6 +31,24 @@ def with_nan(trial: optuna.Trial) -> dict[str, Any]:
 def net_of_tests_that_breaks(pretrained: bool = False, **options: Any) -> None:
     """A network with a mistake in it."""
     raise KeyError("stem")
+
+
+@timm.models.register_model
+def net_of_tests_that_takes_memory(pretrained: bool = False, **options: Any) -> torch.nn.Module:
+    """A network that learns from two images at a time; the system kills who gives it more, as for want of memory."""
+    network: torch.nn.Module = timm.create_model("test_resnet", **options)
+
+    def kill(module: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        if module.training and len(given[0]) > 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    network.get_submodule("conv1").register_forward_pre_hook(kill)
+    return network
+
+
+def short_of_memory(trial: optuna.Trial) -> dict[str, Any]:
+    """As `tiny`, with that network."""
+    return tiny(trial) | {"backbone": "net_of_tests_that_takes_memory", "epochs": 1000}
 
 
 def with_a_mistake(trial: optuna.Trial) -> dict[str, Any]:

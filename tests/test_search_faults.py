@@ -205,6 +205,22 @@ def test_a_vanished_cohort_halts_the_search_and_resume_finishes_when_it_is_back(
     assert_accounted_for_once(study, 3)
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize("images", [2_672, 240], ids=["measured first", "not measured"])
+def test_workers_killed_for_want_of_memory_give_way_to_one_that_takes_smaller_parts(
+    images: int, cohort_folder: Path, tmp_path: Path
+) -> None:
+    study = tmp_path / "study"
+    space = "tests.spaces_of_tests:short_of_memory"
+    Search("run", cohort_folder, study, "--space", space, "--trials", 1, TINY_IMAGES=str(images)).wait()
+    assert_accounted_for_once(study, 1)
+    runs = [json.loads(Path(study, file).read_text())["run"] for file in fold_files(study)]
+    assert [run["accumulate"] for run in runs] == [4] * 3
+    (measured,) = study.glob("trials/*/precision.json") if images > 1000 else [None]
+    assert measured is None or json.loads(measured.read_text())["cpu"]["parts"] == 4
+    assert not list(study.glob("trials/*/*.attempt.json"))
+
+
 def test_trial_with_nan_loss_is_failed_with_its_reason_and_the_rest_goes_on(
     cohort_folder: Path, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """One step of learning: schedules, averages, frozen trunks, parts of a batch, memory that runs out."""
 
 import copy
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import nn
 
 from preprocessing.augment import Augmentation
 from preprocessing.cohort import Cohort
+from search.checkpoint import FoldCheckpoint
 from search.feed import Feed
 from search.learner import Batch, Learner
 from search.memory import TrainingError, is_out_of_memory, micro_batch, more_parts
@@ -128,6 +130,7 @@ def test_more_parts_at_least_halve_the_micro_batch(size: int, parts: int) -> Non
         RuntimeError("CUDA error: out of memory"),
         RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
         RuntimeError("GET was unable to find an engine to execute this computation"),
+        RuntimeError("could not create a primitive"),
     ],
 )
 def test_every_way_of_running_out_of_memory_is_recognised(error: Exception) -> None:
@@ -142,6 +145,38 @@ def test_what_the_allocator_of_this_release_says_is_recognised() -> None:
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not is_out_of_memory(RuntimeError("could not create a primitive descriptor for a convolution"))
+    assert not is_out_of_memory(TrainingError("Memory must hold the network: out of memory"))
+
+
+def test_what_torch_makes_of_half_a_file_is_a_lack_of_memory() -> None:
+    class Full(io.BytesIO):
+        def write(self, data: Any) -> int:
+            raise MemoryError
+
+    with pytest.raises((RuntimeError, MemoryError)) as caught:
+        torch.save({"weight": torch.zeros(10)}, Full())
+    assert is_out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_memory_that_runs_out_outside_of_a_step_makes_the_parts_smaller_too(
+    times: int, cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures, save = [MemoryError()] * times, FoldCheckpoint.save
+
+    def cramped(self: FoldCheckpoint, *arguments: Any) -> None:
+        if failures:
+            raise failures.pop()
+        save(self, *arguments)
+
+    monkeypatch.setattr(FoldCheckpoint, "save", cramped)
+    monkeypatch.setattr(FoldCheckpoint, "is_wanted", lambda self, *, is_measured: is_measured)
+    trained = train_fold(TINY, cohort, 0, checkpoint=tmp_path / "fold_0.checkpoint")
+    assert trained.run is not None
+    assert trained.run.accumulate == 2**times
+    assert "Memory ran out (MemoryError); it goes on with" in trained.history[0].note
+    assert trained.history[-1].final
 
 
 class Cramped(BoneAgeNet):

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from preprocessing.cohort import Cohort
-from preprocessing.storage import read_json, write_json
+from preprocessing.storage import canonical_hash, read_json, write_json
 from search import precision, train
+from search.checkpoint import DEATHS, FoldCheckpoint
 from search.memory import TrainingError
 from search.numerics import Numerics, available
 from search.precision import choose_numerics, trial_numerics
@@ -106,14 +107,14 @@ def test_a_trial_keeps_its_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     )
     first = trial_numerics(tmp_path, TINY, 64, "cpu", **LONG)
     pretend(monkeypatch, {})  # a second measurement would fail
-    assert trial_numerics(tmp_path, TINY, 64, "cpu", **LONG) == first == Numerics("bf16")
+    assert trial_numerics(tmp_path, TINY, 64, "cpu", **LONG) == first == (Numerics("bf16"), 1)
     assert read_json(tmp_path / "precision.json")["cpu"]["seconds_per_step"]["bf16, channels last"] == 0.5
 
 
 @pytest.mark.parametrize("fixed", ["fp32", "bf16"])
 def test_a_precision_that_is_fixed_is_not_measured(fixed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, {})
-    assert trial_numerics(tmp_path, replace(TINY, precision=fixed), 64, "cpu", **LONG) == Numerics(fixed)
+    assert trial_numerics(tmp_path, replace(TINY, precision=fixed), 64, "cpu", **LONG) == (Numerics(fixed), 1)
     assert not list(tmp_path.iterdir())
 
 
@@ -139,7 +140,25 @@ def test_a_deterministic_training_is_not_measured_and_allows_no_operation_that_v
 
 def test_a_short_training_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, {})
-    assert trial_numerics(tmp_path, TINY, 64, "cpu", num_steps=300, num_folds=3) == Numerics()
+    assert trial_numerics(tmp_path, TINY, 64, "cpu", num_steps=300, num_folds=3) == (Numerics(), 1)
+
+
+def test_a_batch_passes_in_parts_where_workers_were_killed_while_it_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(DEATHS):  # which leave the attempt as they made it
+        FoldCheckpoint(tmp_path / "precision_cpu.checkpoint", canonical_hash(TINY.to_dict())).begin(0, 1)
+    measured: list[int] = []
+
+    def time_steps(config: TrialConfig, *rest: object) -> tuple[float, float]:
+        measured.append(config.accumulate)
+        return 1.0, 1.0
+
+    monkeypatch.setattr(precision, "_time_steps", time_steps)
+    assert trial_numerics(tmp_path, TINY, 64, "cpu", **LONG)[1] == 2
+    assert set(measured) == {2}
+    assert trial_numerics(tmp_path, TINY, 64, "cpu", **LONG)[1] == 2  # as it is remembered
+    assert [path.name for path in tmp_path.iterdir()] == ["precision.json"]
 
 
 def test_half_precision_without_a_gpu_is_refused_with_a_remedy(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from preprocessing.cluster import connection
+from preprocessing.cohort import Cohort
 from preprocessing.storage import write_json
 from search import tuning
 from search.limits import Limits
@@ -38,6 +39,7 @@ def job(cohort_folder: Path, tmp_path: Path) -> Job:
     return Job(
         study=str(tmp_path),
         cohort=str(cohort_folder),
+        cohort_hash=Cohort.load(cohort_folder).hash,
         space="quick",
         num_trials=1,
         num_folds=3,
@@ -57,6 +59,14 @@ def test_a_cohort_that_is_cut_short_halts_the_study_and_fails_no_trial(
     trainable({"number": 0}, job=damaged, share=Share(1, 1, 0.0))
     assert [set(report) for report in said] == [{"halted"}]
     assert "pixels.npy must be whole" in said[0]["halted"]
+
+
+def test_another_cohort_on_a_worker_s_machine_halts_the_study_and_trains_nothing(
+    job: Job, said: list[dict[str, Any]]
+) -> None:
+    trainable({"number": 0}, job=Job(**{**vars(job), "cohort_hash": "0" * 64}), share=Share(1, 1, 0.0))
+    assert [set(report) for report in said] == [{"halted"}]
+    assert "is another cohort than the study was begun with" in said[0]["halted"]
 
 
 def test_a_crash_of_no_known_kind_is_told_before_the_worker_dies_of_it(
