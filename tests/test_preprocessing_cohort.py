@@ -34,6 +34,12 @@ def test_cohort_pixels_are_what_the_server_would_see(cohort: Cohort) -> None:
         assert np.array_equal(cohort.pixels[row], reader.read(data).pixels)
 
 
+def test_pixels_stay_on_disk_so_that_all_workers_of_a_machine_share_one_copy(cohort: Cohort) -> None:
+    for pixels in (cohort.pixels, *map(cohort.view, cohort.recipe.views)):
+        assert isinstance(pixels, np.memmap)
+        assert pixels.mode == "r"
+
+
 def test_each_case_is_in_the_test_split_or_in_one_fold(cohort: Cohort) -> None:
     rows = [cohort.test_rows(), *(cohort.fold_rows(fold) for fold in range(cohort.num_folds))]
     assert sorted(np.concatenate(rows)) == list(range(len(cohort.cases)))

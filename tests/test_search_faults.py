@@ -254,3 +254,6 @@ def test_same_seed_on_one_worker_gives_the_same_trials_tables_and_weights(cohort
         assert a.oof["predicted_months"].equals(b.oof["predicted_months"])
     weights, again = (combine(study).weights_T for study in studies)
     assert np.array_equal(weights, again)
+    told = [json.loads(line) for path in studies[0].glob("tune/trial_*/result.json") for line in path.open()]
+    assert {line["trial_id"] for line in told} > {told[0]["trial_id"]}
+    assert len({line["pid"] for line in told}) == 1  # one worker indeed: Ray's actors are used again
