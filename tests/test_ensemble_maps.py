@@ -8,6 +8,7 @@ from ensemble import maps
 from ensemble.maps import METHODS, Months
 from search.model import BoneAgeNet, expected_months
 from search.space import TrialConfig
+from search.spaces import _GPU_BACKBONES
 
 SIDE = 64
 IMAGES = torch.randint(0, 256, (2, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -103,6 +104,16 @@ def test_a_map_is_finite_and_the_same_twice(method):
 def test_every_kind_of_network_can_be_asked(backbone):
     net = network(backbone=backbone, image_size=160 if backbone == "test_vit" else 0)
     for method in ("integrated_gradients", "relevance", "cam", "grad_cam"):
+        found = METHODS[method](net, IMAGES[:1], SEX[:1])
+        assert found.ndim == 3
+        assert torch.isfinite(found).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", sorted({*_GPU_BACKBONES}))
+def test_every_network_of_the_gpu_space_can_be_asked(backbone):
+    net = network(backbone=backbone, image_size=96)
+    for method in ("relevance", "cam", "grad_cam"):
         found = METHODS[method](net, IMAGES[:1], SEX[:1])
         assert found.ndim == 3
         assert torch.isfinite(found).all()

@@ -116,10 +116,11 @@ def learn_one_step(
         assert any(name.startswith(part) for name in moved)
 
 
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("network", sorted({*_GPU_BACKBONES} - {*OWN}))
-def test_every_network_of_the_gpu_space_learns_and_keeps_its_maps(network: str) -> None:
+def test_every_network_of_the_gpu_space_with_every_head_learns_and_keeps_its_maps(network: str, head: str) -> None:
     torch.manual_seed(0)
-    config = config_of("bins", backbone=network)
+    config = config_of(head, backbone=network)
     model = BoneAgeNet(config).train()
     images, sex, months = pictures(96)
     learn_one_step(model, config, images, sex, months)
