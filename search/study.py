@@ -76,7 +76,7 @@ def create(
 
     Raises:
         StudyError: There is a study already.
-        StorageError: No complete cohort is there.
+        StorageError: No complete cohort is there, or no study to start from; then nothing was written.
     """
     folder, cohort_path = as_path(study), as_path(cohort)
     if (folder / "study.json").exists():
@@ -92,11 +92,11 @@ def create(
     race = race_for(race, about["num_folds"])
     make_rules(race, screen, pool_size)
     recipe = Recipe.from_dict(about["recipe"])
-    if recipe.segmenter:
-        write_atomic(folder / SEGMENTER, (cohort_path / SEGMENTER).read_bytes())
-    warm = gather(
+    warm = gather(  # before anything is written: a mistyped folder leaves none behind
         warm_start, lambda trial: settings_of(load_space(space), recipe.views, trial), about["hash"], pool_size
     )
+    if recipe.segmenter:
+        write_atomic(folder / SEGMENTER, (cohort_path / SEGMENTER).read_bytes())
     if warm_start:
         write_json(folder / FILE, warm.to_dict())
     record = {

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from preprocessing.storage import as_path, write_json
+from preprocessing.storage import StorageError, as_path, write_json
 from search import study as studies
 from search.control import StudyControl
 from search.sampler import Outcome
 from search.study import create, run
 from search.trial import clear_ended, trial_folder
 from search.tuning import Compute, Job
+from tests.ensemble_fixtures import make_cohort
 
 
 def begun(cohort_folder: Path, folder: Path, num_trials: int = 2) -> Path:
@@ -18,6 +19,21 @@ def begun(cohort_folder: Path, folder: Path, num_trials: int = 2) -> Path:
         str(cohort_folder), str(folder), space="tests.spaces_of_tests:tiny", num_trials=num_trials, pool_size=1, seed=0
     )
     return folder
+
+
+def test_a_mistyped_warm_start_leaves_no_folder_behind(tmp_path: Path) -> None:
+    cohort, study = make_cohort(tmp_path / "cohort", segmenter=b"weights"), tmp_path / "study"
+    with pytest.raises(StorageError, match="mistyped"):
+        create(
+            str(cohort),
+            str(study),
+            space="quick",
+            num_trials=1,
+            pool_size=1,
+            seed=0,
+            warm_start=[str(tmp_path / "mistyped")],
+        )
+    assert not study.exists()
 
 
 def leave(trial: Path) -> None:
