@@ -25,7 +25,7 @@ from preprocessing.prepare import NEAR_DUPLICATE, ChunkResult
 from preprocessing.sources import Source, SourceOptions, problem_table, read_source
 from preprocessing.standardize import Reading
 from preprocessing.storage import AnyPath, as_path
-from search.metrics import mean_ci95, rounded
+from search.metrics import beside_median
 
 PURPOSE = "to measure how good it is"
 """Of an evaluation, unless the caller says another."""
@@ -43,27 +43,6 @@ class Evaluation:
     """One row a file or label that was not used: case_id, file, reason, detail."""
     norms: Norms = PUBLISHED
     """Of healthy children, by which errors were found clinically significant: the bundle's."""
-
-
-def beside_median(cases: pd.DataFrame, training_median_months: float, *, seed: int = 0) -> dict[str, Any]:
-    """What it costs to look at no picture: the error of saying the training median to every case, and the gain over it.
-
-    Args:
-        cases: bone_age_months, predicted_months.
-        training_median_months: What the median predictor says.
-        seed: Of the bootstrap, which is paired: 95 % percentile intervals from 2,000 resamples of the cases;
-            null of fewer than 10.
-    """
-    actual_C, predicted_C = cases["bone_age_months"].to_numpy(float), cases["predicted_months"].to_numpy(float)
-    of_median_C = np.abs(training_median_months - actual_C)
-    gain_C = of_median_C - np.abs(predicted_C - actual_C)
-    median_ci, gain_ci = mean_ci95(np.stack([of_median_C, gain_C]), seed=seed)
-    return {
-        "median_predictor_mae_months": rounded(of_median_C.mean()),
-        "median_predictor_ci95": median_ci,
-        "gain_over_median_months": rounded(gain_C.mean()),
-        "gain_over_median_ci95": gain_ci,
-    }
 
 
 def evaluate_table(
@@ -171,7 +150,11 @@ def evaluate(
     report = {
         **about,
         **measures.figures(table, norms=predictor.norms),
-        **beside_median(table, bundle.training_median_months),
+        **beside_median(
+            table["bone_age_months"].to_numpy(float),
+            table["predicted_months"].to_numpy(float),
+            bundle.training_median_months,
+        ),
         **_of_rejected(rejected),
     }
     if cohort:

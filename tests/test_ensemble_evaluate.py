@@ -13,7 +13,7 @@ from ensemble.__main__ import main
 from ensemble.answers import EvaluationError
 from ensemble.bundle import Bundle, write_manifest
 from ensemble.combine import combine
-from ensemble.evaluate import beside_median, evaluate
+from ensemble.evaluate import evaluate
 from ensemble.predictor import Predictor
 from ensemble.registry import Registry
 from ensemble.unseen import SITE_FILE, salted
@@ -52,13 +52,6 @@ def labelled_folder(folder, *, good: int = 5, broken: int = 1, missing: int = 1,
     table = pd.DataFrame({"id": ids, "boneage": np.linspace(20, 200, len(ids)).round(), "male": True})
     table.to_csv(folder / "labels.csv", index=False)
     return folder
-
-
-def test_the_median_predictor_stands_beside_the_bundle():
-    cases = pd.DataFrame({"bone_age_months": [10.0, 20, 100, 150], "predicted_months": [11.0, 18, 100, 171]})
-    figures = beside_median(cases, 100)
-    assert figures["median_predictor_mae_months"] == (90 + 80 + 0 + 50) / 4
-    assert figures["gain_over_median_months"] == (90 + 80 + 0 + 50) / 4 - 6
 
 
 def test_a_cohort_is_measured_on_its_locked_test_only(predictor, folders):

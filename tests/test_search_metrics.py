@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from search.metrics import (
+    beside_median,
     bootstrap_ci95,
     bootstrap_means,
     limits_ci95,
@@ -29,6 +30,17 @@ def test_errors_are_counted_in_months() -> None:
     assert figures["rmse_months"] == pytest.approx(np.sqrt((1 + 4 + 64 + 441) / 4), abs=1e-4)
     assert figures["within_6_months"] == 0.5
     assert figures["within_12_months"] == 0.75
+
+
+def test_the_median_predictor_stands_beside_the_predictions() -> None:
+    figures = beside_median(np.array([10.0, 20, 100, 150]), np.array([11.0, 18, 100, 171]), 100)
+    assert figures["median_predictor_mae_months"] == (90 + 80 + 0 + 50) / 4
+    assert figures["gain_over_median_months"] == (90 + 80 + 0 + 50) / 4 - 6
+
+
+def test_out_of_fold_each_case_has_a_median_of_its_own() -> None:
+    figures = beside_median(np.array([10.0, 20]), np.array([10.0, 20]), np.array([20.0, 10]))
+    assert figures["median_predictor_mae_months"] == 10
 
 
 def test_every_figure_lies_within_its_interval() -> None:
