@@ -163,11 +163,16 @@ def test_a_replayed_measurement_stops_nobody(tmp_path: Path) -> None:
     assert not referee.on_result(begin(referee), measured_result(50.0, 16) | {"replayed": True})
 
 
-def test_views_are_drawn_from_the_cohort_and_starting_points_take_the_first(tmp_path: Path) -> None:
+def test_views_are_drawn_from_the_cohort_and_starting_points_take_the_crop(tmp_path: Path) -> None:
     quick = Sampler(tmp_path, name="s", space="quick", seed=0, num_trials=12, views=("full", "crop", "masked"))
     drawn = [quick.config(quick.ask()).view for _ in range(12)]
-    assert drawn[:2] == ["full", "full"]
+    assert drawn[:2] == ["crop", "crop"]
     assert set(drawn) == {"full", "crop", "masked"}
+
+
+def test_without_a_crop_starting_points_take_the_first_view(tmp_path: Path) -> None:
+    quick = Sampler(tmp_path, name="s", space="quick", seed=0, num_trials=12, views=("masked", "full"))
+    assert [quick.config(quick.ask()).view for _ in range(2)] == ["masked", "masked"]
 
 
 def test_a_space_that_names_a_view_the_cohort_lacks_is_refused(tmp_path: Path) -> None:
