@@ -122,17 +122,23 @@ def correlations(matrix: pd.DataFrame) -> Figure:
 
 
 def passes(account: pd.DataFrame) -> Figure:
-    """What was spent on which trials, and what full cross-validation of the same configurations would have added."""
+    """What was spent on which trials, and what full cross-validation of the same configurations would have added.
+
+    Args:
+        account: From `search.passes.account`. What was saved is the sum over all trials, short trainings taken off; a
+            search that saved nothing has no such part.
+    """
     figure = empty(7.6, 1.5)
     axes = plain(figure.add_subplot())
     left = 0.0
     spent = account.groupby("state")["spent"].sum() / 1000
     parts = [(f"on {state} trials", spent.get(state, 0.0), colour, 1.0) for state, colour in
              (("complete", ACCENT), ("running", MALE), ("stopped", GREY), ("failed", FEMALE))]  # fmt: skip
-    parts.append(("saved", account["saved"].sum() / 1000, GREY, 0.22))
+    parts.append(("saved", max(0.0, account["saved"].sum() / 1000), GREY, 0.22))
     for label, value, colour, alpha in parts:
         if value:
-            axes.barh(0, value, 0.6, left, color=colour, alpha=alpha, label=f"{label}: {value:,.0f}")
+            words = f"{label}: {value:,.{0 if value >= 100 else 1 if value >= 1 else 2}f}"
+            axes.barh(0, value, 0.6, left, color=colour, alpha=alpha, label=words)
         left += value
     axes.set(xlabel="image passes, thousands", yticks=[], xlim=(0, max(left, 1)), ylim=(-0.4, 0.4))
     axes.spines["left"].set_visible(False)

@@ -14,6 +14,9 @@ from search.space import TrialConfig
 from search.train import Measurement
 from search.trial import trial_folder
 
+COMPARED = ("complete", "stopped")
+"""States of the trials that are held against full cross-validation: the others have no end to compare."""
+
 
 def learning_curves(study: AnyPath, outcomes: list[dict[str, Any]], num_folds: int) -> pd.DataFrame:
     """Every measurement of every fold, finished or not: one row each with number, fold and a `Measurement`."""
@@ -36,8 +39,8 @@ def account(outcomes: list[dict[str, Any]], curves: pd.DataFrame, num_folds: int
 
     Returns:
         number, state, spent (image passes), full (the same configuration trained on every fold; missing where nothing
-        was measured yet, so that the size of a pass is unknown), saved (full - spent of a stopped trial, else 0: a
-        failure saves nothing).
+        was measured yet, so that the size of a pass is unknown), saved (full - spent of a stopped trial, and of a
+        complete one, where it is below 0 by what its short training took; else 0: a failure saves nothing).
     """
     train_cases = _train_cases(curves)
     rows = []
@@ -52,7 +55,7 @@ def account(outcomes: list[dict[str, Any]], curves: pd.DataFrame, num_folds: int
             full = num_folds * planned(config, train_cases)
         else:
             full = None
-        saved = max(0, full - spent) if outcome["state"] == "stopped" and full is not None else 0
+        saved = full - spent if outcome["state"] in COMPARED and full is not None else 0
         rows.append((outcome["number"], outcome["state"], spent, full, saved))
     table = pd.DataFrame(rows, columns=["number", "state", "spent", "full", "saved"])
     return table.astype({"full": "Int64"})

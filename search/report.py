@@ -18,8 +18,8 @@ from preprocessing.cohort import Cohort
 from preprocessing.storage import AnyPath, StorageError, as_path, write_atomic
 from search import figures, figures_study, leaderboard
 from search.importance import MIN_BEST, MIN_TRIALS, importances
-from search.metrics import limits_of_agreement, measure
-from search.passes import account, learning_curves
+from search.metrics import beside_median, limits_of_agreement, measure
+from search.passes import COMPARED, account, learning_curves
 from search.space import unused
 from search.trial import FinishedTrial, all_outcomes, finished_trial, finished_trials, read_study
 
@@ -79,7 +79,7 @@ def report(
     trials = {trial.number: trial for trial in finished if states.get(trial.number) == "complete"}
     board = leaderboard.ranked(list(trials.values()))
     best = _whole(trials[int(board["number"][0])], about["num_folds"]) if len(board) else None
-    shares, num_told = importances(root, about["name"], storage or about.get("storage", ""))
+    shares, num_told, num_earlier = importances(root, about["name"], storage or about.get("storage", ""))
     settings = leaderboard.searched_settings([outcome["config"] for outcome in outcomes])
     tables = {
         "leaderboard": _leaderboard_table(board, outcomes, costs),
@@ -118,7 +118,9 @@ def report(
             "mean": float(off_diagonal.mean()), "low": float(off_diagonal.min()), "high": float(off_diagonal.max()),
         }  # fmt: skip
     listed = _by_importance(settings, shares)[:NUM_SETTINGS]
-    pictures, why_no_pictures = _pictures(cohort or about["cohort"], about, details.get("worst", []))
+    pictures, why_no_pictures = _pictures(
+        cohort or about["cohort"], about, details.get("worst", []), best.config.view if best else ""
+    )
     template = page.environment(Path(__file__).parent / "templates").get_template("study.html")
     html = template.render(
         study=about,
@@ -138,7 +140,7 @@ def report(
         drawings=drawings,
         pictures=pictures,
         why_no_pictures=why_no_pictures,
-        importance={"trials": num_told, "least": MIN_TRIALS, "best": MIN_BEST},
+        importance={"trials": num_told, "earlier": num_earlier, "least": MIN_TRIALS, "best": MIN_BEST},
         costs=_costs(costs),
         ended=[outcome for outcome in outcomes if outcome["state"] in ("stopped", "failed")],
         tables=sorted(tables),
@@ -192,6 +194,9 @@ def _of_best(
         oof["is_male"].to_numpy(bool),
         np.stack(oof["distribution"].to_list()),
     )
+    measured |= beside_median(
+        oof["bone_age_months"].to_numpy(float), oof["predicted_months"].to_numpy(float), _training_medians(oof)
+    )
     matrix = figures.confusion_matrix(oof)
     tables["groups"] = pd.DataFrame(measured["groups"])
     tables["figures"] = _figures_table(measured)
@@ -208,20 +213,27 @@ def _of_best(
     return {"measured": measured, "limits": limits_of_agreement(difference), "worst": worst}
 
 
+def _training_medians(oof: pd.DataFrame) -> np.ndarray:
+    """``(C,)`` for each case the median bone age, in months, of the cases that its fold's model was trained on."""
+    median_of = {fold: oof.loc[oof["fold"] != fold, "bone_age_months"].median() for fold in oof["fold"].unique()}
+    return oof["fold"].map(median_of).to_numpy(float)
+
+
 def _figures_table(measured: dict[str, Any]) -> pd.DataFrame:
     """figure, value, low, high."""
     rows = []
     for name, value in measured.items():
         if isinstance(value, int | float):
-            low, high = measured.get(name.removesuffix("_months") + "_ci95") or (None, None)
+            short = name.removesuffix("_mae_months").removesuffix("_months")  # median_predictor_mae_months too
+            low, high = measured.get(f"{short}_ci95") or (None, None)
             rows.append({"figure": name, "value": value, "low": low, "high": high})
     return pd.DataFrame(rows)
 
 
 def _pictures(
-    cohort: str | Path | AnyPath, about: dict[str, Any], worst: list[dict[str, Any]]
+    cohort: str | Path | AnyPath, about: dict[str, Any], worst: list[dict[str, Any]], view: str
 ) -> tuple[dict[str, str], str]:
-    """Pictures by case id, or why there are none."""
+    """Pictures of one view by case id, or why there are none."""
     if not worst:
         return {}, ""
     try:
@@ -231,14 +243,27 @@ def _pictures(
     if opened.hash != about["cohort_hash"]:
         return {}, f"No pictures: {cohort} is not the cohort of this study. Name where that is with --cohort."
     is_open = ~opened.cases["is_test"]
+    pixels_NSS = opened.view(view)
     row_of = dict(zip(opened.cases.loc[is_open, "case_id"], opened.cases.index[is_open], strict=True))
-    return {
-        case["case_id"]: page.embed(page.radiograph(opened.pixels[row_of[case["case_id"]], 0])) for case in worst
-    }, ""
+    return {case["case_id"]: page.embed(page.radiograph(pixels_NSS[row_of[case["case_id"]]])) for case in worst}, ""
 
 
 def _costs(costs: pd.DataFrame) -> dict[str, Any]:
-    """Totals in image passes; the factor compares complete and stopped trials only: others have no end to compare."""
-    over = costs[costs["state"].isin(["complete", "stopped"])]
+    """Totals in image passes of the complete and the stopped trials.
+
+    Returns:
+        over (spent on them), full (what full cross-validation of them takes), factor (full / over, None where nothing
+        was spent), saved (full - over), by_stopping (what the stopped ones saved), short (what the short trainings of
+        the complete ones took); saved is by_stopping - short.
+    """
+    over = costs[costs["state"].isin(COMPARED)]
+    saved = over.groupby("state")["saved"].sum()
     spent, full = int(over["spent"].sum()), int(over["full"].fillna(over["spent"]).sum())
-    return {"spent": int(costs["spent"].sum()), "over": spent, "full": full, "factor": full / spent if spent else None}
+    return {
+        "over": spent,
+        "full": full,
+        "factor": full / spent if spent else None,
+        "saved": full - spent,
+        "by_stopping": int(saved.get("stopped", 0)),
+        "short": -int(saved.get("complete", 0)),
+    }

@@ -23,7 +23,7 @@ from search.pretrained import located
 from search.space import TrialConfig
 from search.spaces import Space, load_space, starting_points
 from search.trial import trial_folder, trial_numbers
-from search.warm_start import distributions_of, read_warm_start
+from search.warm_start import EARLIER, distributions_of, read_warm_start
 
 OBJECTIVES = ("mae", "diversity")
 USUAL_VIEW = "crop"
@@ -106,7 +106,7 @@ class Sampler:
                     params=point["params"],
                     distributions=distributions_of(self._settings, point["params"]),
                     value=point["mae_months"],
-                    user_attrs={"source": point["source"]},
+                    user_attrs={EARLIER: point["source"]},
                 )
             )
         known = [point["params"] for point in warm.evaluated]

@@ -16,6 +16,8 @@ from search.space import TrialConfig
 from search.trial import all_outcomes, read_study, trial_folder
 
 FILE = "warm_start.json"
+EARLIER = "source"
+"""Attribute, in Optuna's record, of a trial that an earlier study made: which study and trial that is."""
 
 
 @dataclass(frozen=True)

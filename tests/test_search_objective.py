@@ -11,6 +11,7 @@ import pytest
 from preprocessing.storage import read_json, write_json
 from search.diversity import value_of
 from search.greedy import greedy
+from search.importance import importances
 from search.journal import open_storage
 from search.limits import Limits, measure
 from search.sampler import Outcome, Sampler, settings_of
@@ -118,6 +119,15 @@ def test_trials_of_the_same_cohort_are_known_and_not_counted(tmp_path: Path) -> 
     assert (tmp_path / "new" / "trials" / "0000" / "outcome.json").exists()
     assert begin(referee) == 1
     assert referee.next() is None
+
+
+def test_trials_of_earlier_studies_are_told_apart_in_the_count_of_complete_ones(tmp_path: Path) -> None:
+    earlier_study(tmp_path / "old", "same")
+    warm(tmp_path / "new", tmp_path / "old", "same")
+    referee = control(tmp_path / "new", num_trials=2)
+    play(referee, begin(referee), [9.0, 9.0, 9.0])
+    told = importances(tmp_path / "new", "study")
+    assert (told.num_complete, told.num_earlier) == (4, 3)
 
 
 def test_the_best_of_another_cohort_are_tried_first(tmp_path: Path) -> None:

@@ -10,20 +10,24 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from preprocessing.storage import read_json, write_json
+from preprocessing.storage import as_path, read_json, write_json
 from search import leaderboard
 from search.__main__ import main
 from search.importance import importances
-from search.journal import FILE
+from search.journal import FILE, open_storage
 from search.passes import account, learning_curves
 from search.report import DRAWINGS, StudyReport, report
 from search.sampler import Outcome, Sampler
 from search.space import TrialConfig
 from search.trial import all_outcomes, finished_trials, trial_folder
+from search.warm_start import EARLIER
 from tests.ensemble_fixtures import make_cohort, make_study
 
 pytestmark = pytest.mark.slow  # a second here and there: `make check` does without them
@@ -199,6 +203,66 @@ def test_worst_cases_are_shown_with_the_cohorts_pictures(described: StudyReport)
     assert base64.b64decode(pictures[0]).startswith(b"\x89PNG")
 
 
+def test_worst_cases_are_shown_in_the_view_that_the_trial_saw(tmp_path: Path) -> None:
+    cohort = make_cohort(tmp_path / "cohort", views=("full", "crop"), segmenter=b"weights")
+    pixels = np.load(cohort / "pixels.npy")
+    pixels[:, 1] = 200
+    np.save(cohort / "pixels.npy", pixels)
+    html = report(make_study(tmp_path / "study", cohort, states=("failed", "complete"))).html  # trial 1 sees the crop
+    pictures = re.findall(r'src="data:image/png;base64,([^"]+)" alt="Prepared radiograph', html)
+    assert pictures
+    for picture in pictures:
+        assert (cv2.imdecode(np.frombuffer(base64.b64decode(picture), np.uint8), cv2.IMREAD_GRAYSCALE) == 200).all()
+
+
+def test_the_median_of_each_folds_training_cases_stands_beside_the_best_trial(
+    root: Path, described: StudyReport
+) -> None:
+    cases = pd.read_parquet(root / "cohort" / "cases.parquet").query("not is_test")
+    errors = [
+        abs(case.bone_age_months - cases.loc[cases["fold"] != case.fold, "bone_age_months"].median())
+        for case in cases.itertuples()
+    ]
+    figures = described.tables["figures"].set_index("figure")
+    found = figures.loc["median_predictor_mae_months"]
+    assert found["value"] == pytest.approx(np.mean(errors), abs=1e-4)
+    assert found["low"] < found["value"] < found["high"]
+    assert f"training cases is off by\n{np.mean(errors):.1f} months" in described.html
+
+
+def screened(folder: Path, root: Path, states: tuple[str, ...], *, short: int) -> StudyReport:
+    """The page of a study whose complete trials had short trainings of so many image passes; others saved 100."""
+    study = make_study(folder / "study", root / "cohort", states=states)
+    for number, state in enumerate(states):
+        path = trial_folder(study, number) / "outcome.json"
+        if state == "complete":
+            write_json(path, read_json(path) | {"images_seen": 34 + short})  # 17 cases in each of 2 folds
+        else:
+            config = read_json(trial_folder(study, number) / "config.json")
+            config["config"] |= {"epochs": 1_000_000, "max_images_seen": 1000}
+            write_json(trial_folder(study, number) / "config.json", config)
+            write_json(path, read_json(path) | {"images_seen": 1900})
+    return report(study)
+
+
+def test_bar_text_and_tile_agree_on_what_was_saved_after_the_short_trainings(root: Path, tmp_path: Path) -> None:
+    html = screened(tmp_path, root, ("complete", "complete", "stopped"), short=20).html
+    assert "took 2,008 image passes" in html
+    assert "take\n2,068, <b>1.03 times</b> as many: stopping early saved 60, or 2.9&nbsp;%." in html
+    assert "Trials that were stopped saved 100; the short trainings" in html
+    assert "took 40.\n" in html
+    assert "saved: 0.06<" in html
+    assert '<b>2.9&nbsp;%</b><span class="grey">of the image passes of full 2-fold saved' in html
+
+
+@pytest.mark.parametrize(("short", "words"), [(0, ""), (50, ", it took 100 more")])
+def test_a_search_that_saved_nothing_says_so(root: Path, tmp_path: Path, short: int, words: str) -> None:
+    html = screened(tmp_path, root, ("complete", "complete"), short=short).html
+    assert f"this search saved <b>nothing</b>{words}." in html
+    assert "<b>none</b>" in html
+    assert "saved: " not in html
+
+
 def test_a_cohort_that_is_gone_is_said_to_be(root: Path, tmp_path: Path) -> None:
     html = report(root / "study", cohort=tmp_path).html
     assert "No pictures: the cohort cannot be opened." in html
@@ -232,18 +296,56 @@ def sampled(folder: Path, count: int) -> str:
 
 
 def test_importances_sum_to_one(tmp_path: Path) -> None:
-    shares, count = importances(tmp_path, sampled(tmp_path, 12))
+    shares, count, _ = importances(tmp_path, sampled(tmp_path, 12))
     assert count == 12
     assert sum(shares.values()) == pytest.approx(1)
 
 
 def test_the_setting_that_the_error_follows_matters_most(tmp_path: Path) -> None:
-    shares, _ = importances(tmp_path, sampled(tmp_path, 12))
+    shares = importances(tmp_path, sampled(tmp_path, 12)).shares
     assert next(iter(shares)) == "learning_rate"
 
 
 def test_of_few_trials_no_importance_is_said(tmp_path: Path) -> None:
-    assert importances(tmp_path, sampled(tmp_path, 9)) == ({}, 9)
+    assert importances(tmp_path, sampled(tmp_path, 9)) == ({}, 9, 0)
+
+
+def record(study: Path, count: int, *, earlier: int = 0) -> None:
+    """Complete trials in a study's journal: every second has a weight, the first `earlier` are of another study."""
+    opened = optuna.create_study(storage=open_storage(as_path(study)), study_name=study.name)
+    for number in range(count):
+        head = ("bins", "laplace")[number % 2]
+        weight = {"weight_ldl": 0.05 * number} if head == "bins" else {}
+        opened.add_trial(
+            optuna.trial.create_trial(
+                params={"head": head, **weight},
+                distributions={
+                    "head": CategoricalDistribution(("bins", "laplace")),
+                    **({"weight_ldl": FloatDistribution(0.0, 1.0)} if weight else {}),
+                },
+                value=10.0 + number,
+                user_attrs={EARLIER: f"old trial {number}"} if number < earlier else {},
+            )
+        )
+
+
+def test_a_setting_that_some_trials_have_has_an_importance_and_the_page_says_of_which(
+    root: Path, tmp_path: Path
+) -> None:
+    study = make_study(tmp_path / "study", root / "cohort")
+    record(study, 12, earlier=3)
+    made = report(study)
+    assert set(made.tables["importance"]["setting"]) == {"head", "weight_ldl"}
+    assert "a setting that only some of them have is judged among those" in made.html
+    assert "of 12 complete trials (3 of them by warm start, from earlier studies)" in made.html
+
+
+def test_trials_that_came_by_warm_start_are_said_to(root: Path, tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study", root / "cohort", states=("complete",))
+    record(study, 4, earlier=3)
+    html = report(study).html
+    assert "The best of 1 complete trial," in html
+    assert "4 are complete, 3 of them by warm start" in html
 
 
 def test_a_line_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
