@@ -105,6 +105,11 @@ def _gpu_share(text: str) -> float:
 def _add_compute(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--storage", help="URL of a database for Optuna's record (default: a journal in the study)")
     parser.add_argument(
+        "--weights",
+        metavar="FOLDER",
+        help="instead of timm's hub: files named by model (resnet50.safetensors, .pth or .pt), kept with the study",
+    )
+    parser.add_argument(
         "--hours", type=_positive(float), help="begin no trial that this time would cut off; resume goes on"
     )
     parser.add_argument("--concurrent", type=_positive(int), help="trials at a time (default: fill the GPUs or CPUs)")
@@ -135,6 +140,7 @@ def _run(options: argparse.Namespace) -> int:
         storage=options.storage or "",
         partitions=options.partitions,
         deterministic=options.deterministic,
+        weights=options.weights or "",
     )
     return _resume(options)
 
@@ -151,7 +157,7 @@ def _resume(options: argparse.Namespace) -> int:
         cohort=options.cohort,
         storage=options.storage,
     )
-    ending = run(options.study, compute, partitions=options.partitions)
+    ending = run(options.study, compute, partitions=options.partitions, weights=options.weights)
     if ending != "complete":
         print(f"search: {ending}. Go on with: python -m search resume {options.study}", file=sys.stderr)
     return 130 if ending == "interrupted" else 0

@@ -27,6 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from preprocessing.storage import StorageError
 from search.control import StudyControl, Task
 from search.progress import SCREEN
+from search.weights import WeightsError
 
 UNWRITABLE = (OSError, StorageError, StorageInternalError, SQLAlchemyError)
 """What a full disk, a store or a database that is away raise."""
@@ -37,6 +38,9 @@ def _asked(control: StudyControl, question: Callable[[], Answer], otherwise: Ans
     """The control's answer; where it cannot keep its record, the study is halted."""
     try:
         return question()
+    except WeightsError as error:  # the network that was drawn has no file: nothing is wrong with the record
+        control.halt(str(error))
+        return otherwise
     except UNWRITABLE as error:
         cause = error.__cause__ or error
         control.halt(f"The study's record cannot be kept ({type(cause).__name__}: {str(cause).partition(chr(10))[0]}).")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from preprocessing.storage import StorageError, as_path
 from search.models import OWN, import_own  # makes timm know our own networks
 from search.space import WRAPPERS, TrialConfig
+from search.weights import WeightsError, file_names
 
 CLASSIFIERS = ("fc.", "head.fc.", "head.weight", "head.bias", "head_dist.", "classifier.", "last_linear.")
 """Beginnings of the names of a classifier's weights in published files."""
@@ -62,8 +63,9 @@ def make_backbone(config: TrialConfig, *, fetch: bool = True) -> Any:
     except (RuntimeError, OSError) as error:
         if from_hub:
             sentence = (
-                f"timm's weights of {config.backbone} cannot be fetched ({_first_line(error)}). Give the path of a "
-                f"local .safetensors, .pth or .pt file as pretrained instead of 'hub'."
+                f"timm's weights of {config.backbone} cannot be fetched ({_first_line(error)}). Give a file of "
+                f"them: {file_names(network)[0]}.safetensors, .pth or .pt in a folder that --weights of the search "
+                "names, or, in a space of your own, its path as pretrained instead of 'hub'."
             )
             has_answered = getattr(error, "response", None) is not None or hasattr(error, "code")
             if isinstance(error, OSError) and not has_answered:  # the network is away: no fault of the configuration
@@ -110,10 +112,14 @@ def load_weights(network: nn.Module, file: Path) -> None:
         file: A .safetensors file, or a .pth or .pt file of tensors.
 
     Raises:
-        ValueError: There is no such file, it holds something else than tensors, or it belongs to another network.
+        WeightsError: There is no such file on this machine, which is no fault of the configuration.
+        ValueError: It holds something else than tensors, or it belongs to another network.
     """
     if not file.is_file():
-        raise ValueError(f"pretrained must be 'hub' or the path of a weights file, and {file} is none.")
+        raise WeightsError(
+            f"pretrained must be 'hub' or the path of a weights file, and {file} is none. "
+            "Put it there, on a disk that every node reaches."
+        )
     try:
         state = load_state_dict(str(file), device="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:

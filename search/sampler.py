@@ -24,6 +24,7 @@ from search.space import TrialConfig
 from search.spaces import Space, load_space, starting_points
 from search.trial import trial_folder, trial_numbers
 from search.warm_start import EARLIER, distributions_of, read_warm_start
+from search.weights import local_file
 
 OBJECTIVES = ("mae", "diversity")
 USUAL_VIEW = "crop"
@@ -74,6 +75,7 @@ class Sampler:
         limits: Limits | None = None,
         storage: str = "",
         deterministic: bool = False,
+        weights: str = "",
     ) -> None:
         """Open Optuna's record, or create it with what earlier studies know and the space's starting points.
 
@@ -89,10 +91,11 @@ class Sampler:
             limits: What a model may cost; Optuna learns by how much a trial passes them.
             storage: URL of a database; empty: a journal in the folder.
             deterministic: As `TrialConfig.deterministic`, for every trial.
+            weights: Folder of files that stand in for timm's hub; empty: none does.
         """
         self.folder, self.num_trials = study, num_trials
         self._space, self._seed, self._views = load_space(space), seed, list(views)
-        self._deterministic = deterministic
+        self._deterministic, self._weights = deterministic, weights
         self._limits, self._value = limits or Limits(), Diversity(study) if objective == "diversity" else None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._study = optuna.create_study(
@@ -140,6 +143,8 @@ class Sampler:
                 if not (path.parent / "config.json").exists():
                     self._study.sampler = self._sampler_of(number)
                     self._draw(optuna.trial.Trial(self._study, trial._trial_id))
+                elif self._weights:
+                    self._leave_hub(path.parent)
             else:
                 raise ValueError(
                     f"Optuna has trial {number} as {trial.state.name}, but {path} is missing. "
@@ -212,7 +217,15 @@ class Sampler:
         return [number for number, trial in enumerate(self._trials()) if trial.state == TrialState.COMPLETE]
 
     def _settings(self, trial: Any) -> dict[str, Any]:
-        return settings_of(self._space, self._views, trial)
+        return settings_of(self._space, self._views, trial, weights=self._weights)
+
+    def _leave_hub(self, folder: AnyPath) -> None:
+        """Let a trial that waits for the hub take its file instead; one that has trained goes on as it began."""
+        written = read_json(folder / "config.json")
+        traces = ("fold_*.safetensors", "screen.json", "*.checkpoint")
+        if written["config"]["pretrained"] == "hub" and not any(any(folder.glob(trace)) for trace in traces):
+            written["config"]["pretrained"] = local_file(written["config"]["backbone"], self._weights)
+            write_json(folder / "config.json", written)
 
     def _draw(self, trial: optuna.Trial) -> int:
         number = trial.number - self._offset
@@ -244,11 +257,18 @@ class Sampler:
             )
 
 
-def settings_of(space: Space, views: Sequence[str], trial: Any) -> dict[str, Any]:
+def settings_of(space: Space, views: Sequence[str], trial: Any, *, weights: str = "") -> dict[str, Any]:
     """Settings that a space gives a trial, a file of weights as an absolute path, and a view where it names none.
+
+    Args:
+        space: What is searched.
+        views: Of the cohort.
+        trial: Optuna's.
+        weights: Folder of files that stand in for timm's hub; empty: none does.
 
     Raises:
         ValueError: The space names a view that the cohort lacks.
+        WeightsError: The folder lacks the network's file.
     """
     settings = dict(space(trial))
     if "view" not in settings:
@@ -259,5 +279,7 @@ def settings_of(space: Space, views: Sequence[str], trial: Any) -> dict[str, Any
             "Prepare a cohort that has it, or take another space."
         )
     if "pretrained" in settings:
-        settings["pretrained"] = located(settings["pretrained"])
+        is_from_folder = weights and settings["pretrained"] == "hub"
+        pretrained = local_file(settings["backbone"], weights) if is_from_folder else settings["pretrained"]
+        settings["pretrained"] = located(pretrained)
     return settings

@@ -70,7 +70,8 @@ def cpu(trial: optuna.Trial) -> dict[str, Any]:
 def gpu(trial: optuna.Trial) -> dict[str, Any]:
     """Networks that published systems use, at the cohort's full size, on a GPU each; weights from timm's hub or random.
 
-    Prepare the cohort with ``--size 384 --views full,crop --folds 5``.
+    Prepare the cohort with ``--size 384 --views full,crop --folds 5``. Where there is no network,
+    ``--weights FOLDER`` stands in for the hub.
 
     Run: ``python -m search run COHORT STUDY --space gpu --trials 60 --address auto``
 
@@ -119,7 +120,7 @@ def seeds_pretrained(trial: optuna.Trial) -> dict[str, Any]:
 
     Run: ``python -m search run COHORT STUDY --space seeds_pretrained --trials 9 --pool 9``
 
-    Cost: as ``seeds``. Reached: not run yet: it needs timm's hub.
+    Cost: as ``seeds``. Reached: not run yet: it needs timm's hub, or ``--weights FOLDER`` in its place.
     """
     return _seeds(trial, "hub")
 

@@ -37,6 +37,7 @@ from search.spaces import load_space
 from search.trial import clear_ended, read_study
 from search.tuning import Compute, Job, StudyError, fit
 from search.warm_start import FILE, gather
+from search.weights import check_weights
 
 
 def create(
@@ -55,6 +56,7 @@ def create(
     storage: str = "",
     partitions: int = 1,
     deterministic: bool = False,
+    weights: str = "",
 ) -> AnyPath:
     """Write ``study.json``.
 
@@ -73,10 +75,12 @@ def create(
         storage: URL of a database for Optuna's record; empty: a journal in the folder. Its password is not written.
         partitions: 2: the `pool_size` best are trained again on a second partition in the end.
         deterministic: Whether the same trial gives the same weights to the bit; see `TrialConfig.deterministic`.
+        weights: Folder of files that stand in for timm's hub (see search/weights.py); empty: none does.
 
     Raises:
         StudyError: There is a study already.
-        StorageError: No complete cohort is there, or no study to start from; then nothing was written.
+        StorageError: No complete cohort is there, no study to start from, or the folder of weights lacks what the space
+            needs; then nothing was written.
     """
     folder, cohort_path = as_path(study), as_path(cohort)
     if (folder / "study.json").exists():
@@ -92,8 +96,13 @@ def create(
     race = race_for(race, about["num_folds"])
     make_rules(race, screen, pool_size)
     recipe = Recipe.from_dict(about["recipe"])
-    warm = gather(  # before anything is written: a mistyped folder leaves none behind
-        warm_start, lambda trial: settings_of(load_space(space), recipe.views, trial), about["hash"], pool_size
+    # all this before anything is written: a mistyped folder leaves none behind
+    weights = _checked(weights, space, recipe.views)
+    warm = gather(
+        warm_start,
+        lambda trial: settings_of(load_space(space), recipe.views, trial, weights=weights),
+        about["hash"],
+        pool_size,
     )
     if recipe.segmenter:
         write_atomic(folder / SEGMENTER, (cohort_path / SEGMENTER).read_bytes())
@@ -119,9 +128,18 @@ def create(
         "storage": url_without_password(storage)[0] if storage else "",
         "seed": seed,
         "deterministic": deterministic,
+        "weights": weights,
     }
     write_json(folder / "study.json", record)
     return folder
+
+
+def _checked(weights: str, space: str, views: Sequence[str]) -> str:
+    """The folder that stands in for timm's hub by its whole path, with all in it that the space needs."""
+    if not weights:
+        return ""
+    check_weights(weights, lambda trial: settings_of(load_space(space), views, trial))
+    return str(as_path(weights))
 
 
 def _check_partitions(partitions: int | None) -> None:
@@ -132,19 +150,21 @@ def _check_partitions(partitions: int | None) -> None:
 Ending = Literal["complete", "out of time", "interrupted"]
 
 
-def run(study: str | AnyPath, compute: Compute, *, partitions: int | None = None) -> Ending:
+def run(study: str | AnyPath, compute: Compute, *, partitions: int | None = None, weights: str | None = None) -> Ending:
     """Run a study until its trials have ended, from wherever it stopped.
 
     Args:
         study: Its folder.
         compute: Where it runs.
         partitions: As for `create`, for this run; None: as the study was begun.
+        weights: As for `create`, from now on: trials that have not trained yet take them too; None: as before.
 
     Returns:
         Whether every trial has ended, or why not.
 
     Raises:
         StudyError: Another process runs it, its cohort has changed, or there are no so many partitions.
+        StorageError: The folder of weights lacks what the space needs.
     """
     _check_partitions(partitions)
     folder = as_path(study)
@@ -161,6 +181,9 @@ def run(study: str | AnyPath, compute: Compute, *, partitions: int | None = None
     deadline = None if compute.hours is None else time.monotonic() + 3600 * compute.hours
     with _lock(folder):
         clear_ended(folder)
+        if weights and str(as_path(weights)) != record.get("weights"):
+            record["weights"] = _checked(weights, record["space"], record["recipe"]["views"])
+            write_json(folder / "study.json", record)
         sampler = Sampler(
             folder,
             name=record["name"],
@@ -172,6 +195,7 @@ def run(study: str | AnyPath, compute: Compute, *, partitions: int | None = None
             limits=limits,
             storage=storage,
             deterministic=record.get("deterministic", False),
+            weights=record.get("weights", ""),
         )
         control = StudyControl(
             sampler,

@@ -123,7 +123,9 @@ def _work(config: dict[str, Any], job: Job, share: Share) -> None:
             return
         run_trial(folder, settings, opened, device=device, begin=_ask, report=report, screen=job.screen)
         _replay_stopped_fold(folder, opened.num_folds, report)
-    except (StorageError, OSError) as error:  # a full disk, a cohort out of reach: no fault of this trial
+    except StorageError as error:  # a cohort out of reach, the hub: no fault of this trial
+        tune.report({"halted": str(error)})
+    except OSError as error:  # a full disk: neither
         tune.report({"halted": f"{type(error).__name__}: {error}."})
     except (TrainingError, ValueError) as error:  # the same configuration would fail again: no retry
         tune.report({"failed": str(error)})

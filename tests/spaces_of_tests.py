@@ -59,3 +59,8 @@ def with_a_mistake(trial: optuna.Trial) -> dict[str, Any]:
 def of_crops(trial: optuna.Trial) -> dict[str, Any]:
     """As `tiny`, on one view."""
     return tiny(trial) | {"view": "crop"}
+
+
+def from_the_hub(trial: optuna.Trial) -> dict[str, Any]:
+    """As `tiny`, from weights that timm's hub has."""
+    return tiny(trial) | {"pretrained": "hub"}

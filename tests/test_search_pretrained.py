@@ -125,7 +125,7 @@ def test_without_network_the_local_file_is_named(name: str, monkeypatch: pytest.
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", unreachable)
-    with pytest.raises(ValueError, match=r"weights of .* cannot be fetched \(.*\). Give the path of a local"):
+    with pytest.raises(ValueError, match=r"weights of .* cannot be fetched \(.*\). Give a file of them: \w+.safeten"):
         BoneAgeNet(TrialConfig(backbone=name, pretrained="hub"))
 
 
@@ -134,7 +134,7 @@ def test_a_network_that_is_away_is_no_fault_of_the_configuration(monkeypatch: py
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", unreachable)
-    with pytest.raises(StorageError, match="Give the path of a local"):  # a worker that meets it halts the study
+    with pytest.raises(StorageError, match="Give a file of them"):  # a worker that meets it halts the study
         BoneAgeNet(TrialConfig(backbone="test_resnet", pretrained="hub"))
 
 
@@ -143,7 +143,7 @@ def test_weights_that_the_hub_does_not_have_are_the_configuration_s_fault(monkey
         raise HTTPError("https://hub", 404, "Not Found", Message(), None)
 
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", missing)
-    with pytest.raises(ValueError, match="Give the path of a local") as caught:
+    with pytest.raises(ValueError, match="Give a file of them") as caught:
         BoneAgeNet(TrialConfig(backbone="test_resnet", pretrained="hub"))
     assert not isinstance(caught.value, StorageError)
 
