@@ -5,6 +5,7 @@ gives a grey picture the answer that its three equal channels had; the classifie
 """
 
 import pickle
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -124,7 +125,7 @@ def load_weights(network: nn.Module, file: Path) -> None:
         state = load_state_dict(str(file), device="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(
-            f"{file.name} is no file of tensors alone ({_first_line(error)}). Save a state dict by safetensors."
+            f"{file.name} is no file of tensors alone ({_what_else(error)}). Save a state dict by safetensors."
         ) from None
     wanted = network.state_dict()
     state = {name: value for name, value in _filtered(state, network).items() if not _is_surplus(name, network, wanted)}
@@ -173,6 +174,13 @@ def _has_fixed_size(network: str) -> bool:
     """Whether timm makes it for one size of picture unless told otherwise, as transformers with learnt positions."""
     about = timm.get_pretrained_cfg(network) if timm.is_model(network.partition(".")[0]) else None
     return bool(about and about.fixed_input_size)
+
+
+def _what_else(error: BaseException) -> str:
+    """Why a file was refused, without torch's and timm's advice to load it by options that Carpal does not have."""
+    if found := re.search(r"Unsupported globals?: (?:GLOBAL )?([\w.]+(?:, [\w.]+)*)", str(error)):
+        return f"it asks for {found[1]}"
+    return "its pickle is none of tensors" if "weights_only" in str(error) else _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:

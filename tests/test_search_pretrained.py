@@ -104,8 +104,10 @@ def test_weights_of_a_larger_network_are_refused(tmp_path: Path) -> None:
 
 def test_a_file_with_code_in_it_is_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": Path("x")}, tmp_path / "code.pth")
-    with pytest.raises(ValueError, match=r"code.pth is no file of tensors alone"):
+    with pytest.raises(ValueError, match=r"code.pth is no file of tensors alone") as caught:
         BoneAgeNet(TrialConfig(backbone="test_resnet", pretrained=str(tmp_path / "code.pth")))
+    assert "asks for pathlib." in str(caught.value)
+    assert "weights_only" not in str(caught.value)  # torch's advice: an option that nobody has here
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
