@@ -44,6 +44,7 @@ class MlflowLog:
         """
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the search waits for its answers
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it tells its makers of its use, from the import on
         try:
             from mlflow import MlflowClient, MlflowException, entities
         except ImportError:
