@@ -5,6 +5,9 @@ sampler on a real journal, the real trials' folders, the real stopping rules and
 simulation. Training passes on a virtual clock; every question to the driver occupies it for as long as the answer
 really takes, first come, first served, while the worker that asked waits.
 
+With ``--clock processor`` an answer takes the processor time that the driver spent on it: other work on the machine
+does not disturb that, and waits for the disk are left out.
+
 Idle is the time from a worker's question to its answer, in the queue and while the driver decides, and the time in
 which there was nothing for a worker until there was something again, as before a generation is judged. It is given as a
 share of all worker time but the last wave, after the last work that there was for a worker; the last wave stands beside

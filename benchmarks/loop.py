@@ -1,8 +1,10 @@
-"""What a real trial costs beside the bare training loop: ``python -m benchmarks.loop``.
+"""What a trial's training costs beside the bare training loop: ``python -m benchmarks.loop``.
 
 The bare loop runs forward, backward and optimiser step of the same network, in the same precision, on one batch that
 already lies in memory. The trial is `search.train.train_fold`: reading from the cohort, augmentation, sex, losses,
-measurements on disk and in TensorBoard, checkpoints. Both take turns in one process, so that a busy machine slows
+measurements on disk and in TensorBoard, checkpoints. Left out is Ray Tune: the start of a worker, the way of each
+measurement to the driver and of its answer back, and Tune's other logs; the TensorBoard writer is called as its logger
+would. Both take turns in one process, so that a busy machine slows
 both; the ratio is the median over the turns. Beside it stands the ratio of processor time, which other work on the
 machine does not disturb and which leaves out what waits for the disk. The precision is measured before, as a trial
 does once for all its folds; its cost is shown beside. A turn is as long as a short fold: five measurements weigh more
