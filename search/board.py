@@ -118,6 +118,8 @@ class Board:
         if spent:
             factor = (spent + self._images_saved) / spent
             saved = f"about {self._images_saved:,.0f} saved: {factor:.1f} times fewer than full cross-validation"
+            if self._images_saved <= 0:
+                saved = "none saved so far beside full cross-validation"
             lines.append(f"  images    {spent:,} passes spent, {saved}")
         lines.append(f"  time      {(self.clock() - self._started) / 60:.1f} min{self._time_left(', ')}")
         shown = sorted(self._running)[:MAX_RUNNING]
@@ -153,6 +155,9 @@ class Board:
         self._ended.add(event.number)
         if event.kind == "complete":
             self._complete += 1
+            if event.number in self._fold_images:  # its short training, which full cross-validation has no need of
+                excess = self._images[event.number] - self.num_folds * self._fold_images[event.number]
+                self._images_saved -= max(0, excess)
             mae = sum(event.fold_mae_months) / self.num_folds
             if mae < self.best:
                 self.best, self._best_trial = mae, event.number

@@ -84,6 +84,14 @@ def test_what_a_short_training_saved_is_told_before_any_fold_has_ended() -> None
     assert "25 passes spent, about 275 saved" in "\n".join(show.table())
 
 
+def test_short_trainings_of_complete_trials_are_taken_off_what_was_saved() -> None:
+    show = board(io.StringIO())
+    show(Event("complete", 0, (10.0, 10.0, 10.0), "complete", images_seen=325, fold_images=100))
+    assert "325 passes spent, none saved so far" in "\n".join(show.table())
+    show(Event("stopped", 1, (), "stopped", stopped_at="screen", images_seen=25, fold_images=100))
+    assert "350 passes spent, about 250 saved" in "\n".join(show.table())
+
+
 def test_what_a_trial_without_a_measurement_saved_is_told_by_the_others() -> None:
     show = board(io.StringIO())
     show(Event("measured", 0, (), "fold 1", images_seen=100, fold_images=100))
