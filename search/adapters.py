@@ -17,19 +17,18 @@ from functools import partial
 from typing import Any, TypeVar
 
 import ray
-from optuna.exceptions import StorageInternalError
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
-from sqlalchemy.exc import SQLAlchemyError
 
 from preprocessing.storage import StorageError
 from search.control import StudyControl, Task
+from search.journal import DATABASE_AWAY, why_not_kept
 from search.progress import SCREEN
 from search.weights import WeightsError
 
-UNWRITABLE = (OSError, StorageError, StorageInternalError, SQLAlchemyError)
+UNWRITABLE = (OSError, StorageError, *DATABASE_AWAY)
 """What a full disk, a store or a database that is away raise."""
 Answer = TypeVar("Answer")
 
@@ -42,8 +41,7 @@ def _asked(control: StudyControl, question: Callable[[], Answer], otherwise: Ans
         control.halt(str(error))
         return otherwise
     except UNWRITABLE as error:
-        cause = error.__cause__ or error
-        control.halt(f"The study's record cannot be kept ({type(cause).__name__}: {str(cause).partition(chr(10))[0]}).")
+        control.halt(why_not_kept(error))
         return otherwise
 
 

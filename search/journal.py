@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileOpenLock
 
 from preprocessing.storage import AnyPath, StorageError, as_path, is_local, remote
 
 FILE = "optuna.journal"
+DATABASE_AWAY = (StorageInternalError, sqlalchemy.exc.SQLAlchemyError)
+"""What an open record in a database raises when that goes away."""
 
 
 def open_storage(study: AnyPath, url: str = "") -> BaseStorage:
@@ -54,6 +57,12 @@ def open_to_look(study: AnyPath, url: str = "") -> BaseStorage:
     if not (study / FILE).exists():
         raise StorageError(f"{study / FILE} is missing. Check the path, or run the study first.")
     return JournalStorage(ReadOnlyJournal(str(study / FILE)))
+
+
+def why_not_kept(error: Exception) -> str:
+    """The sentence about an error for which Optuna's record or the study's folder cannot be written."""
+    cause = error.__cause__ or error
+    return f"The study's record cannot be kept ({type(cause).__name__}: {str(cause).partition(chr(10))[0]})."
 
 
 def url_without_password(url: str) -> tuple[str, str]:

@@ -28,7 +28,7 @@ from preprocessing.storage import (
 from search.board import Board, all_of
 from search.control import StudyControl
 from search.generations import generation_of
-from search.journal import url_without_password
+from search.journal import DATABASE_AWAY, url_without_password, why_not_kept
 from search.limits import Limits
 from search.mlflow_log import mlflow_log
 from search.racing import Race, make_rules, race_for
@@ -163,7 +163,8 @@ def run(study: str | AnyPath, compute: Compute, *, partitions: int | None = None
         Whether every trial has ended, or why not.
 
     Raises:
-        StudyError: Another process runs it, its cohort has changed, or there are no so many partitions.
+        StudyError: Another process runs it, its cohort has changed, its record cannot be kept, or there are no so many
+            partitions.
         StorageError: The folder of weights lacks what the space needs.
     """
     _check_partitions(partitions)
@@ -179,7 +180,7 @@ def run(study: str | AnyPath, compute: Compute, *, partitions: int | None = None
         raise StudyError(f"--storage must be {record['storage'] or 'left out'}: the study {folder} was begun there.")
     limits = Limits(**record["limits"])
     deadline = None if compute.hours is None else time.monotonic() + 3600 * compute.hours
-    with _lock(folder):
+    with _lock(folder), _record_kept(folder):
         clear_ended(folder)
         if weights and str(as_path(weights)) != record.get("weights"):
             record["weights"] = _checked(weights, record["space"], record["recipe"]["views"])
@@ -230,13 +231,26 @@ def run(study: str | AnyPath, compute: Compute, *, partitions: int | None = None
             seed=record["seed"],
         )
         fit(job, compute, control)
+        if control.halted:  # first of all: what halted it, a database that is away say, may refuse the account too
+            raise StudyError(f"{control.halted} {_go_on(folder)}")
         clear_ended(folder)
         board.close(sampler.counts())
-        if control.halted:
-            raise StudyError(f"{control.halted} Mend that, then go on with: python -m search resume {folder}")
         if control.is_complete:
             return "complete"
         return "out of time" if control.is_out_of_time else "interrupted"
+
+
+def _go_on(folder: AnyPath) -> str:
+    return f"Mend that, then go on with: python -m search resume {folder}"
+
+
+@contextmanager
+def _record_kept(folder: AnyPath) -> Iterator[None]:
+    """A database may go away at any moment, also while the study is opened or closed."""
+    try:
+        yield
+    except DATABASE_AWAY as error:
+        raise StudyError(f"{why_not_kept(error)} {_go_on(folder)}") from error
 
 
 @contextmanager

@@ -1,15 +1,22 @@
 """Optuna's record in databases and journals: what is kept, shared, and left open by a kill."""
 
+import contextlib
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 
 from preprocessing.storage import StorageError, as_path, write_json
+from search import study as studies
+from search.control import StudyControl
 from search.journal import FILE, ObjectJournal, open_storage, open_to_look, url_without_password
 from search.sampler import Outcome, Sampler
-from search.trial import trial_folder
+from search.study import create, run
+from search.trial import all_outcomes, trial_folder
+from search.tuning import Compute, Job, StudyError
 from tests.postgres_server import PostgresServer
 from tests.test_search_control import begin, control, play
 
@@ -105,3 +112,38 @@ def test_a_second_driver_on_an_object_store_is_refused_and_overwrites_nothing() 
     with pytest.raises(StorageError, match="Another process writes to the study's journal"):
         second.append_logs([{"b": 2}])
     assert list(ObjectJournal(folder).read_logs(0)) == [{"a": 1}]
+
+
+@pytest.fixture
+def server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of the test's own, which it may stop."""
+    server = PostgresServer()
+    yield server
+    with contextlib.suppress(subprocess.CalledProcessError):  # it runs, unless the test has failed
+        server.start()
+    server.remove()
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+@pytest.mark.parametrize("is_told", [True, False], ids=["halted by it", "away in the end alone"])
+def test_a_database_that_dies_ends_the_run_with_a_sentence_and_resume_goes_on(
+    cohort_folder: Path, tmp_path: Path, server: PostgresServer, monkeypatch: pytest.MonkeyPatch, is_told: bool
+) -> None:
+    study = str(tmp_path / "study")
+    options: dict[str, Any] = {"num_trials": 1, "pool_size": 1, "seed": 0, "screen": False}
+    create(str(cohort_folder), study, space=SPACE, storage=server.url, **options)
+
+    def dies(job: Job, compute: Compute, control: StudyControl) -> None:
+        play(control, begin(control), [10.0, 11.0, 12.0])
+        server.stop()
+        if is_told:
+            control.halt("The disk is full.")
+
+    monkeypatch.setattr(studies, "fit", dies)
+    with pytest.raises(StudyError, match=r"(The disk is full|cannot be kept \(OperationalError.*)\. Mend .* resume /"):
+        run(study, Compute())
+    server.start()
+    monkeypatch.setattr(studies, "fit", lambda job, compute, control: play(control, begin(control), [10.0, 11.0, 12.0]))
+    assert run(study, Compute()) == "complete"
+    assert [outcome["state"] for outcome in all_outcomes(study)] == ["complete"]
