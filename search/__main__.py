@@ -7,28 +7,40 @@ from pathlib import Path
 
 from preprocessing import environment
 from preprocessing.storage import StorageError
+from search.interrupts import heeded, postponed
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; a wrong input gives one sentence and exit status 2, an interrupted study status 130."""
     options = _parser().parse_args(arguments)
-    if options.run in (_run, _resume):
-        environment.prepare(own_ray=not options.address)
     try:
-        return int(options.run(options))
+        if options.is_begun is None:
+            return int(options.run(options))
+        with heeded():
+            environment.prepare(own_ray=not options.address)
+            return int(options.run(options))
     except (StorageError, ValueError, ConnectionError) as error:
         print(f"search: {error}", file=sys.stderr)
         return 2
     except OSError as error:  # full disk, no permission: the system's own sentence names the file
-        print(f"search: {error}. Mend that, then go on with: python -m search resume STUDY", file=sys.stderr)
+        print(f"search: {error}. Mend that. {_how_to_go_on(options)}".rstrip(), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("search: interrupted. Go on with: python -m search resume STUDY", file=sys.stderr)
+        print(f"search: interrupted. {_how_to_go_on(options)}".rstrip(), file=sys.stderr)
         return 130
+
+
+def _how_to_go_on(options: argparse.Namespace) -> str:
+    if options.is_begun is None:
+        return ""
+    if not options.is_begun:
+        return "Nothing was begun: run the same command again."
+    return f"Go on with: python -m search resume {options.study}"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m search", description=__doc__)
+    parser.set_defaults(is_begun=None)  # whether there is a study to go on with, of the commands that run one
     commands = parser.add_subparsers(required=True)
 
     run = commands.add_parser("run", help="search a space by cross-validated trials")
@@ -52,14 +64,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--seed", type=int, default=0, help="of configurations and training")
     run.add_argument("--deterministic", action="store_true", help="the same weights to the bit; slower")
     _add_compute(run)
-    run.set_defaults(run=_run)
+    run.set_defaults(run=_run, is_begun=False)
 
     resume = commands.add_parser("resume", help="go on with a study after any kind of stop")
     resume.add_argument("study")
     resume.add_argument("--cohort", help="where the study's cohort is now, when it was moved")
     resume.add_argument("--partitions", type=int, help="2: train the pool again, though the study was begun without")
     _add_compute(resume)
-    resume.set_defaults(run=_resume)
+    resume.set_defaults(run=_resume, is_begun=True)
 
     dashboard = commands.add_parser("dashboard", help="show the study in a browser with optuna-dashboard")
     dashboard.add_argument("study")
@@ -118,8 +130,9 @@ def _add_compute(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from search.limits import Limits
-    from search.study import create  # late: torch and Ray take seconds that --help does not need
+    with postponed():  # an exception inside of an import may be lost
+        from search.limits import Limits
+        from search.study import create  # late: torch and Ray take seconds that --help does not need
 
     options.study = create(
         options.cohort,
@@ -142,12 +155,14 @@ def _run(options: argparse.Namespace) -> int:
         deterministic=options.deterministic,
         weights=options.weights or "",
     )
+    options.is_begun = True
     return _resume(options)
 
 
 def _resume(options: argparse.Namespace) -> int:
-    from search.study import run
-    from search.tuning import Compute
+    with postponed():
+        from search.study import run
+        from search.tuning import Compute
 
     compute = Compute(
         address=options.address,

@@ -2,9 +2,7 @@
 
 import os
 import shutil
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,6 +23,7 @@ from preprocessing.cohort import Cohort
 from preprocessing.storage import AnyPath, StorageError, as_path, is_local, read_json, remote, write_json
 from search.adapters import RaceScheduler, RayWatch, StudySearcher
 from search.control import StudyControl, result_of
+from search.interrupts import heeded, ray_running
 from search.limits import Limits, measure
 from search.partition import on_second_partition, repartition
 from search.placement import Compute as Compute
@@ -151,11 +150,9 @@ def fit(job: Job, compute: Compute, control: StudyControl) -> None:
         StudyError: The trials cannot be placed.
         ConnectionError: The Ray that this process started has died.
     """
-    ray.init(**connection(compute.address, modules=own_modules(job.space)))
-    try:
+    start = partial(ray.init, **connection(compute.address, modules=own_modules(job.space)))
+    with ray_running(start, ray.shutdown, is_own=compute.address is None):
         _fit(job, compute, control, [RayWatch(job.study)] if compute.address is None else [])
-    finally:
-        ray.shutdown()
 
 
 def _fit(job: Job, compute: Compute, control: StudyControl, callbacks: list[tune.Callback]) -> None:
@@ -185,7 +182,7 @@ def _fit(job: Job, compute: Compute, control: StudyControl, callbacks: list[tune
             verbose=0,
         ),
     )
-    with _terminate_like_interrupt():
+    with heeded():  # Tune leaves its own handler of SIGINT behind
         tuner.fit()
 
 
@@ -213,13 +210,3 @@ def _remove(folder: AnyPath) -> None:
         shutil.rmtree(folder)
     else:
         remote(folder).fs.rm(remote(folder).path, recursive=True)
-
-
-@contextmanager
-def _terminate_like_interrupt() -> Iterator[None]:
-    """SIGTERM stops like Ctrl-C does: Tune ends its trials and saves its state."""
-    before = signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
