@@ -8,6 +8,7 @@ object stores make a single object visible at once by themselves.
 import contextlib
 import fcntl
 import hashlib
+import inspect
 import json
 import os
 import shutil
@@ -81,8 +82,31 @@ def written_beside(path: Path, data: bytes) -> Iterator[Path]:
 
 
 def write_json(path: AnyPath, value: Any) -> None:
-    """Write JSON atomically, keys in the given order, one readable line per entry."""
-    write_atomic(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+    """Write JSON atomically, in the form of `json_bytes`."""
+    write_atomic(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """JSON as files hold it: keys in the given order, one readable line per entry."""
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
+
+
+def create_object(path: AnyPath, data: bytes) -> bool:
+    """Write an object to a remote store where none is; False where there is one, and it stays as it is.
+
+    Of two writers at once the second is refused by stores whose driver offers a conditional put; on others both may
+    have looked before one has written.
+    """
+    place = remote(path)
+    place.fs.invalidate_cache()  # a listing may be remembered from before the other's writing
+    if place.fs.exists(place.path):
+        return False
+    can_refuse = "mode" in inspect.signature(place.fs.pipe_file).parameters
+    try:
+        place.fs.pipe_file(place.path, data, **({"mode": "create"} if can_refuse else {}))
+    except FileExistsError:  # in the moment between
+        return False
+    return True
 
 
 def read_json(path: AnyPath) -> Any:

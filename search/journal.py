@@ -3,7 +3,6 @@
 The journal is one file on a file system, and numbered objects in an object store.
 """
 
-import inspect
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +12,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileOpenLock
 
-from preprocessing.storage import AnyPath, StorageError, as_path, is_local, remote
+from preprocessing.storage import AnyPath, StorageError, as_path, create_object, is_local
 
 FILE = "optuna.journal"
 DATABASE_AWAY = (StorageInternalError, sqlalchemy.exc.SQLAlchemyError)
@@ -135,16 +134,7 @@ class ObjectJournal(BaseJournalBackend):
             StorageError: Another driver writes to the study; it goes on, and this one must not.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        place = remote(self._folder / f"{len(self._entries):09d}.json")
-        place.fs.invalidate_cache()  # a listing may be remembered from before the other's entry
-        can_refuse = "mode" in inspect.signature(place.fs.pipe_file).parameters
-        is_taken = place.fs.exists(place.path)
-        if not is_taken:
-            try:
-                place.fs.pipe_file(place.path, json.dumps(logs).encode(), **({"mode": "create"} if can_refuse else {}))
-            except FileExistsError:  # in the moment between
-                is_taken = True
-        if is_taken:
+        if not create_object(self._folder / f"{len(self._entries):09d}.json", json.dumps(logs).encode()):
             raise StorageError(
                 f"Another process writes to the study's journal {self._folder}. End it, or let it go on by itself."
             )

@@ -20,7 +20,9 @@ from preprocessing.recipe import SEGMENTER, Recipe
 from preprocessing.storage import (
     AnyPath,
     as_path,
+    create_object,
     is_local,
+    json_bytes,
     read_json,
     write_atomic,
     write_json,
@@ -84,7 +86,7 @@ def create(
     """
     folder, cohort_path = as_path(study), as_path(cohort)
     if (folder / "study.json").exists():
-        raise StudyError(f"{folder} holds a study already. Go on with: python -m search resume {folder}")
+        raise _is_taken(folder)
     for option, value in (("--trials", num_trials), ("--pool", pool_size)):
         if value < 1:
             raise StudyError(f"{option} must be 1 or more, got {value}.")
@@ -96,7 +98,6 @@ def create(
     race = race_for(race, about["num_folds"])
     make_rules(race, screen, pool_size)
     recipe = Recipe.from_dict(about["recipe"])
-    # all this before anything is written: a mistyped folder leaves none behind
     weights = _checked(weights, space, recipe.views)
     warm = gather(
         warm_start,
@@ -104,10 +105,6 @@ def create(
         about["hash"],
         pool_size,
     )
-    if recipe.segmenter:
-        write_atomic(folder / SEGMENTER, (cohort_path / SEGMENTER).read_bytes())
-    if warm_start:
-        write_json(folder / FILE, warm.to_dict())
     record = {
         "format": "carpal-study-1",
         "name": f"{space}-{uuid.uuid4().hex[:12]}",  # unique in a database that holds many studies
@@ -130,7 +127,15 @@ def create(
         "deterministic": deterministic,
         "weights": weights,
     }
-    write_json(folder / "study.json", record)
+    with _beginning(folder):
+        if recipe.segmenter:
+            write_atomic(folder / SEGMENTER, (cohort_path / SEGMENTER).read_bytes())
+        if warm_start:
+            write_json(folder / FILE, warm.to_dict())
+        if is_local(folder):
+            write_json(folder / "study.json", record)
+        elif not create_object(folder / "study.json", json_bytes(record)):
+            raise _is_taken(folder)
     return folder
 
 
@@ -140,6 +145,27 @@ def _checked(weights: str, space: str, views: Sequence[str]) -> str:
         return ""
     check_weights(weights, lambda trial: settings_of(load_space(space), views, trial))
     return str(as_path(weights))
+
+
+def _is_taken(folder: AnyPath) -> StudyError:
+    return StudyError(f"{folder} holds a study already. Go on with: python -m search resume {folder}")
+
+
+@contextmanager
+def _beginning(folder: AnyPath) -> Iterator[None]:
+    """Let one process at a time begin a study in a local folder; whoever comes second finds it there.
+
+    The lock is not that of `run`: a second one that looks would keep the first from its run.
+    """
+    if not is_local(folder):
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".begin.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if (folder / "study.json").exists():
+            raise _is_taken(folder)
+        yield
 
 
 def _check_partitions(partitions: int | None) -> None:

@@ -1,16 +1,20 @@
 """A study's run, with the part that Ray does played by the test."""
 
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from preprocessing.storage import StorageError, as_path, write_json
+from preprocessing.storage import StorageError, as_path, read_json, write_json
 from search import study as studies
 from search.control import StudyControl
 from search.sampler import Outcome
 from search.study import create, run
 from search.trial import clear_ended, trial_folder
-from search.tuning import Compute, Job
+from search.tuning import Compute, Job, StudyError
 from tests.ensemble_fixtures import make_cohort
 
 
@@ -96,3 +100,28 @@ def test_checkpoints_on_an_object_store_are_removed_too() -> None:
     clear_ended(study)
     assert not (study / "trials" / "0000" / "fold_0.checkpoint").exists()
     assert (study / "trials" / "0001" / "fold_0.checkpoint").exists()
+
+
+@pytest.mark.parametrize("where", ["{folder}/study", "memory://begun/twice/{unique}"])
+def test_of_two_that_begin_a_study_at_once_the_second_is_refused_and_changes_nothing(
+    where: str, cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = where.format(folder=tmp_path, unique=uuid.uuid4().hex)
+    both_have_looked, gather = threading.Barrier(2), studies.gather
+
+    def gathered(*arguments: Any) -> Any:
+        both_have_looked.wait(30)
+        return gather(*arguments)
+
+    def begin(seed: int) -> int | str:
+        try:
+            create(str(cohort_folder), study, space="quick", num_trials=2, pool_size=1, seed=seed)
+        except StudyError as error:
+            return str(error)
+        return seed
+
+    monkeypatch.setattr(studies, "gather", gathered)
+    with ThreadPoolExecutor(2) as pool:
+        first, refusal = sorted(pool.map(begin, (1, 2)), key=lambda answer: isinstance(answer, str))
+    assert f"holds a study already. Go on with: python -m search resume {study}" in str(refusal)
+    assert read_json(as_path(study) / "study.json")["seed"] == first
