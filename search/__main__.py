@@ -196,15 +196,20 @@ def _dashboard(options: argparse.Namespace) -> int:
 
 def _status(options: argparse.Namespace) -> int:
     from preprocessing.storage import as_path
-    from search.trial import all_outcomes, read_fold, read_study, trial_folder
+    from search.trial import all_outcomes, read_fold, read_study, trial_folder, trial_numbers
 
     study = as_path(options.study)
     num_folds = read_study(study)["num_folds"]
-    for outcome in all_outcomes(study):
-        folder = trial_folder(study, outcome["number"])
+    outcomes = {outcome["number"]: outcome for outcome in all_outcomes(study)}
+    for number in trial_numbers(study):
+        folder, outcome = trial_folder(study, number), outcomes.get(number)
+        if outcome is None:  # resume draws it again, unless the trial has ended
+            remedy = "Restore it from a backup." if (folder / "outcome.json").exists() else "resume writes it again."
+            print(f"{number:4d}  unknown   {folder / 'config.json'} is missing. {remedy}")
+            continue
         folds = [read_fold(folder, i) for i in range(num_folds)]  # assistants leave gaps before their folds
         errors = " ".join(f"{record['mae_months']:6.2f}" if record else f"{'-':>6s}" for record in folds)
-        print(f"{outcome['number']:4d}  {outcome['state']:8s}  {errors:24s} {outcome.get('reason', '')}")
+        print(f"{number:4d}  {outcome['state']:8s}  {errors:24s} {outcome.get('reason', '')}")
     return 0
 
 

@@ -12,7 +12,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileOpenLock
 
-from preprocessing.storage import AnyPath, StorageError, as_path, create_object, is_local
+from preprocessing.storage import AnyPath, StorageError, as_path, create_object, is_local, read_json
 
 FILE = "optuna.journal"
 DATABASE_AWAY = (StorageInternalError, sqlalchemy.exc.SQLAlchemyError)
@@ -55,7 +55,7 @@ def open_to_look(study: AnyPath, url: str = "") -> BaseStorage:
         return open_journal(study)
     if not (study / FILE).exists():
         raise StorageError(f"{study / FILE} is missing. Check the path, or run the study first.")
-    return JournalStorage(ReadOnlyJournal(str(study / FILE)))
+    return _replayed(ReadOnlyJournal(str(study / FILE)), study / FILE)
 
 
 def why_not_kept(error: Exception) -> str:
@@ -100,7 +100,32 @@ def open_journal(study: AnyPath) -> JournalStorage:
         if content and not content.endswith(b"\n"):
             with path.open("rb+") as file:
                 file.truncate(content.rfind(b"\n") + 1)
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=_HeldElsewhere(str(path))))
+    return _replayed(JournalFileBackend(str(path), lock_obj=_HeldElsewhere(str(path))), path)
+
+
+def _replayed(backend: JournalFileBackend, path: AnyPath) -> JournalStorage:
+    try:
+        return JournalStorage(backend)
+    except (ValueError, TypeError, KeyError):  # Optuna's own words name neither the file nor the place
+        if (broken := next((n for n, line in enumerate(_lines(path), 1) if not _is_entry(line)), None)) is None:
+            raise
+        raise StorageError(
+            f"{path}, line {broken}: it is no entry of Optuna's journal. Restore the file from a backup; the trials "
+            "beside it are not touched."
+        ) from None
+
+
+def _lines(path: AnyPath) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from file
+
+
+def _is_entry(line: bytes) -> bool:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(entry, dict) and {"op_code", "worker_id"} <= entry.keys()
 
 
 class _HeldElsewhere(JournalFileOpenLock):
@@ -121,7 +146,7 @@ class ObjectJournal(BaseJournalBackend):
         self._entries: list[dict[str, Any]] = []
         if folder.exists():
             for path in sorted(folder.iterdir(), key=str):
-                self._entries += json.loads(path.read_bytes())
+                self._entries += read_json(path)
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """Entries from a position on."""

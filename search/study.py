@@ -19,6 +19,7 @@ from preprocessing.cohort import MARKER, Cohort
 from preprocessing.recipe import SEGMENTER, Recipe
 from preprocessing.storage import (
     AnyPath,
+    StorageError,
     as_path,
     create_object,
     is_local,
@@ -197,9 +198,12 @@ def run(study: str | AnyPath, compute: Compute, *, partitions: int | None = None
     folder = as_path(study)
     record = read_study(folder)
     cohort = as_path(compute.cohort or record["cohort"])
-    opened = Cohort.load(cohort)
+    opened = _opened(cohort, folder)
     if opened.hash != record["cohort_hash"]:
-        raise StudyError(f"{cohort} is not the cohort that {folder} was begun with. Restore it, or start anew.")
+        raise StudyError(
+            f"{cohort} is not the cohort that {folder} was begun with. Restore it, name where that is now with "
+            "--cohort, or start anew."
+        )
     opened.verify()
     storage = compute.storage or record["storage"]
     if storage and url_without_password(storage)[0] != record["storage"]:
@@ -268,6 +272,16 @@ def run(study: str | AnyPath, compute: Compute, *, partitions: int | None = None
 
 def _go_on(folder: AnyPath) -> str:
     return f"Mend that, then go on with: python -m search resume {folder}"
+
+
+def _opened(cohort: AnyPath, folder: AnyPath) -> Cohort:
+    try:
+        return Cohort.load(cohort)
+    except StorageError as error:
+        if (cohort / MARKER).exists():
+            raise
+        moved = f"If it was moved: python -m search resume {folder} --cohort FOLDER"
+        raise StudyError(f"{error} It is the study's cohort. {moved}") from None
 
 
 @contextmanager

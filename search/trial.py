@@ -247,9 +247,13 @@ def read_study(study: str | Path | AnyPath) -> dict[str, Any]:
     """What ``study.json`` says: cohort, space, folds, seed and so on.
 
     Raises:
-        StorageError: No study is there.
+        StorageError: No study is there, or the file is none of a study.
     """
-    return read_json(as_path(study) / "study.json")
+    path = as_path(study) / "study.json"
+    record = read_json(path)
+    if not isinstance(record, dict) or record.get("format") != "carpal-study-1":
+        raise StorageError(f"{path} must be the record of a study (carpal-study-1). Restore it from a backup.")
+    return record
 
 
 def trial_numbers(study: AnyPath) -> Iterator[int]:

@@ -81,6 +81,7 @@ def make_study(
     write_json(
         folder / "study.json",
         {
+            "format": "carpal-study-1",
             "name": folder.name,
             "cohort": str(cohort_folder),
             "cohort_hash": cohort.hash,

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from preprocessing import environment
 from search import __main__ as commands
 from search import study as studies
 from search.interrupts import heeded, postponed, ray_running
@@ -127,8 +128,7 @@ def test_a_signal_outside_of_the_trials_ends_with_a_sentence_and_status_130(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):  # what the command sets is taken back
-        monkeypatch.setenv(name, os.environ.get(name, ""))
+    monkeypatch.setattr(environment, "prepare", lambda own_ray: None)  # it is for a process of its own
     monkeypatch.setattr(studies, "create", lambda cohort, study, **options: study)
     monkeypatch.setattr(studies, moment, lambda *arguments, **options: signal.raise_signal(number))
     study = tmp_path / "study"

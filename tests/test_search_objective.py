@@ -95,7 +95,7 @@ def test_a_kill_before_optuna_heard_of_the_cost_is_mended_on_restart(tmp_path: P
 
 def earlier_study(folder: Path, cohort_hash: str) -> list[dict[str, Any]]:
     """Three complete trials and a failed one; returns the parameters of the complete ones, best first."""
-    write_json(folder / "study.json", {"cohort_hash": cohort_hash, "num_folds": 3})
+    write_json(folder / "study.json", {"format": "carpal-study-1", "cohort_hash": cohort_hash, "num_folds": 3})
     referee = control(folder)
     for mae in (12.0, 10.0, 11.0):
         play(referee, begin(referee), [mae] * 3)

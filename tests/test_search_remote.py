@@ -22,7 +22,10 @@ def test_a_study_on_an_object_store_becomes_a_published_ensemble(
     study = as_path("memory://bucket/study")
     about = read_json(cohort_folder / "cohort.json")
     record = {"name": "remote", "cohort": str(cohort_folder), "cohort_hash": cohort.hash, "num_folds": 3, "seed": 0}
-    write_json(study / "study.json", record | {"recipe": about["recipe"], "recipe_hash": about["recipe_hash"]})
+    write_json(
+        study / "study.json",
+        record | {"format": "carpal-study-1", "recipe": about["recipe"], "recipe_hash": about["recipe_hash"]},
+    )
     sampler = Sampler(study, name="remote", space="tests.spaces_of_tests:tiny", seed=0, num_trials=2)
     control = StudyControl(sampler, Race(make_rules("matched", True, 2)), num_folds=3)
     while (following := control.next()) is not None:

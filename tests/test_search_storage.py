@@ -2,7 +2,7 @@
 
 import contextlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +147,13 @@ def test_a_database_that_dies_ends_the_run_with_a_sentence_and_resume_goes_on(
     monkeypatch.setattr(studies, "fit", lambda job, compute, control: play(control, begin(control), [10.0, 11.0, 12.0]))
     assert run(study, Compute()) == "complete"
     assert [outcome["state"] for outcome in all_outcomes(study)] == ["complete"]
+
+
+@pytest.mark.parametrize("line", [b"garbage", b"\xff\xfe", b"17", b"{}"])
+@pytest.mark.parametrize("opened", [open_storage, open_to_look])
+def test_a_broken_line_of_the_journal_is_named(opened: Callable[[Path], object], line: bytes, tmp_path: Path) -> None:
+    Sampler(tmp_path, name="s", space=SPACE, seed=0, num_trials=1).ask()
+    lines = (tmp_path / FILE).read_bytes().splitlines()
+    (tmp_path / FILE).write_bytes(b"\n".join([*lines[:2], line, *lines[3:], b""]))
+    with pytest.raises(StorageError, match=rf"{tmp_path}/{FILE}, line 3: .* Restore the file from a backup"):
+        opened(tmp_path)

@@ -1,5 +1,6 @@
 """A study's run, with the part that Ray does played by the test."""
 
+import shutil
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -8,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from preprocessing import environment
 from preprocessing.storage import StorageError, as_path, read_json, write_json
 from search import study as studies
+from search.__main__ import main
 from search.control import StudyControl
 from search.sampler import Outcome
 from search.study import create, run
@@ -125,3 +128,39 @@ def test_of_two_that_begin_a_study_at_once_the_second_is_refused_and_changes_not
         first, refusal = sorted(pool.map(begin, (1, 2)), key=lambda answer: isinstance(answer, str))
     assert f"holds a study already. Go on with: python -m search resume {study}" in str(refusal)
     assert read_json(as_path(study) / "study.json")["seed"] == first
+
+
+def test_a_cohort_that_was_moved_is_asked_for(cohort_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(cohort_folder, tmp_path / "cohort")
+    folder = begun(tmp_path / "cohort", tmp_path / "study")
+    (tmp_path / "cohort").rename(tmp_path / "elsewhere")
+    with pytest.raises(StudyError, match=rf"cohort has no cohort\.json.* search resume {folder} --cohort FOLDER"):
+        run(str(folder), Compute())
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"format": "carpal-study-9"}'])
+@pytest.mark.parametrize("command", ["status", "resume"])
+def test_what_is_no_record_of_a_study_is_named(
+    command: str,
+    content: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(environment, "prepare", lambda own_ray: None)  # it is for a process of its own
+    (tmp_path / "study.json").write_text(content)
+    assert main([command, str(tmp_path)]) == 2
+    assert f"search: {tmp_path}/study.json must be the record of a study" in capsys.readouterr().err
+
+
+def test_status_names_the_file_that_a_trial_lacks(
+    cohort_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = begun(cohort_folder, tmp_path / "study")
+    for number in (0, 1):
+        trial_folder(as_path(folder), number).mkdir(parents=True)
+    write_json(trial_folder(as_path(folder), 1) / "outcome.json", Outcome("failed", (), "nan").to_dict())
+    assert main(["status", str(folder)]) == 0
+    begun_alone, ended = capsys.readouterr().out.splitlines()
+    assert "trials/0000/config.json is missing. resume writes it again." in begun_alone
+    assert "trials/0001/config.json is missing. Restore it from a backup." in ended
