@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from safetensors.torch import save
 from torch import nn
 
 from preprocessing.cohort import Cohort
-from preprocessing.storage import AnyPath, StorageError, read_json, write_atomic, write_json
+from preprocessing.storage import AnyPath, StorageError, read_json, sha256_file, write_atomic, write_json
 from search.checkpoint import FoldCheckpoint
 from search.model import BIN_MONTHS
 from search.train import TrainedFold
@@ -82,6 +84,36 @@ def join_folds(folder: AnyPath, cohort: Cohort) -> None:
     """Write the out-of-fold table when all folds are there and it is not; who finishes the last fold, sees them all."""
     if not (folder / "oof.parquet").exists() and len(finished_folds(folder, cohort.num_folds)) == cohort.num_folds:
         write_oof(folder, cohort)
+
+
+def mend_oof(folder: AnyPath, cohort: Cohort) -> bool:
+    """Write the out-of-fold table anew where it cannot be read: it holds nothing that the folds' files do not.
+
+    Returns:
+        Whether that was done.
+
+    Raises:
+        StorageError: A fold's predictions are not those that its record tells.
+    """
+    place = folder / "oof.parquet"
+    if not place.exists() or _is_table(place):
+        return False
+    for fold, record in finished_folds(folder, cohort.num_folds).items():
+        path = folder / f"fold_{fold}.parquet"
+        if not path.exists() or sha256_file(path) != record["predictions_sha256"]:
+            raise StorageError(f"{place} is damaged, and {path}, which it would be made from. Restore one of them.")
+    write_oof(folder, cohort)
+    return True
+
+
+def _is_table(path: AnyPath) -> bool:
+    """Whether its last bytes, which tell where all the others belong, are those of a Parquet file; reads no more."""
+    try:
+        with path.open("rb") as file:
+            pq.read_metadata(file)
+    except (pa.ArrowInvalid, OSError):  # Arrow takes some damage for a failed reading
+        return False
+    return True
 
 
 def write_oof(folder: AnyPath, cohort: Cohort) -> None:

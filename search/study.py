@@ -8,6 +8,7 @@ study/tune/                    Ray Tune's logs (TensorBoard, CSV, JSON); made an
 """
 
 import fcntl
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -30,14 +31,16 @@ from preprocessing.storage import (
 )
 from search.board import Board, all_of
 from search.control import StudyControl
+from search.fold_files import mend_oof
 from search.generations import generation_of
 from search.journal import DATABASE_AWAY, url_without_password, why_not_kept
 from search.limits import Limits
 from search.mlflow_log import mlflow_log
+from search.partition import repartition
 from search.racing import Race, make_rules, race_for
 from search.sampler import OBJECTIVES, Sampler, settings_of
 from search.spaces import load_space
-from search.trial import clear_ended, read_study
+from search.trial import clear_ended, partition_folder, read_study, trial_folder, trial_numbers
 from search.tuning import Compute, Job, StudyError, fit
 from search.warm_start import FILE, gather
 from search.weights import check_weights
@@ -215,6 +218,7 @@ def run(study: str | AnyPath, compute: Compute, *, partitions: int | None = None
         if weights and str(as_path(weights)) != record.get("weights"):
             record["weights"] = _checked(weights, record["space"], record["recipe"]["views"])
             write_json(folder / "study.json", record)
+        _mend_tables(folder, opened, record["seed"])
         sampler = Sampler(
             folder,
             name=record["name"],
@@ -272,6 +276,15 @@ def run(study: str | AnyPath, compute: Compute, *, partitions: int | None = None
 
 def _go_on(folder: AnyPath) -> str:
     return f"Mend that, then go on with: python -m search resume {folder}"
+
+
+def _mend_tables(folder: AnyPath, cohort: Cohort, seed: int) -> None:
+    """Make out-of-fold tables anew that a disk or a copy has cut short; a trial that has ended is not trained again."""
+    second = repartition(cohort, seed)
+    for trial in (trial_folder(folder, number) for number in trial_numbers(folder)):
+        for place, folds in ((trial, cohort), (partition_folder(trial), second)):
+            if mend_oof(place, folds):
+                print(f"search: {place}/oof.parquet was damaged and is made anew from its folds", file=sys.stderr)
 
 
 def _opened(cohort: AnyPath, folder: AnyPath) -> Cohort:

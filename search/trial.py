@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from preprocessing.cohort import Cohort
@@ -337,8 +338,13 @@ def finished_trial(
 
 
 def _read_oof(folder: AnyPath, num_cases: int, columns: list[str] | None) -> pd.DataFrame:
-    with (folder / "oof.parquet").open("rb") as file:
-        oof = pd.read_parquet(file, columns=columns)
+    try:
+        with (folder / "oof.parquet").open("rb") as file:
+            oof = pd.read_parquet(file, columns=columns)
+    except pa.ArrowInvalid as error:
+        raise StorageError(
+            f"{folder}/oof.parquet is damaged ({error}). python -m search resume makes it anew from the trial's folds."
+        ) from None
     if not oof["case_id"].is_unique or not np.isfinite(oof["predicted_months"]).all():
         raise StorageError(f"{folder}/oof.parquet is damaged. Restore the trial's folder from a backup.")
     if len(oof) != num_cases:

@@ -4,19 +4,23 @@ import shutil
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from preprocessing import environment
+from preprocessing.cohort import Cohort
 from preprocessing.storage import StorageError, as_path, read_json, write_json
 from search import study as studies
 from search.__main__ import main
 from search.control import StudyControl
+from search.partition import repartition
 from search.sampler import Outcome
+from search.space import TrialConfig
 from search.study import create, run
-from search.trial import clear_ended, trial_folder
+from search.trial import clear_ended, partition_folder, run_fold, run_trial, trial_folder
 from search.tuning import Compute, Job, StudyError
 from tests.ensemble_fixtures import make_cohort
 
@@ -164,3 +168,29 @@ def test_status_names_the_file_that_a_trial_lacks(
     begun_alone, ended = capsys.readouterr().out.splitlines()
     assert "trials/0000/config.json is missing. resume writes it again." in begun_alone
     assert "trials/0001/config.json is missing. Restore it from a backup." in ended
+
+
+def test_resume_makes_a_table_anew_that_was_cut_short(
+    cohort: Cohort, cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = begun(cohort_folder, tmp_path / "study", 1)
+
+    def trained(job: Job, compute: Compute, control: StudyControl) -> None:
+        task = control.next()
+        assert task is not None
+        settings = replace(TrialConfig.from_dict(task.settings), max_images_seen=40)
+        run_trial(trial_folder(as_path(folder), task.number), settings, cohort)
+        for fold in range(3):
+            run_fold(partition_folder(trial_folder(as_path(folder), 0)), settings, second, fold)
+
+    second = repartition(cohort, 0)
+    monkeypatch.setattr(studies, "fit", trained)
+    run(str(folder), Compute())
+    tables = sorted(folder.glob("trials/0000/**/oof.parquet"))
+    before = [table.read_bytes() for table in tables]
+    assert len(tables) == 2
+    for table in tables:
+        table.write_bytes(table.read_bytes()[:-100])
+    monkeypatch.setattr(studies, "fit", lambda job, compute, control: None)
+    run(str(folder), Compute())
+    assert [table.read_bytes() for table in tables] == before

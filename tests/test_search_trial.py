@@ -8,10 +8,11 @@ import pytest
 
 from preprocessing.cohort import Cohort
 from preprocessing.storage import StorageError, write_json
+from search.fold_files import mend_oof
 from search.sampler import Outcome
 from search.screen import SHARE
 from search.space import TrialConfig
-from search.trial import FoldReport, read_fold, run_trial, write_oof
+from search.trial import FoldReport, finished_trial, read_fold, run_trial, write_oof
 
 TINY = TrialConfig(backbone="test_resnet", sex_features=4, batch_size=8, max_images_seen=40)
 
@@ -59,6 +60,28 @@ def test_an_out_of_fold_table_with_a_case_missing_is_refused(cohort: Cohort, tmp
     (tmp_path / "fold_1.parquet").write_bytes((tmp_path / "fold_0.parquet").read_bytes())
     with pytest.raises(StorageError, match="each case exactly once"):
         write_oof(tmp_path, cohort)
+
+
+def test_an_out_of_fold_table_that_is_cut_short_is_refused_by_name_and_made_anew(
+    cohort: Cohort, tmp_path: Path
+) -> None:
+    run(tmp_path, cohort)
+    assert not mend_oof(tmp_path, cohort)
+    table = tmp_path / "oof.parquet"
+    whole = table.read_bytes()
+    table.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(StorageError, match=r"oof\.parquet is damaged .*python -m search resume"):
+        finished_trial(tmp_path, 0, TINY, cohort.num_folds)
+    assert mend_oof(tmp_path, cohort)
+    assert table.read_bytes() == whole
+
+
+def test_no_table_is_made_from_a_fold_that_is_damaged_too(cohort: Cohort, tmp_path: Path) -> None:
+    run(tmp_path, cohort)
+    for name in ("oof.parquet", "fold_1.parquet"):
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-9])
+    with pytest.raises(StorageError, match=r"oof\.parquet is damaged, and .*fold_1\.parquet"):
+        mend_oof(tmp_path, cohort)
 
 
 def test_a_short_training_comes_first_once_and_is_read_again(tmp_path: Path, cohort: Cohort) -> None:
