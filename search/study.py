@@ -265,9 +265,9 @@ def run(study: str | AnyPath, compute: Compute, *, partitions: int | None = None
             seed=record["seed"],
         )
         fit(job, compute, control)
-        if control.halted:  # first of all: what halted it, a database that is away say, may refuse the account too
-            raise StudyError(f"{control.halted} {_go_on(folder)}")
         clear_ended(folder)
+        if control.halted:  # before the account: a database that is away, say, would refuse that too
+            raise StudyError(f"{control.halted} {_go_on(folder)}")
         board.close(sampler.counts())
         if control.is_complete:
             return "complete"
