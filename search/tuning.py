@@ -102,7 +102,7 @@ def _work(config: dict[str, Any], job: Job, share: Share) -> None:
         opened = Cohort.load(job.cohort)
         if opened.hash != job.cohort_hash:
             raise StorageError(
-                f"{job.cohort} on this machine is another cohort than the study was begun with. Restore it there"
+                f"{job.cohort} on this machine is another cohort than the study was begun with. Restore it there."
             )
         settings = TrialConfig.from_dict(read_json(trial / "config.json")["config"])
         if config.get("is_second"):

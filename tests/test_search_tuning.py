@@ -66,7 +66,7 @@ def test_another_cohort_on_a_worker_s_machine_halts_the_study_and_trains_nothing
 ) -> None:
     trainable({"number": 0}, job=Job(**{**vars(job), "cohort_hash": "0" * 64}), share=Share(1, 1, 0.0))
     assert [set(report) for report in said] == [{"halted"}]
-    assert "is another cohort than the study was begun with" in said[0]["halted"]
+    assert said[0]["halted"].endswith("is another cohort than the study was begun with. Restore it there.")
 
 
 def test_a_crash_of_no_known_kind_is_told_before_the_worker_dies_of_it(
