@@ -17,9 +17,9 @@ from timm.models import adapt_input_conv, load_state_dict
 from torch import Tensor, nn
 
 from preprocessing.storage import StorageError, as_path
-from search.models import OWN, import_own  # makes timm know our own networks
-from search.space import WRAPPERS, TrialConfig
-from search.weights import WeightsError, file_names
+from search.models import OWN, is_known  # makes timm know our own networks
+from search.space import TrialConfig
+from search.weights import WeightsError, file_names, network_of
 
 CLASSIFIERS = ("fc.", "head.fc.", "head.weight", "head.bias", "head_dist.", "classifier.", "last_linear.")
 """Beginnings of the names of a classifier's weights in published files."""
@@ -38,18 +38,15 @@ def make_backbone(config: TrialConfig, *, fetch: bool = True) -> Any:
     Raises:
         ValueError: timm has no model of that name, its weights cannot be had, or a file does not fit.
     """
-    name, options = config.backbone, dict[str, Any](in_chans=1, num_classes=0)
-    if name.partition(":")[0] in WRAPPERS:
-        name, _, of = name.partition(":")
-        options |= {"parts": config.parts, "of": of or "slim_resnet18"}
-    network = options.get("of", name)
-    if not timm.is_model(network.partition(".")[0]):
-        import_own()
-        if not timm.is_model(network.partition(".")[0]):
-            raise ValueError(
-                f"backbone must be the name of a timm model, got {config.backbone!r}: it knows none like it. "
-                f"Where a module of your own registers it, name that module in the environment variable {OWN}."
-            )
+    name, network, options = config.backbone, network_of(config.backbone), dict[str, Any](in_chans=1, num_classes=0)
+    if network != name:
+        name = name.partition(":")[0]
+        options |= {"parts": config.parts, "of": network}
+    if not is_known(network):
+        raise ValueError(
+            f"backbone must be the name of a timm model, got {config.backbone!r}: it knows none like it. "
+            f"Where a module of your own registers it, name that module in the environment variable {OWN}."
+        )
     from_hub = fetch and config.pretrained == "hub"
     try:
         if _has_fixed_size(network):

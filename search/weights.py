@@ -13,7 +13,7 @@ import optuna
 import timm
 
 from preprocessing.storage import StorageError, as_path, is_local
-from search.models import import_own
+from search.models import is_known
 from search.space import WRAPPERS
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -64,10 +64,8 @@ def local_file(backbone: str, folder: str) -> str:
         WeightsError: There is none.
     """
     network = network_of(backbone)
-    if not timm.is_model(network.partition(".")[0]):
-        import_own()
-        if not timm.is_model(network.partition(".")[0]):
-            return "hub"
+    if not is_known(network):
+        return "hub"
     place, names = as_path(folder), file_names(network)
     for name in names:
         for suffix in SUFFIXES:

@@ -11,6 +11,8 @@ A network of a user's own is registered with timm by any module; `OWN` names it 
 import importlib
 import os
 
+import timm
+
 import search.models.attention_vgg
 import search.models.googlenet
 import search.models.memon_cuomo
@@ -22,6 +24,18 @@ import search.models.vgg  # noqa: F401
 OWN = "CARPAL_MODELS"
 """Environment variable with the modules, separated by commas, that register models of a user's own. A bundle never
 names code to be run, so the one who serves it does."""
+
+
+def is_known(network: str) -> bool:
+    """Whether timm knows a network, by its name with or without a tag, once `OWN` is imported if need be.
+
+    Raises:
+        ValueError: A module that `OWN` names cannot be imported.
+    """
+    name = network.partition(".")[0]
+    if not timm.is_model(name):
+        import_own()
+    return timm.is_model(name)
 
 
 def import_own() -> None:
