@@ -30,6 +30,7 @@ from benchmarks.load import Client, Turn, closed_loop, post, post_form
 from benchmarks.rivals import Rival, running_rival
 from benchmarks.sample import publish_sample
 from benchmarks.service import Running, running_chain, running_service
+from ensemble.bundle import Bundle
 from ensemble.predictor import Predictor
 from ensemble.registry import Registry
 from preprocessing.phantom import draw_phantom
@@ -85,7 +86,7 @@ Rows = dict[str, list[Turn]]
 
 
 def _all(stack: contextlib.ExitStack, registry: str, image: bytes, litserve: str | None) -> dict[str, Run]:
-    runs = _loops(registry, image)
+    runs = _loops(Registry(as_path(registry)).resolve("champion"), image)
     print("starting the service", flush=True)
     request = post("/v1/score?sex=male", image)
     runs |= _clients("service", stack.enter_context(running_service(registry)).port, request)
@@ -101,7 +102,8 @@ def _all(stack: contextlib.ExitStack, registry: str, image: bytes, litserve: str
 
 
 def _alone(registry: str, image: bytes, request: bytes) -> dict[str, Run]:
-    runs, recipe = _loops(registry, image), Registry(as_path(registry)).resolve("champion").recipe
+    bundle = Registry(as_path(registry)).resolve("champion")
+    runs, recipe = _loops(bundle, image), bundle.recipe
     busy_ms = min(run(2.0).quantile_ms(0.5) for run in runs.values())
     told = ["--busy-ms", f"{busy_ms:.2f}", "--views", str(len(recipe.views)), "--size", str(recipe.size)]
     return runs | {
@@ -116,8 +118,8 @@ def _started_turn(start: Callable[[], AbstractContextManager[Running]], request:
         return closed_loop(server.port, request, 1, seconds)
 
 
-def _loops(registry: str, image: bytes) -> dict[str, Run]:
-    bundle, runs = Registry(as_path(registry)).resolve("champion"), dict[str, Run]()
+def _loops(bundle: Bundle, image: bytes) -> dict[str, Run]:
+    runs = dict[str, Run]()
     for threads in sorted({1, os.cpu_count() or 1}):
         torch.set_num_threads(threads)  # a predictor runs as many networks side by side as torch has threads then
         name = f"loop, {threads} thread{'s' if threads > 1 else ''}"
