@@ -85,8 +85,8 @@ class Sampler:
             space: Named space or ``module:function``.
             seed: Trial n draws from a sampler seeded by (seed, n), so that a resumed study goes on as if never stopped.
             num_trials: How many are wanted in all; a quarter of them, four to ten, are drawn before the model is used.
-            views: Of the cohort. A trial's view is drawn from them unless the space names one; starting points take
-                the crop, without it the first.
+            views: Of the cohort. A trial's view is drawn from them unless the space names one; a starting point takes
+                the one that it names if it is there, else the crop, without it the first.
             objective: One of `OBJECTIVES`: what Optuna is told of a complete trial.
             limits: What a model may cost; Optuna learns by how much a trial passes them.
             storage: URL of a database; empty: a journal in the folder.
@@ -116,7 +116,9 @@ class Sampler:
         points: list[dict[str, Any]] = []
         usual = USUAL_VIEW if USUAL_VIEW in self._views else self._views[0]
         for point in [*warm.enqueued, *starting_points(space)]:
-            complete = {"view": usual, **point} if len(self._views) > 1 else point
+            complete = {name: value for name, value in point.items() if name != "view"}
+            if len(self._views) > 1:
+                complete["view"] = view if (view := point.get("view")) in self._views else usual
             if complete not in known + points:
                 points.append(complete)
         for point in points[:num_trials][len(self._trials()) :]:

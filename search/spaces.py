@@ -105,7 +105,8 @@ def seeds(trial: optuna.Trial) -> dict[str, Any]:
 
     The starting points are the systems themselves (``SEEDS``); whatever is drawn after them varies learning rate,
     augmentation and sex around them. Weights are random here, since theirs were ImageNet's: ``seeds_pretrained`` takes
-    those from timm's hub. The frozen VGG makes sense there alone.
+    those from timm's hub. The frozen VGG makes sense there alone. In a cohort of several views all begin with the crop,
+    and Memon and Cuomo's with the hand cut out, if it is there.
 
     Run: ``python -m search run COHORT STUDY --space seeds --trials 8 --pool 8``
 
@@ -239,6 +240,8 @@ _GPU_POINT = {
     "weight_sex": 0.3,
 }
 _SEED_POINT = {"learning_rate": 3e-4, "augmentation": 0.5, "sex": "concat"}
+_SEED_VIEWS = {"Memon and Cuomo, four convolutions": {"view": "masked"}}
+"""What a system looked at, taken where the cohort has it: theirs saw the hand that a U-Net had cut out."""
 STARTING_POINTS: dict[str, list[dict[str, Any]]] = {
     "quick": [
         {
@@ -265,6 +268,7 @@ STARTING_POINTS: dict[str, list[dict[str, Any]]] = {
                 "system": name,
                 **_SEED_POINT,
                 **{key: value for key, value in system.items() if key in _SEED_POINT},
+                **_SEED_VIEWS.get(name, {}),
             }
             for name, system in SEEDS.items()
             if space == "seeds_pretrained" or "frozen" not in name

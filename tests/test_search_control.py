@@ -175,6 +175,16 @@ def test_without_a_crop_starting_points_take_the_first_view(tmp_path: Path) -> N
     assert [quick.config(quick.ask()).view for _ in range(2)] == ["masked", "masked"]
 
 
+@pytest.mark.parametrize(("views", "seen"), [(("full", "masked", "crop"), "masked"), (("full", "crop"), "crop")])
+def test_memon_and_cuomo_see_the_hand_cut_out_where_the_cohort_has_it(
+    tmp_path: Path, views: tuple[str, ...], seen: str
+) -> None:
+    seeds = Sampler(tmp_path, name="s", space="seeds", seed=0, num_trials=8, views=views)
+    configs = [seeds.config(seeds.ask()) for _ in range(8)]
+    assert {config.view for config in configs if config.backbone == "memon_cuomo"} == {seen}
+    assert {config.view for config in configs if config.backbone != "memon_cuomo"} == {"crop"}
+
+
 def test_a_space_that_names_a_view_the_cohort_lacks_is_refused(tmp_path: Path) -> None:
     other = Sampler(tmp_path, name="s", space="tests.spaces_of_tests:of_crops", seed=0, num_trials=1)
     with pytest.raises(ValueError, match="the cohort has full"):
