@@ -93,6 +93,19 @@ def test_a_kill_before_optuna_heard_of_the_cost_is_mended_on_restart(tmp_path: P
     assert trials_of(tmp_path)[0].constraints == {"parameters": pytest.approx(1.0)}
 
 
+@pytest.mark.parametrize("limits", [Limits(parameters=1), None])
+def test_the_sampler_learns_from_infeasible_trials_where_the_limit_lies(tmp_path: Path, limits: Limits | None) -> None:
+    sampler = Sampler(tmp_path, name="study", space=SPACE, seed=0, num_trials=24, limits=limits)
+    rates = []
+    for _ in range(24):
+        rates.append(sampler.config(number := sampler.ask()).learning_rate)
+        cost = {"parameters": 2 + 1000 * rates[-1], "latency_ms": 1.0, "memory_mb": 1.0, "device": "cpu"}
+        write_json(trial_folder(tmp_path, number) / "cost.json", cost)
+        sampler.finish(number, Outcome("stopped", (), "infeasible", 0, "limits"))
+    drawn_low = np.log10(rates[6:]).mean() < -3.3  # the first six are drawn evenly, from -4 to -2
+    assert drawn_low == bool(limits)
+
+
 def earlier_study(folder: Path, cohort_hash: str) -> list[dict[str, Any]]:
     """Three complete trials and a failed one; returns the parameters of the complete ones, best first."""
     write_json(folder / "study.json", {"format": "carpal-study-1", "cohort_hash": cohort_hash, "num_folds": 3})
