@@ -5,14 +5,13 @@ until the work is over. While trials run, Ray Tune takes SIGINT for itself, ends
 """
 
 import signal
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import FrameType
 
+from preprocessing.ray_thread import running_beside
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_POLL_SECONDS = 0.02
 
 Handler = Callable[[int, FrameType | None], object]
 Claim = Callable[[], None]
@@ -41,40 +40,25 @@ def postponed() -> Iterator[Claim]:
 
 @contextmanager
 def ray_running(start: Callable[[], object], end: Callable[[], object], *, is_own: bool) -> Iterator[None]:
-    """Ray, started or joined before and left after.
+    """Ray, by `running_beside`, where a signal finds it in one piece.
 
-    In the main thread Ray would put a handler of SIGTERM there that exits at once, wherever it stands; its native part
-    puts a deadly one in any case. So it starts beside, and our handlers are put back all the while. An exception in the
-    middle would leave its processes behind, so a signal waits for it, unless it joins a cluster, which may take long.
+    An exception in the middle of its start would leave its processes behind, so a signal waits for it, unless it joins
+    a cluster, which may take long.
 
     Args:
         start: Starts it.
         end: Ends it; not called where it was left in the middle of its start.
         is_own: Whether its processes are ours.
     """
-    started, is_over = Future[object](), threading.Event()
 
-    def live() -> None:
-        try:
-            started.set_result(start())
-        except BaseException as error:
-            started.set_exception(error)
-        is_over.wait()  # Ray ties the life of its processes to the thread that started them
+    def end_undisturbed() -> None:
+        with postponed():
+            end()
 
-    try:
+    with ExitStack() as running:
         with postponed() if is_own else heeded() as claim:
-            threading.Thread(target=live, name="ray", daemon=True).start()
-            while not started.done():
-                claim()
-                wait([started], timeout=_POLL_SECONDS)
-            claim()
-        started.result()
+            running.enter_context(running_beside(start, end_undisturbed, claim))
         yield
-    finally:
-        if started.done():
-            with postponed():
-                end()
-        is_over.set()
 
 
 @contextmanager

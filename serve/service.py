@@ -7,8 +7,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ray.serve.api import RunTarget
 
 from ensemble.registry import Registry
 from preprocessing.cluster import connection
+from preprocessing.ray_thread import running_beside
 from serve.applications import last_line, reason, serve_host, versions_present
 from serve.boundary import FOR_PROCESSES, is_loopback
 from serve.capacity import Capacity
@@ -102,8 +103,7 @@ class Service:
         self._names: list[str] = []
         """Applications that must run before the service is ready."""
         self._is_ready = False
-        # Ray ties the life of its processes to the thread that started them: this one must live to the end
-        self._ray_thread = ThreadPoolExecutor(1, "ray")
+        self._ray = contextlib.ExitStack()
         self.url = f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{self._port}"
 
     def start(self) -> bool:
@@ -142,8 +142,7 @@ class Service:
                     if self._names and not serve.status().applications:
                         serve.shutdown()
             finally:
-                ray.shutdown()
-                self._ray_thread.shutdown()
+                self._ray.close()
 
     def _round(self) -> None:
         if self._untold:
@@ -155,15 +154,10 @@ class Service:
     def _start_ray(self) -> None:
         where = f"joining the Ray cluster at {self._address}" if self._address else "starting Ray on this machine"
         self._say(where)
-        options = connection(self._address, FOR_PROCESSES)
-        # In the main thread Ray would put a handler of SIGTERM there that exits at once, wherever it stands; its
-        # native part puts a deadly one in any case. So it starts beside, and our handlers are put back all the while.
-        starting = self._ray_thread.submit(ray.init, **options)
-        while not starting.done():
-            self._claim_signals()
-            time.sleep(0.02)
-        self._claim_signals()
-        if error := starting.exception():
+        init = partial(ray.init, **connection(self._address, FOR_PROCESSES))
+        try:
+            self._ray.enter_context(running_beside(init, ray.shutdown, self._claim_signals))
+        except Exception as error:
             raise ServiceError(f"Ray cannot be reached or started: {last_line(error)}") from error
 
     def _deploy(self) -> None:
