@@ -71,6 +71,8 @@ class Board:
     _images_saved: float = 0.0
     _fold_images: dict[int, int] = field(default_factory=dict)
     """Image passes of one fold, of each trial that was measured."""
+    _screen_share: float = SHARE
+    """The largest share of a fold that a short training took; of few passes it takes more than `SHARE`."""
     _ended: set[int] = field(default_factory=set)
     """Trials that ended in this run."""
     _running: dict[int, str] = field(default_factory=dict)
@@ -146,6 +148,8 @@ class Board:
             self._fold_images[event.number] = event.fold_images
         if event.kind == "screened":  # it waits for its generation
             self._running.pop(event.number, None)
+            if event.fold_images:
+                self._screen_share = max(self._screen_share, event.images_seen / event.fold_images)
             return
         if event.kind in ("measured", "noted", "fold"):
             self._running[event.number] = event.text
@@ -182,7 +186,7 @@ class Board:
 
     def _images_left(self) -> float:
         """Image passes that the search will still take where no trial is stopped any more."""
-        folds = self.num_folds + (SHARE if self.has_screens else 0.0)
+        folds = self.num_folds + (self._screen_share if self.has_screens else 0.0)
         begun = self._images.keys() - self._ended
         num_new = self.num_trials - self.num_ended - len(begun)
         return self._rest_of(begun, folds) + num_new * folds * self._mean_fold

@@ -306,7 +306,7 @@ class StudyControl:
             return self._judgement.weigh(number)
         else:
             self._judgement.screened(number, result)
-            self._pace.end_screen((number, SCREEN))
+            self._pace.end_screen((number, SCREEN), self._judgement.screen_share(number))
             self._generations.measured(number, result["measured_mae_months"])
         return False
 

@@ -101,6 +101,10 @@ class Judgement:
         self._race.record(replace(self._race.trials[number], screen_months=mae))
         self._say(self._event("screened", number, (), f"short training: {mae:.1f} months"))
 
+    def screen_share(self, number: int) -> float:
+        """Image passes of its short training, as a share of a fold's."""
+        return self._images[number][SCREEN] / self._fold_images[number]
+
     def is_outranked(self, number: int) -> bool:
         """Whether the rules stop a trial after its short training."""
         return self._stop(number, "screen")

@@ -4,8 +4,6 @@ import math
 import time
 from collections.abc import Callable
 
-from search.screen import SHARE
-
 SCREENING = 1 / 3
 """Share of the time until the deadline in which the short trainings of a generation may begin."""
 Worker = tuple[int, int | None]
@@ -32,7 +30,7 @@ class Pace:
         self._folds: list[tuple[int, float]] = []
         """Trial and seconds of each fold that was trained."""
         self._screens: dict[int, float] = {}
-        """Seconds of each trial's short training."""
+        """Seconds that a fold of each trial would take, if it takes as long an image as the short training did."""
         self._screens_until = math.inf
         self.begin_generation()
 
@@ -40,10 +38,10 @@ class Pace:
         """A worker begins a trial, a fold or a short training, or goes on with one."""
         self._since[worker] = self._clock()
 
-    def end_screen(self, worker: Worker) -> None:
-        """A worker has finished a short training."""
+    def end_screen(self, worker: Worker, share: float) -> None:
+        """A worker has finished a short training, of this share of a fold's image passes."""
         if worker in self._since:  # else it was one of a run before
-            self._screens[worker[0]] = self._clock() - self._since.pop(worker)
+            self._screens[worker[0]] = (self._clock() - self._since.pop(worker)) / share
 
     def end_fold(self, worker: Worker, *, was_trained: bool) -> None:
         """A worker has finished a fold; one that was only read says nothing of the time that folds take."""
@@ -95,7 +93,7 @@ class Pace:
         if number not in self._screens:
             return self.allows_another
         known = [(seconds, self._screens[each]) for each, seconds in self._folds if each in self._screens]
-        folds, screens = (sum(values) for values in zip(*known, strict=True)) if known else (1.0, SHARE)
+        folds, screens = (sum(values) for values in zip(*known, strict=True)) if known else (1.0, 1.0)
         return self._fits(self._num_folds * self._screens[number] * folds / screens)
 
     @property
@@ -103,7 +101,7 @@ class Pace:
         """Seconds; before the first fold, by the cheapest short training: only what surely does not fit is left out."""
         if self._folds:
             return sum(seconds for _, seconds in self._folds) / len(self._folds)
-        return min(self._screens.values(), default=0.0) / SHARE
+        return min(self._screens.values(), default=0.0)
 
     def _fits(self, seconds: float, after: float = 0.0) -> bool:
         return self._deadline is None or self._clock() + after + seconds <= self._deadline

@@ -1,4 +1,4 @@
-"""The first fidelity: fold 0 in a quarter of its passes, as a short training with a schedule of its own.
+"""The first fidelity: fold 0 in a quarter of its passes or more, as a short training with a schedule of its own.
 
 trials/0007/screen.json         what it measured at its end; nothing else of it is kept
 trials/0007/screen.checkpoint   while it trains
@@ -18,10 +18,16 @@ from preprocessing.storage import AnyPath, read_json, write_json
 from search.checkpoint import FoldCheckpoint
 from search.numerics import Numerics
 from search.space import TrialConfig
-from search.train import MEASURE_AT, Measurement, train_fold
+from search.train import Measurement, train_fold
 
 SHARE = 0.25
-"""Of the image passes of a fold."""
+"""Of the image passes of a fold, or more where that makes fewer than `LEAST_STEPS`."""
+LEAST_STEPS = 96
+"""Before that many a network says no more than the median of the training cases, and a short training ranks by luck:
+over 36 configurations of the space `quick` (1,918 radiographs, 64 pixels, batches of 16) its rank correlation with the
+error out of fold was 0.23 after 39 steps, a quarter of 2,500 passes, and 0.88 after 94. Over 12 draws of 28 of them the
+ensemble was 5.9 % worse than that of full cross-validation, and 0.01 % so; over as many of 36 others, of 4,000 passes,
+3.2 % after 62 steps, 0.04 % after 94 and 0.08 % after 125, for 3.5, 3.4 and 3.1 times fewer passes."""
 CHECKPOINT = "screen.checkpoint"
 _FILE = "screen.json"
 
@@ -29,10 +35,8 @@ _FILE = "screen.json"
 def shortened(config: TrialConfig, num_rows: int) -> TrialConfig:
     """The configuration of the short training on so many cases: everything that counts in passes shrinks alike."""
     images = min(config.epochs * num_rows, config.max_images_seen)
-    least = len(MEASURE_AT) * config.batch_size
-    return replace(
-        config, max_images_seen=max(least, math.ceil(SHARE * images)), frozen_epochs=SHARE * config.frozen_epochs
-    )
+    short = min(images, max(LEAST_STEPS * config.batch_size, math.ceil(SHARE * images)))
+    return replace(config, max_images_seen=short, frozen_epochs=short / images * config.frozen_epochs)
 
 
 def read_screen(folder: AnyPath) -> Measurement | None:

@@ -69,7 +69,7 @@ def test_a_trial_is_judged_by_what_its_short_training_took() -> None:
     for number, seconds in ((0, 4), (1, 2), (2, 8)):
         pace.begin((number, SCREEN))
         clock.now += seconds
-        pace.end_screen((number, SCREEN))
+        pace.end_screen((number, SCREEN), 0.25)
     assert [pace.allows_trial(number) for number in (0, 1, 2)] == [True, True, True]  # 8 s take 96 s by their share
     clock.now += 100
     assert [pace.allows_trial(number) for number in (0, 1, 2)] == [True, True, False]
@@ -80,6 +80,17 @@ def test_a_trial_is_judged_by_what_its_short_training_took() -> None:
     assert [pace.allows_trial(number) for number in (0, 1, 2)] == [True, True, False]
     clock.now = 200 - 100
     assert [pace.allows_trial(number) for number in (0, 1, 2)] == [False, True, False]
+
+
+def test_a_longer_short_training_says_no_more_of_the_time_that_folds_take() -> None:
+    clock = Clock()
+    pace = Pace(3, 100, clock=clock)
+    pace.begin((0, SCREEN))
+    clock.now = 16
+    pace.end_screen((0, SCREEN), 0.8)  # 20 s a fold
+    assert pace.allows_trial(0)
+    clock.now = 41
+    assert not pace.allows_trial(0)
 
 
 def test_no_generation_begins_after_whose_short_trainings_no_trial_fits() -> None:
@@ -99,7 +110,7 @@ def test_before_the_first_fold_the_cheapest_short_training_tells_whether_another
     for number, seconds in ((0, 9), (1, 4)):
         pace.begin((number, SCREEN))
         clock.now += seconds
-        pace.end_screen((number, SCREEN))
+        pace.end_screen((number, SCREEN), 0.25)
     assert pace.allows_another  # 4 s are 48 s for three folds
     clock.now = 53
     assert not pace.allows_another

@@ -10,7 +10,7 @@ from preprocessing.cohort import Cohort
 from preprocessing.storage import StorageError, write_json
 from search.fold_files import mend_oof
 from search.sampler import Outcome
-from search.screen import SHARE
+from search.screen import SHARE, shortened
 from search.space import TrialConfig
 from search.trial import FoldReport, finished_trial, read_fold, run_trial, write_oof
 
@@ -84,7 +84,17 @@ def test_no_table_is_made_from_a_fold_that_is_damaged_too(cohort: Cohort, tmp_pa
         mend_oof(tmp_path, cohort)
 
 
-def test_a_short_training_comes_first_once_and_is_read_again(tmp_path: Path, cohort: Cohort) -> None:
+@pytest.mark.parametrize(("images", "short"), [(12_000, 3000), (2500, 1536), (500, 500)])
+def test_a_short_training_is_long_enough_to_tell_something(images: int, short: int) -> None:
+    config = TrialConfig(backbone="test_resnet", batch_size=16, max_images_seen=images, frozen_epochs=2.0)
+    made = shortened(config, 1000)
+    assert (made.max_images_seen, made.frozen_epochs) == (short, pytest.approx(2.0 * short / images))
+
+
+def test_a_short_training_comes_first_once_and_is_read_again(
+    tmp_path: Path, cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.screen.LEAST_STEPS", 5)
     said: list[FoldReport] = []
     config = replace(TINY, max_images_seen=320)
     run_trial(tmp_path, config, cohort, report=said.append, screen=True)
