@@ -7,7 +7,7 @@ probably be the best of the pool, and stops the later ones early; the next gener
 Over 20 draws of 48 of 60 recorded trainings on real radiographs (``python -m benchmarks.racing``, 64 pixels, five
 folds) a search needed 4.2 times fewer image passes than full cross-validation so, and 2.5 times fewer where each trial
 was judged as it came, by what had come before; the ensemble was as good. The short trainings had 62 steps there. On 36
-others, of another seed, the ensemble was 3.2 % worse so; with `search.screen.LEAST_STEPS` it is 0.04 %.
+others, of another seed, the ensemble was 3.2 % worse so, and with 94 steps 0.04 %: see `search.screen.LEAST_STEPS`.
 """
 
 from collections import deque

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from search.board import Event
-from search.passes import planned
 from search.progress import SCREEN, Progress, best_complete, read_case_errors, read_progress, share_done
 from search.racing import Moment, Race
 from search.sampler import Outcome, Sampler
@@ -199,7 +198,7 @@ class Judgement:
 
     def _size_up(self, number: int, result: dict[str, Any]) -> None:
         """How large a fold is: every measurement tells how many cases an epoch has."""
-        self._fold_images[number] = planned(self.configs[number], round(result["images_seen"] / result["epoch"]))
+        self._fold_images[number] = self.configs[number].planned_images(round(result["images_seen"] / result["epoch"]))
 
     def _tell(self, kind: str, number: int, text: str, stopped_at: str = "", num_unjudged: int = 0) -> None:
         ends_a_fold = kind in ("fold", "complete")

@@ -52,18 +52,13 @@ def account(outcomes: list[dict[str, Any]], curves: pd.DataFrame, num_folds: int
         if len(finished):
             full = round(float(finished.mean()) * num_folds)
         elif train_cases:
-            full = num_folds * planned(config, train_cases)
+            full = num_folds * config.planned_images(train_cases)
         else:
             full = None
         saved = full - spent if outcome["state"] in COMPARED and full is not None else 0
         rows.append((outcome["number"], outcome["state"], spent, full, saved))
     table = pd.DataFrame(rows, columns=["number", "state", "spent", "full", "saved"])
     return table.astype({"full": "Int64"})
-
-
-def planned(config: TrialConfig, train_cases: int) -> int:
-    """Image passes of one fold that is trained to its end, up to an incomplete last batch."""
-    return min(config.epochs * train_cases, config.max_images_seen)
 
 
 def _train_cases(curves: pd.DataFrame) -> int:

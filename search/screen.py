@@ -34,7 +34,7 @@ _FILE = "screen.json"
 
 def shortened(config: TrialConfig, num_rows: int) -> TrialConfig:
     """The configuration of the short training on so many cases: everything that counts in passes shrinks alike."""
-    images = min(config.epochs * num_rows, config.max_images_seen)
+    images = config.planned_images(num_rows)
     short = min(images, max(LEAST_STEPS * config.batch_size, math.ceil(SHARE * images)))
     return replace(config, max_images_seen=short, frozen_epochs=short / images * config.frozen_epochs)
 

@@ -158,6 +158,10 @@ class TrialConfig:
         if self.image_size and self.image_size < 32:
             raise ValueError(f"image_size must be 0 (the cohort's) or at least 32 pixels, got {self.image_size}.")
 
+    def planned_images(self, train_cases: int) -> int:
+        """Image passes of one fold that is trained to its end, up to an incomplete last batch."""
+        return min(self.epochs * train_cases, self.max_images_seen)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON form; `from_dict` is its inverse."""
         return asdict(self)

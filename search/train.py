@@ -123,7 +123,7 @@ class _Room:
 
 def steps_of(config: TrialConfig, num_rows: int) -> int:
     """Optimiser steps of a fold that learns from so many cases."""
-    images = min(config.epochs * num_rows, config.max_images_seen)
+    images = config.planned_images(num_rows)
     return max(len(MEASURE_AT), images // min(config.batch_size, num_rows))
 
 
