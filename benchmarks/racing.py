@@ -64,12 +64,12 @@ def equal_passes(studies: Sequence[Path], pairs: Sequence[tuple[Spent, Spent]], 
     Beside it the race's ensemble against its best member, by out-of-fold error, both as they are served.
     """
     errors: list[list[np.ndarray]] = []
-    for seed, (study, (raced, asha)) in enumerate(zip(studies, pairs, strict=True)):
+    for study, (raced, asha) in zip(studies, pairs, strict=True):
         passes = min(raced.passes, asha.passes)
         pool, finished = raced.within(passes), asha.folds_within(passes)
         if not pool or not finished:
             words = f"{len(pool)} complete trials and {len(finished)} with a finished fold"
-            return {"not_compared": f"seed {seed}: after {passes:,} passes race and rule have {words}"}
+            return {"not_compared": f"{study.name}: after {passes:,} passes race and rule have {words}"}
         weights = built(study, pool, locked.cohort.num_folds)
         oof_CT, actual_C = predictions(study, pool)
         best = pool[np.abs(oof_CT - actual_C[:, None]).mean(axis=0).argmin()]
@@ -131,6 +131,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=24, help="configurations of a seed (default 24)")
     parser.add_argument("--folds", type=int, default=5, help="of a cohort that is prepared here (default 5)")
     parser.add_argument("--seeds", type=int, default=2, help="(default 2)")
+    parser.add_argument("--first-seed", type=int, default=0, help="a rule is judged by seeds it was not chosen on")
     parser.add_argument("--images", type=int, default=8000, help="image passes of a fold at most (default 8000)")
     parser.add_argument("--draws", type=int, default=0, help="searches drawn anew from all that OUT holds (default 0)")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
@@ -145,8 +146,9 @@ def main() -> None:
             prepare(source, place, recipe, num_folds=options.folds, test_fraction=0.1, seed=0, progress=shown)
     cohort = Cohort.load(place)
     view, num_folds = cohort.recipe.views[0], cohort.num_folds
-    studies = [out / f"seed_{seed}" for seed in range(options.seeds)]
-    for seed, study in enumerate(studies):
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    studies = [out / f"seed_{seed}" for seed in seeds]
+    for seed, study in zip(seeds, studies, strict=True):
         draw(study, options.space, seed, options.trials, view, options.images)
     tasks = [(place, study, number) for study in studies for number in range(options.trials)]
     progress = Progress("configurations trained on every fold", len(tasks))
@@ -154,8 +156,8 @@ def main() -> None:
         for done, _ in enumerate(pool.map(record, tasks), start=1):
             progress(done)
     locked = LockedTest(cohort)
-    found, ways = judged(studies, range(options.seeds), options.space, locked)
-    for seed, (whole, raced, asha) in enumerate(ways):
+    found, ways = judged(studies, seeds, options.space, locked)
+    for seed, (whole, raced, asha) in zip(seeds, ways, strict=True):
         words = (f"{name} {way.passes:,} passes, {len(way.complete)} complete" for name, way in
                  (("full CV", whole), ("race", raced), ("stock rule", asha)))  # fmt: skip
         print(f"seed {seed}: " + "; ".join(words))
@@ -171,7 +173,7 @@ def main() -> None:
         print(f"\n{options.draws} draws of {options.trials} of all configurations in {out.name}, in random order")
         said(more)
         summary["draws"] = more
-    summary["n"] = {"trials": options.trials, "folds": num_folds, "seeds": options.seeds, "images": options.images}
+    summary["n"] = {"trials": options.trials, "folds": num_folds, "seeds": list(seeds), "images": options.images}
     print(json.dumps(summary))
 
 
