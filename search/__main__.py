@@ -133,6 +133,7 @@ def _run(options: argparse.Namespace) -> int:
     with postponed():  # an exception inside of an import may be lost
         from search.limits import Limits
         from search.study import create  # late: torch and Ray take seconds that --help does not need
+        from search.warm_start import read_warm_start
 
     options.study = create(
         options.cohort,
@@ -155,6 +156,8 @@ def _run(options: argparse.Namespace) -> int:
         deterministic=options.deterministic,
         weights=options.weights or "",
     )
+    if options.warm_start:
+        print(f"search: {read_warm_start(options.study)}", file=sys.stderr)
     options.is_begun = True
     return _resume(options)
 

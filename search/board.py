@@ -38,6 +38,8 @@ class Event:
     """Image passes that the trial has spent so far, in all its folds and its short training."""
     fold_images: int = 0
     """Image passes of one whole fold of it; 0 before anything was measured."""
+    screen_images: int = 0
+    """Image passes of its short training; 0 where it had none."""
 
 
 @dataclass
@@ -149,7 +151,7 @@ class Board:
         if event.kind == "screened":  # it waits for its generation
             self._running.pop(event.number, None)
             if event.fold_images:
-                self._screen_share = max(self._screen_share, event.images_seen / event.fold_images)
+                self._screen_share = max(self._screen_share, event.screen_images / event.fold_images)
             return
         if event.kind in ("measured", "noted", "fold"):
             self._running[event.number] = event.text
@@ -166,10 +168,10 @@ class Board:
             if mae < self.best:
                 self.best, self._best_trial = mae, event.number
             return
-        self._folds_saved += self.num_folds - finished - event.folds_trained
         if event.kind == "failed":
             self._failed += 1
         else:
+            self._folds_saved += self.num_folds - finished - event.folds_trained
             self._images_saved += self._rest_of([event.number], self.num_folds)
             self._stops[event.stopped_at] = self._stops.get(event.stopped_at, 0) + 1
 

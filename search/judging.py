@@ -208,5 +208,6 @@ class Judgement:
         self._say(replace(event, folds_trained=trained, folds_replayed=found, stopped_at=stopped_at))
 
     def _event(self, kind: str, number: int, maes: tuple[float, ...], text: str) -> Event:
-        images, fold_images = sum(self._images[number].values()), self._fold_images.get(number, 0)
-        return Event(kind, number, maes, text, images_seen=images, fold_images=fold_images)
+        images, fold_images = self._images[number], self._fold_images.get(number, 0)
+        spent, screen = sum(images.values()), images.get(SCREEN, 0)
+        return Event(kind, number, maes, text, images_seen=spent, fold_images=fold_images, screen_images=screen)

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from search.halving import Halving, Screen
 from search.named import imported
 from search.progress import Progress, best_complete
 
+Stage = Literal["screen", "halving", "race"]
+"""After the short training; inside fold 0 and at its end; after every fold."""
 Moment = Literal["screen", "measurement", "fold"]
 """What has just been measured: the short training, the first fold in the middle, or a whole fold."""
 RACES = ("matched", "forgiving", "paired", "none")
@@ -205,6 +207,10 @@ def _own_rule(name: str, pool_size: int) -> Rule:
     rule: Rule = imported("--race", name)(pool_size)
     if missing := [word for word in ("stage", "needs_cases", "verdict") if not hasattr(rule, word)]:
         raise ValueError(f"--race {name!r} must return a rule as search.racing.Rule, and it has no {missing[0]}.")
+    if rule.stage not in get_args(Stage):
+        raise ValueError(
+            f"The stage of --race {name!r} must be one of {', '.join(get_args(Stage))}, got {rule.stage!r}."
+        )
     return rule
 
 

@@ -21,15 +21,12 @@ from search.journal import open_storage
 from search.limits import Limits
 from search.pretrained import located
 from search.space import TrialConfig
-from search.spaces import Space, load_space, starting_points
+from search.spaces import Space, load_space, starting_points, usual_view
 from search.trial import trial_folder, trial_numbers
 from search.warm_start import EARLIER, distributions_of, read_warm_start
 from search.weights import local_file
 
 OBJECTIVES = ("mae", "diversity")
-USUAL_VIEW = "crop"
-"""Of starting points, where the cohort has it: on real radiographs the same training was off by 18.7 months on it and
-by 24.9 on whole pictures (`benchmarks.preprocessing_ablation`)."""
 STATES = {"complete": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
@@ -110,15 +107,15 @@ class Sampler:
                     distributions=distributions_of(self._settings, point["params"]),
                     value=point["mae_months"],
                     user_attrs={EARLIER: point["source"]},
+                    constraints=self._limits.excess(point["cost"]) if "cost" in point else None,
                 )
             )
         known = [point["params"] for point in warm.evaluated]
         points: list[dict[str, Any]] = []
-        usual = USUAL_VIEW if USUAL_VIEW in self._views else self._views[0]
         for point in [*warm.enqueued, *starting_points(space)]:
             complete = {name: value for name, value in point.items() if name != "view"}
             if len(self._views) > 1:
-                complete["view"] = view if (view := point.get("view")) in self._views else usual
+                complete["view"] = view if (view := point.get("view")) in self._views else usual_view(self._views)
             if complete not in known + points:
                 points.append(complete)
         for point in points[:num_trials][len(self._trials()) :]:

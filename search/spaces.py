@@ -6,7 +6,7 @@ cohort's view is drawn for it unless it names one. Name a function of your own w
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +277,16 @@ STARTING_POINTS: dict[str, list[dict[str, Any]]] = {
     },
 }
 """Known-good points of a space, tried first."""
+
+
+USUAL_VIEW = "crop"
+"""Of points that are tried first, where the cohort has it: on real radiographs the same training was off by 18.7 months
+on it and by 24.9 on whole pictures (`benchmarks.preprocessing_ablation`)."""
+
+
+def usual_view(views: Sequence[str]) -> str:
+    """The view of a cohort that a point takes which names none that is there."""
+    return USUAL_VIEW if USUAL_VIEW in views else views[0]
 
 
 def starting_points(name: str) -> list[dict[str, Any]]:

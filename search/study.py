@@ -45,6 +45,8 @@ from search.tuning import Compute, Job, StudyError, fit
 from search.warm_start import FILE, gather
 from search.weights import check_weights
 
+MAX_SEED = 2**32
+
 
 def create(
     cohort: str,
@@ -72,7 +74,7 @@ def create(
         space: Named space or ``module:function``.
         num_trials: Configurations in all.
         pool_size: How many good trials the stopping rules keep.
-        seed: Of configurations and training.
+        seed: Of configurations and training, 0 or more and below `MAX_SEED`.
         race: As for `search.racing.make_rules`: which folds are saved; ``auto``: by the number of folds.
         screen: Whether trials are stopped inside fold 0 too.
         objective: One of `search.sampler.OBJECTIVES`: what Optuna minimises.
@@ -84,7 +86,8 @@ def create(
         weights: Folder of files that stand in for timm's hub (see search/weights.py); empty: none does.
 
     Raises:
-        StudyError: There is a study already.
+        StudyError: There is a study already, or a number is out of range.
+        WarmStartError: No trial of the earlier studies can be used.
         StorageError: No complete cohort is there, no study to start from, or the folder of weights lacks what the space
             needs; then nothing was written.
     """
@@ -94,6 +97,8 @@ def create(
     for option, value in (("--trials", num_trials), ("--pool", pool_size)):
         if value < 1:
             raise StudyError(f"{option} must be 1 or more, got {value}.")
+    if not 0 <= seed < MAX_SEED:  # seeds of trials and folds are made of it, and torch takes 64 bits
+        raise StudyError(f"--seed must lie within 0 to {MAX_SEED - 1}, got {seed}.")
     _check_partitions(partitions)
     load_space(space)  # an unknown space fails here, before a folder is made
     if objective not in OBJECTIVES:
@@ -103,11 +108,14 @@ def create(
     make_rules(race, screen, pool_size)
     recipe = Recipe.from_dict(about["recipe"])
     weights = _checked(weights, space, recipe.views)
+    limits = limits or Limits()
     warm = gather(
         warm_start,
         lambda trial: settings_of(load_space(space), recipe.views, trial, weights=weights),
+        recipe.views,
         about["hash"],
         pool_size,
+        needs_cost=limits.any,
     )
     record = {
         "format": "carpal-study-1",
@@ -124,7 +132,7 @@ def create(
         "race": race,
         "screen": screen,
         "objective": objective,
-        "limits": asdict(limits or Limits()),
+        "limits": asdict(limits),
         "warm_start": [str(as_path(source)) for source in warm_start],
         "storage": url_without_password(storage)[0] if storage else "",
         "seed": seed,

@@ -1,4 +1,4 @@
-"""What earlier studies know: their points, evaluated where the cohort is the same, tried first where it is not.
+"""What earlier studies know: their points, evaluated where cohort and settings are the same, else tried first.
 
 study/warm_start.json   the points, gathered once when the study is created; written before study.json
 """
@@ -13,6 +13,7 @@ from optuna.trial import FixedTrial
 
 from preprocessing.storage import AnyPath, as_path, read_json
 from search.space import TrialConfig
+from search.spaces import usual_view
 from search.trial import all_outcomes, read_study, trial_folder
 
 FILE = "warm_start.json"
@@ -20,12 +21,17 @@ EARLIER = "source"
 """Attribute, in Optuna's record, of a trial that an earlier study made: which study and trial that is."""
 
 
+class WarmStartError(ValueError):
+    """Earlier studies have nothing that the new one can use."""
+
+
 @dataclass(frozen=True)
 class WarmStart:
     """Points of earlier studies, in the terms of the new space."""
 
     evaluated: list[dict[str, Any]] = field(default_factory=list)
-    """``params``, ``mae_months`` and ``source`` of complete trials on the same cohort with the same settings."""
+    """``params``, ``mae_months`` and ``source`` of complete trials on the same cohort with the same settings; ``cost``
+    where there are limits."""
     enqueued: list[dict[str, Any]] = field(default_factory=list)
     """Parameters of points to try first, best first."""
     refused: list[str] = field(default_factory=list)
@@ -35,6 +41,10 @@ class WarmStart:
         """JSON form."""
         return asdict(self)
 
+    def __str__(self) -> str:
+        refused = f", {len(self.refused)} of no use here, the first: {self.refused[0]}" if self.refused else ""
+        return f"{len(self.evaluated)} trials of earlier studies known, {len(self.enqueued)} tried first{refused}"
+
 
 def read_warm_start(study: AnyPath) -> WarmStart:
     """What `gather` found when the study was created; nothing where it was not asked."""
@@ -42,31 +52,42 @@ def read_warm_start(study: AnyPath) -> WarmStart:
 
 
 def gather(
-    sources: Sequence[str], settings_of: Callable[[Any], dict[str, Any]], cohort_hash: str, best: int
+    sources: Sequence[str],
+    settings_of: Callable[[Any], dict[str, Any]],
+    views: Sequence[str],
+    cohort_hash: str,
+    best: int,
+    *,
+    needs_cost: bool = False,
 ) -> WarmStart:
     """Read earlier studies from their folders.
 
     A complete trial becomes an evaluated point when the cohort is the same and the new space, given its parameters,
     makes the same configuration but for the seed. Otherwise the `best` of each study are enqueued, whose parameters
-    the new space can draw.
+    the new space can draw; in place of a view that the cohort lacks they take the usual one.
 
     Args:
         sources: Folders of studies.
         settings_of: The new space, with the view: takes a trial, returns the settings of a `TrialConfig`.
+        views: Of the new study's cohort.
         cohort_hash: Of the new study.
         best: How many configurations of a study are enqueued at most.
+        needs_cost: Whether an evaluated point must tell its cost too, as an earlier study with limits measured it:
+            Optuna takes a point without for one that passes no limit, and would draw ever more like it.
 
     Raises:
         StorageError: A folder holds no study.
+        WarmStartError: No trial of any can be used.
     """
     found = WarmStart()
     for source in sources:
         about, candidates = read_study(source), []
         complete = [outcome for outcome in all_outcomes(source) if outcome["state"] == "complete"]
         for outcome in sorted(complete, key=lambda outcome: (outcome["mae_months"], outcome["number"])):
-            name = f"{source} trial {outcome['number']}"
-            written = read_json(trial_folder(as_path(source), outcome["number"]) / "config.json")
-            params = written.get("params", {})
+            name, folder = f"{source} trial {outcome['number']}", trial_folder(as_path(source), outcome["number"])
+            written = read_json(folder / "config.json")
+            view = written["config"]["view"]
+            params = {**written.get("params", {}), "view": view if view in views else usual_view(views)}
             try:
                 config, distributions = _draw(settings_of, params)
             except ValueError as error:
@@ -76,11 +97,16 @@ def gather(
             any_seed = {"seed": 0, "deterministic": False}  # what differs between studies, not what was searched
             before = TrialConfig.from_dict(written["config"]).to_dict()
             same_settings = config | any_seed == before | any_seed
-            if about["cohort_hash"] == cohort_hash and same_settings:
-                found.evaluated.append({"params": params, "mae_months": outcome["mae_months"], "source": name})
+            has_cost = not needs_cost or (folder / "cost.json").exists()
+            if about["cohort_hash"] == cohort_hash and same_settings and has_cost:
+                point = {"params": params, "mae_months": outcome["mae_months"], "source": name}
+                found.evaluated.append(point | ({"cost": read_json(folder / "cost.json")} if needs_cost else {}))
             else:
                 candidates.append(params)
         found.enqueued.extend(candidates[:best])
+    if sources and not found.evaluated and not found.enqueued:
+        why = found.refused[0] if found.refused else "none of their trials is complete."
+        raise WarmStartError(f"--warm-start finds nothing to begin with: {why} Name another study, or leave it out.")
     return found
 
 

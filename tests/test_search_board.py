@@ -125,8 +125,24 @@ def test_the_time_left_counts_image_passes_from_the_first_short_training_on() ->
     clock = Clock()
     show = board(io.StringIO(), has_screens=True, clock=clock)
     clock.now = 60.0
-    show(Event("screened", 0, (), "short training", images_seen=25, fold_images=100))
+    show(Event("screened", 0, (), "short training", images_seen=25, fold_images=100, screen_images=25))
     assert time_line(show) == "  time      1.0 min, 51.0 min left at most"  # 4 trials x 3.25 folds, less those 25
+
+
+def test_a_short_training_that_is_read_again_beside_finished_folds_takes_no_longer() -> None:
+    clock = Clock()
+    show = board(io.StringIO(), has_screens=True, clock=clock)
+    clock.now = 60.0
+    show(Event("fold", 0, (10.0,), "fold 1/3", images_seen=125, fold_images=100))
+    before = time_line(show)
+    show(Event("screened", 0, (), "short training", images_seen=125, fold_images=100, screen_images=25))
+    assert time_line(show) == before
+
+
+def test_a_failed_trial_has_saved_no_folds() -> None:
+    show = board(io.StringIO())
+    show(Event("failed", 0, (), "failed: it cannot be made"))
+    assert "0 saved" in show.table()[2]
 
 
 def test_passes_of_a_run_before_took_no_time_of_this_one() -> None:

@@ -1,5 +1,6 @@
 """What Optuna is told: of costs, of what a trial adds to others, and of what earlier studies found."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from search.sampler import Outcome, Sampler, settings_of
 from search.space import TrialConfig
 from search.spaces import load_space
 from search.trial import trial_folder
-from search.warm_start import FILE, gather
+from search.warm_start import FILE, WarmStart, WarmStartError, gather
 from tests.test_search_control import begin, control, play
 
 SPACE = "tests.spaces_of_tests:tiny"
@@ -117,9 +118,22 @@ def earlier_study(folder: Path, cohort_hash: str) -> list[dict[str, Any]]:
     return [params[1], params[2], params[0]]
 
 
+def gathered(
+    source: Path,
+    cohort_hash: str = "same",
+    views: Sequence[str] = ("full",),
+    best: int = 2,
+    *,
+    needs_cost: bool = False,
+) -> WarmStart:
+    def settings(trial: Any) -> dict[str, Any]:
+        return settings_of(load_space(SPACE), views, trial)
+
+    return gather([str(source)], settings, views, cohort_hash, best, needs_cost=needs_cost)
+
+
 def warm(folder: Path, source: Path, cohort_hash: str, best: int = 2) -> None:
-    found = gather([str(source)], lambda t: settings_of(load_space(SPACE), ["full"], t), cohort_hash, best)
-    write_json(folder / FILE, found.to_dict())
+    write_json(folder / FILE, gathered(source, cohort_hash, best=best).to_dict())
 
 
 def test_trials_of_the_same_cohort_are_known_and_not_counted(tmp_path: Path) -> None:
@@ -160,7 +174,7 @@ def test_how_exactly_a_study_was_repeatable_changes_nothing_of_what_it_found(tmp
         record["config"].pop("deterministic")  # as a release of before wrote it
         record["config"] |= {"deterministic": value} if value else {}
         write_json(path, record)
-    found = gather([str(tmp_path / "old")], lambda t: settings_of(load_space(SPACE), ["full"], t), "same", 2)
+    found = gathered(tmp_path / "old")
     assert len(found.evaluated) == 3
 
 
@@ -170,6 +184,35 @@ def test_a_point_that_the_space_cannot_draw_is_refused_with_its_reason(tmp_path:
     record = read_json(path)
     record["params"]["augmentation"] = 3.0
     write_json(path, record)
-    found = gather([str(tmp_path / "old")], lambda t: settings_of(load_space(SPACE), ["full"], t), "same", 2)
+    found = gathered(tmp_path / "old")
     assert [point["mae_months"] for point in found.evaluated] == [11.0, 12.0]
     assert "augmentation" in found.refused[0]
+
+
+def test_points_of_a_cohort_of_one_view_take_a_view_that_the_new_cohort_has(tmp_path: Path) -> None:
+    earlier_study(tmp_path / "old", "other")  # all on whole pictures
+    assert [point["view"] for point in gathered(tmp_path / "old", "this", ["full", "crop"]).enqueued] == [
+        "full",
+        "full",
+    ]
+    assert [point["view"] for point in gathered(tmp_path / "old", "this", ["masked", "crop"]).enqueued] == [
+        "crop",
+        "crop",
+    ]
+
+
+def test_earlier_studies_that_nothing_can_be_taken_of_are_refused(tmp_path: Path) -> None:
+    write_json(tmp_path / "old" / "study.json", {"format": "carpal-study-1", "cohort_hash": "same", "num_folds": 3})
+    with pytest.raises(WarmStartError, match="none of their trials is complete"):
+        gathered(tmp_path / "old")
+
+
+def test_where_costs_are_limited_earlier_trials_are_known_with_theirs_or_tried_again(tmp_path: Path) -> None:
+    earlier_study(tmp_path / "old", "same")
+    cost = {"parameters": 20, "latency_ms": 1.0, "memory_mb": 1.0, "device": "cpu"}
+    write_json(trial_folder(tmp_path / "old", 1) / "cost.json", cost)
+    found = gathered(tmp_path / "old", needs_cost=True)
+    assert (len(found.evaluated), len(found.enqueued)) == (1, 2)
+    write_json(tmp_path / "new" / FILE, found.to_dict())
+    control(tmp_path / "new", limits=Limits(parameters=10))
+    assert trials_of(tmp_path / "new")[0].constraints == {"parameters": pytest.approx(1.0)}

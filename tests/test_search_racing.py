@@ -240,7 +240,12 @@ def test_a_rule_of_a_user_s_own_is_asked_after_the_others(tmp_path: Path, monkey
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
-    [("no_such_module:rule", "cannot be imported"), ("builtins:str", "it has no stage"), ("swift", "module:function")],
+    [
+        ("no_such_module:rule", "cannot be imported"),
+        ("builtins:str", "it has no stage"),
+        ("tests.spaces_of_tests:at_no_stage", "must be one of screen, halving, race, got 'fold'"),
+        ("swift", "module:function"),
+    ],
 )
 def test_what_is_no_rule_is_refused_with_a_sentence(name: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):

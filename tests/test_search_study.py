@@ -47,6 +47,15 @@ def test_a_mistyped_warm_start_leaves_no_folder_behind(tmp_path: Path) -> None:
     assert not study.exists()
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_torch_cannot_take_is_refused_before_anything_is_written(
+    cohort_folder: Path, tmp_path: Path, seed: int
+) -> None:
+    with pytest.raises(StudyError, match="--seed must lie within 0 to 4294967295"):
+        create(str(cohort_folder), str(tmp_path / "study"), space="quick", num_trials=1, pool_size=1, seed=seed)
+    assert not (tmp_path / "study").exists()
+
+
 def leave(trial: Path) -> None:
     """What a worker leaves that was stopped inside its fold, or killed while it wrote."""
     for name in ("fold_1.checkpoint", "fold_1.attempt.json", ".fold_1.checkpoint.x7"):
@@ -116,9 +125,9 @@ def test_of_two_that_begin_a_study_at_once_the_second_is_refused_and_changes_not
     study = where.format(folder=tmp_path, unique=uuid.uuid4().hex)
     both_have_looked, gather = threading.Barrier(2), studies.gather
 
-    def gathered(*arguments: Any) -> Any:
+    def gathered(*arguments: Any, **options: Any) -> Any:
         both_have_looked.wait(30)
-        return gather(*arguments)
+        return gather(*arguments, **options)
 
     def begin(seed: int) -> int | str:
         try:
