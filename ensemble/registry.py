@@ -161,9 +161,9 @@ class Registry:
         return before[0]
 
     def rollback(self, alias: str) -> tuple[str, str]:
-        """Let an alias point again to where it pointed before the last time it was moved forward.
+        """Take back the last move of an alias that was not taken back yet: it points again to where it did before.
 
-        Rolling back twice goes back two steps, not forth again.
+        Rolling back twice goes back two steps, not forth again; steps to what was removed since are passed over.
 
         Returns:
             The version it points to now, and the one before.
@@ -176,7 +176,8 @@ class Registry:
         for change in self.history():
             if change["event"] == "alias" and change["alias"] == alias:
                 if change.get("rollback"):
-                    del trail[trail.index(change["version"]) :]
+                    while trail and trail.pop() != change["version"]:
+                        continue
                 trail.append(change["version"])
         names, current = self._names(), self.aliases().get(alias)
         earlier = [version for version in trail[:-1] if version in names and version != current]

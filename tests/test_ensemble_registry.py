@@ -3,11 +3,14 @@
 import itertools
 import json
 import multiprocessing
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ensemble.bundle import BundleError
 from ensemble.combine import Combination, combine
@@ -225,6 +228,54 @@ def test_rolling_back_goes_back_one_step_each_time(combinations, tmp_path):
     assert registry.rollback("champion") == (first, second)
     with pytest.raises(RegistryError, match="nothing to go back to"):
         registry.rollback("champion")
+
+
+def named_alone(folder: Path, letters: str) -> Registry:
+    """A registry whose bundles have a name and nothing in them."""
+    for letter in letters:
+        (folder / "bundles" / version_of(letter)).mkdir(parents=True)
+        (folder / "bundles" / version_of(letter) / "manifest.json").write_text("{}")
+    return Registry(folder)
+
+
+def version_of(letter: str) -> str:
+    return f"ens-{letter * 12}"
+
+
+@pytest.mark.parametrize(("moves", "back"), [("dabac", "abad"), ("abac", "aba"), ("abab", "aba"), ("aab", "a")])
+def test_a_version_that_was_pointed_to_twice_is_gone_back_to_twice(tmp_path, moves, back):
+    registry = named_alone(tmp_path, "abcd")
+    for letter in moves:
+        registry.set_alias("champion", version_of(letter))
+    assert [registry.rollback("champion")[0] for _ in back] == [version_of(letter) for letter in back]
+    with pytest.raises(RegistryError, match="nothing to go back to"):
+        registry.rollback("champion")
+
+
+@given(st.lists(st.sampled_from("abcd<<"), max_size=12))
+def test_moves_and_rollbacks_in_any_order_are_a_stack(acts):
+    with tempfile.TemporaryDirectory() as name:
+        registry, stack = named_alone(Path(name), "abcd"), []
+        for act in acts:
+            if act != "<":
+                registry.set_alias("champion", version_of(act))
+                if stack[-1:] != [act]:
+                    stack.append(act)
+            elif len(stack) > 1:
+                left = stack.pop()
+                assert registry.rollback("champion") == (version_of(stack[-1]), version_of(left))
+            else:
+                with pytest.raises(RegistryError, match="nothing to go back to"):
+                    registry.rollback("champion")
+            assert registry.aliases() == ({"champion": version_of(stack[-1])} if stack else {})
+
+
+def test_a_step_to_what_was_removed_is_passed_over(tmp_path):
+    registry = named_alone(tmp_path, "abcd")
+    for letter in "dabac":
+        registry.set_alias("champion", version_of(letter))
+    registry.remove(version_of("b"))
+    assert [registry.rollback("champion")[0] for _ in "ad"] == [version_of("a"), version_of("d")]
 
 
 def test_what_an_alias_points_to_is_not_removed(combinations, tmp_path):
