@@ -227,7 +227,12 @@ def answer(predictor: Predictor, rows: list[dict[str, Any]], profile: str = "ful
         predictions = predictor.predict(
             np.stack([row["reading"].pixels for row in answered]),
             np.array([{"male": True, "female": False}.get(row["sex"]) for row in answered], dtype=object),
-            [row["reading"].warnings(sex=row["sex"] or None) for row in answered],
+            [
+                row["reading"].warnings(
+                    sex=row["sex"] or None, chronological_age_months=row["chronological_age_months"]
+                )
+                for row in answered
+            ],
             profile=profile,
         )
     said = iter(predictions)

@@ -253,6 +253,21 @@ def test_a_known_sex_has_one_answer_which_is_judged_by_the_chronological_age(bun
     assert np.isnan([found["if_male_months"], found["male_probability"]]).all()
 
 
+def test_an_age_that_contradicts_the_header_is_told_of_as_everywhere_else(bundle, tmp_path):
+    from ensemble.score import _reading, answer
+
+    predictor = Predictor(bundle)
+    picture = np.random.default_rng(0).integers(0, 256, (80, 60)).astype(np.uint8)
+    (tmp_path / "a.dcm").write_bytes(data := dicom_files.dicom(picture))  # of a girl of ten
+    reading = _reading(predictor.reader, str(tmp_path / "a.dcm"))
+    told = {"case_id": "a", "file": "a.dcm", "sex": "female", "sex_from": "caller", "reading": reading}
+    for months in (120.0, 180.0):
+        (found,) = answer(predictor, [told | {"chronological_age_months": months}])
+        alone = predictor.score(data, "female", chronological_age_months=months)
+        assert found["warnings"] == " ".join(warning.message for warning in alone.warnings)
+        assert ("age given is 180 months, the DICOM header says 120" in found["warnings"]) == (months == 180)
+
+
 def test_a_table_tells_chronological_ages_in_its_unit_and_those_that_no_child_has_are_refused(tmp_path):
     place = tmp_path / "batch.csv"
     place.write_text("path,age_years\na.png,10\nb.png,\nc.png,12.5\n")
