@@ -3,12 +3,16 @@
 Readers are Ray tasks and hold a few chunks at most; each predictor is one actor that keeps the models, takes chunks as
 they come and writes their rows as one part (`ensemble.parts`). Only the number of rows comes back, so that memory does
 not grow with the files. Call `preprocessing.environment.prepare` before this module is imported.
+
+A file that is no radiograph gets its reason, and so does one that kills whoever reads it. An error is neither: a bundle
+that a machine does not reach, or a full disk, says nothing of a file, so that it ends the run, which can go on.
 """
 
 import functools
 import logging
 import pickle
-from collections.abc import Callable
+import platform
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -30,9 +34,16 @@ from preprocessing.storage import AnyPath, as_path, is_local
 CHUNK = 32
 """Files a part: as many as the predictor takes at a time."""
 _MAX_BLOCKS = 2000
+_MAX_ERRORS = 8
+"""Chunks in which an error is passed over for now: a store that blinked, or too much for a GPU at a time. More are a
+machine's fault, not a chunk's."""
 _READER_CPUS = 0.99
 """Readers fill the cores that the models leave: models that counted as a core would take all of a small machine. They
 count as something, since what needs nothing is put on a head that has nothing to give, too."""
+
+
+class ScoreError(ValueError):
+    """Inputs could not be scored, for no fault of theirs."""
 
 
 def score(
@@ -61,6 +72,7 @@ def score(
 
     Raises:
         PartsError: An unfinished run of another bundle or of other inputs lies there.
+        ScoreError: An error stood in the way; what was done stays, so that the same call goes on.
         ValueError: The bundle has no such profile, or there is no such device.
     """
     plan = {"bundle": bundle.version, "profile": profile, "inputs": inputs.hash, "num_inputs": len(inputs)}
@@ -75,9 +87,10 @@ def score(
     if started:
         ray.init(**connection(address))
     try:
-        for size in (CHUNK, 1):  # a file that takes a worker down takes its chunk along, so that is tried one by one
+        # a file that takes a worker down takes its chunk along, so that is tried one by one
+        for size, max_errors in ((CHUNK, _MAX_ERRORS), (1, 0)):
             if missing := parts.missing(len(inputs)):
-                _run(bundle, inputs, parts, missing, size, profile, device, progress)
+                _run(bundle, inputs, parts, missing, size, max_errors, profile, device, progress)
     finally:
         if started:
             ray.shutdown()
@@ -96,12 +109,26 @@ def _run(
     parts: Parts,
     missing: list[tuple[int, int]],
     size: int,
+    max_errors: int,
     profile: str,
     device: str,
     progress: Callable[[int, int], None],
 ) -> None:
     chunks = [(at, min(at + size, stop)) for start, stop in missing for at in range(start, stop, size)]
-    done = len(inputs) - sum(stop - start for start, stop in chunks)
+    done, num_errors = len(inputs) - sum(stop - start for start, stop in chunks), 0
+    for row in _scored(bundle, inputs, parts, chunks, profile, device):
+        num_errors += bool(row["error"])
+        if num_errors > max_errors:
+            file = _printable(inputs.files[row["start"]]) or "A row without a file"
+            raise ScoreError(f"{file} could not be scored: {row['error']}. Mend that, then run it again: it goes on.")
+        done += row["num_rows"]
+        progress(done, len(inputs))
+
+
+def _scored(
+    bundle: Bundle, inputs: Inputs, parts: Parts, chunks: list[tuple[int, int]], profile: str, device: str
+) -> Iterator[dict[str, Any]]:
+    """For each chunk, as they come, what `_Scorer` says of it; nothing of one whose worker was lost."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = DataContext.get_current()
     context.enable_progress_bars = False
@@ -122,9 +149,7 @@ def _run(
         num_gpus=1 if on_gpu else 0,
         num_cpus=1 - _READER_CPUS,
     )
-    for row in data.iter_rows():
-        done += row["num_rows"]
-        progress(done, len(inputs))
+    yield from data.iter_rows()
 
 
 def _num_working_nodes() -> int:
@@ -162,10 +187,18 @@ def _reader(location: str) -> Reader:
 
 def _read(chunk: dict[str, Any], *, location: str) -> dict[str, Any]:
     """Read the files of a chunk: in place of each location comes a reading, or the reason for none."""
-    reader, rows = _reader(location), pickle.loads(chunk["rows"])
-    for row in rows:
-        row["reading"] = _reading(reader, row.pop("location"))
-    return {"start": chunk["start"], "rows": pickle.dumps(rows)}
+    try:
+        reader, rows = _reader(location), pickle.loads(chunk["rows"])
+        for row in rows:
+            row["reading"] = _reading(reader, row.pop("location"))
+        return {"start": chunk["start"], "rows": pickle.dumps(rows), "error": ""}
+    except Exception as error:  # Ray Data would drop it with the chunk, as if the worker had been lost
+        return {"start": chunk["start"], "rows": b"", "error": _sentence(error)}
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong, and where."""
+    return f"on {platform.node()}, {str(error).strip(' .') or 'there was an error'} ({type(error).__name__})"
 
 
 def _reading(reader: Reader, location: str) -> Reading | tuple[str, str]:
@@ -193,17 +226,27 @@ def _reading(reader: Reader, location: str) -> Reading | tuple[str, str]:
 
 
 class _Scorer:
-    """Keeps the models; predicts a chunk and writes its rows."""
+    """Keeps the models; predicts a chunk, writes its rows, and says how many they are or what went wrong."""
 
     def __init__(self, location: str, parts: str, profile: str, device: str) -> None:
         torch.set_num_threads(num_cores())  # Ray lets an actor without CPUs of its own have one thread
-        self._predictor = Predictor(Bundle.load(location), device)
+        self._location, self._device = location, device
         self._parts, self._profile = as_path(parts), profile
 
-    def __call__(self, chunk: dict[str, Any]) -> dict[str, int]:
-        rows = pickle.loads(chunk["rows"])
-        write_part(self._parts, int(chunk["start"]), answer(self._predictor, rows, self._profile))
-        return {"num_rows": len(rows)}
+    def __call__(self, chunk: dict[str, Any]) -> dict[str, Any]:
+        said = {"start": chunk["start"], "num_rows": 0, "error": chunk["error"]}
+        if chunk["error"]:
+            return said
+        try:
+            rows = pickle.loads(chunk["rows"])
+            write_part(self._parts, int(chunk["start"]), answer(self._predictor, rows, self._profile))
+            return said | {"num_rows": len(rows)}
+        except Exception as error:  # as in `_read`
+            return said | {"error": _sentence(error)}
+
+    @functools.cached_property
+    def _predictor(self) -> Predictor:
+        return Predictor(Bundle.load(self._location), self._device)
 
 
 def answer(predictor: Predictor, rows: list[dict[str, Any]], profile: str = "full") -> list[dict[str, Any]]:

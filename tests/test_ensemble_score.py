@@ -2,6 +2,8 @@
 
 import io
 import os
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -285,6 +287,61 @@ def test_parts_of_a_release_with_other_columns_are_not_mixed_in(tmp_path):
         Parts(tmp_path / "out.parquet", {"bundle": "x"})
 
 
+@pytest.fixture
+def without_ray(monkeypatch):
+    """The two steps of a batch, one chunk after the other in this process."""
+    from ensemble import score as scoring
+
+    def scored(bundle, inputs, parts, chunks, profile, device):
+        scorer = scoring._Scorer(bundle.location, str(parts.folder), profile, device)
+        for start, stop in chunks:
+            chunk = {"start": start, "rows": pickle.dumps(scoring._told(inputs, start, stop))}
+            yield scorer(scoring._read(chunk, location=bundle.location))
+
+    monkeypatch.setattr(scoring, "_scored", scored)
+    monkeypatch.setattr(scoring.ray, "is_initialized", lambda: True)
+    yield scoring
+    scoring._reader.cache_clear()
+
+
+def failing(times, error, function):
+    """A function that fails `times` times before it does what it should."""
+    calls = iter(range(times))
+
+    def call(*arguments, **options):
+        if next(calls, None) is not None:
+            raise error
+        return function(*arguments, **options)
+
+    return call
+
+
+@pytest.mark.parametrize("name", ["_reader", "Predictor", "write_part"])
+def test_an_error_that_is_no_files_fault_ends_a_batch_which_goes_on(bundle, tmp_path, monkeypatch, without_ray, name):
+    inputs, out = read_inputs(pictures(tmp_path / "in"), sex="male"), tmp_path / "out.parquet"
+    with monkeypatch.context() as patch:
+        cause = failing(2, OSError(28, "No space left on device"), getattr(without_ray, name))
+        cause.cache_clear = lambda: None
+        patch.setattr(without_ray, name, cause)
+        with pytest.raises(
+            without_ray.ScoreError, match=r"^a.png could .*: on .*, \[Errno 28\] No space .* \(OSError\). Mend that"
+        ):
+            without_ray.score(bundle, inputs, out)
+    assert not out.exists()
+    assert without_ray.score(bundle, inputs, out) == {"": 3}
+
+
+def test_an_error_that_passes_is_no_end_and_one_that_stays_stops_at_once(bundle, tmp_path, monkeypatch, without_ray):
+    inputs = read_inputs(pictures(tmp_path / "in", tuple(f"{index:02d}.png" for index in range(12))), sex="male")
+    monkeypatch.setattr(without_ray, "CHUNK", 1)
+    write = failing(8, OSError("gone for a moment"), write_part)
+    monkeypatch.setattr(without_ray, "write_part", write)
+    assert without_ray.score(bundle, inputs, tmp_path / "out.parquet") == {"": 12}
+    monkeypatch.setattr(without_ray, "write_part", failing(99, OSError("gone"), write_part))
+    with pytest.raises(without_ray.ScoreError, match=r"^08\.png could not be scored"):
+        without_ray.score(bundle, inputs, tmp_path / "another.parquet")
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_batch_goes_on_where_it_stopped_and_drops_nothing(bundle, tmp_path):
@@ -300,6 +357,18 @@ def test_a_batch_goes_on_where_it_stopped_and_drops_nothing(bundle, tmp_path):
     assert sum(counts.values()) == len(table) == 40
     assert (table["detail"] == "of the first run").sum() == 10
     assert table["predicted_months"].notna().sum() == 39
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_bundle_out_of_a_workers_reach_ends_a_batch_with_a_sentence(bundle, tmp_path):
+    from ensemble.score import ScoreError, score
+
+    folder, out = pictures(tmp_path / "in"), tmp_path / "out.parquet"
+    with pytest.raises(ScoreError, match="nowhere is not a bundle"):
+        score(replace(bundle, location=str(tmp_path / "nowhere")), read_inputs(folder, sex="female"), out)
+    assert not out.exists()
+    assert score(bundle, read_inputs(folder, sex="female"), out) == {"": 3}
 
 
 @pytest.mark.ray
