@@ -21,7 +21,7 @@ from ensemble.chronology import NORMS_FILE
 from ensemble.costs import counted
 from ensemble.documents import PARETO_FILE, write_documents
 from ensemble.locked import names
-from ensemble.monitors import MONITORS_FILE, of_answers, of_pictures
+from ensemble.monitors import MONITORS_FILE, of_answers, of_outcomes, of_pictures
 from ensemble.out_of_fold import distributions, out_of_fold
 from ensemble.pareto import front
 from ensemble.profiles import profiles
@@ -30,6 +30,7 @@ from ensemble.scores import table
 from ensemble.select import Rules
 from ensemble.unseen import LOCKED_FILE
 from ensemble.views import IDENTITY
+from preprocessing.appearance import appearance
 from preprocessing.cohort import Cohort
 from preprocessing.recipe import SEGMENTER, Recipe
 from preprocessing.storage import StorageError, sha256_file, write_json
@@ -254,7 +255,9 @@ class Combination:
         watched, cohort = of_answers(self.out_of_fold, fitted), self.cohort_at_hand
         if cohort:
             rows = np.flatnonzero(~cohort.cases["is_test"].to_numpy(bool))
-            watched |= of_pictures([cohort.pixels[row] for row in rows], cohort.num_rejected)
+            watched |= of_pictures([appearance(np.asarray(cohort.pixels[row])) for row in rows])
+            if cohort.num_refused is not None:
+                watched |= of_outcomes(len(cohort.cases), cohort.num_refused)
         path = folder / MONITORS_FILE
         write_json(path, {"monitors": watched, "pictures_of_cohort": cohort.hash if cohort else None})
         return {MONITORS_FILE: sha256_file(path)}

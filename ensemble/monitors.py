@@ -2,7 +2,8 @@
 
 ``evidence/monitors.json`` holds, for each monitor, the edges of its bins (or their words), the share of the cases in
 each, and how many cases those are. Ages and intervals are the out-of-fold answers of the cases outside the locked
-test; pictures and rejects are those of the cohort, where it was at hand when the bundle was built.
+test. Where the cohort was at hand when the bundle was built, there are their pictures, too, and how many of all the
+pictures that were read were refused: rows without a picture, or without a label, are no traffic.
 
 Shape letters: C cases, V views.
 """
@@ -15,7 +16,7 @@ import numpy as np
 from ensemble.bundle import Bundle
 from ensemble.calibration import parse, variance
 from ensemble.conformal import LEVELS
-from preprocessing.appearance import NAMES, appearance
+from preprocessing.appearance import NAMES
 from preprocessing.storage import read_json
 
 MONITORS_FILE = "evidence/monitors.json"
@@ -59,16 +60,14 @@ def of_answers(out_of_fold: Mapping[str, np.ndarray], calibration: Mapping[str, 
     }
 
 
-def of_pictures(pictures: Sequence[np.ndarray], num_rejected: int) -> dict[str, Any]:
-    """Monitors of what is sent.
+def of_pictures(seen: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Monitors of how pictures look, each as `preprocessing.appearance.appearance` measures it."""
+    return {name: of_values(np.array([one[name] for one in seen])) for name in NAMES}
 
-    Args:
-        pictures: Each ``(V, H, W)`` uint8, of the cases outside the locked test.
-        num_rejected: Files and rows of the cohort's source that could not be used.
-    """
-    seen = [appearance(np.asarray(picture)) for picture in pictures]
-    monitors = {name: of_values(np.array([one[name] for one in seen])) for name in NAMES}
-    return {**monitors, "outcome": of_words({"answered": len(seen), "refused": num_rejected})}
+
+def of_outcomes(num_answered: int, num_refused: int) -> dict[str, Any]:
+    """The monitor of what becomes of pictures: those that had a reading, and those that the reader refused."""
+    return {"outcome": of_words({"answered": num_answered, "refused": num_refused})}
 
 
 def read_monitors(bundle: Bundle) -> dict[str, Any]:

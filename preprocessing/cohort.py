@@ -52,8 +52,8 @@ class Cohort:
     """case_id, and the fields of a `Finding`; one row a case and finding."""
     segmenter: Path | None = None
     """Weights that found the hand, local; None where the recipe names none."""
-    num_rejected: int = 0
-    """Files and rows of the source that could not be used."""
+    num_refused: int | None = None
+    """Labelled pictures that a service would refuse, too; None where it was prepared before they were counted."""
 
     @classmethod
     def load(cls, path: str | Path | AnyPath) -> "Cohort":
@@ -90,7 +90,7 @@ class Cohort:
             source=about["source"],
             quality=quality,
             segmenter=segmenter,
-            num_rejected=about["num_rejected"],
+            num_refused=about.get("num_refused"),
         )
 
     def verify(self) -> None:

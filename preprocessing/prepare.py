@@ -203,6 +203,7 @@ def _write_tables(
         "num_cases": len(cases),
         "num_groups": int(cases["group"].nunique()),
         "num_rejected": len(rejected),
+        "num_refused": len(problems),
         "num_folds": num_folds,
         "test_fraction": test_fraction,
         "seed": seed,

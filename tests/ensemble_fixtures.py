@@ -62,6 +62,7 @@ def make_cohort(
         "source": str(folder.parent / "raw"),
         "num_cases": num_cases,
         "num_rejected": 0,
+        "num_refused": 0,
         "num_folds": NUM_FOLDS,
     }
     write_json(folder / "cohort.json", about)

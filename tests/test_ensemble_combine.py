@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import torch
 from ensemble import calibration
 from ensemble.bundle import Bundle, BundleError
 from ensemble.combine import CombineError, combine
+from ensemble.monitors import read_monitors
 from ensemble.scores import few_line
 from preprocessing.cohort import Cohort
 from tests.ensemble_fixtures import make_cohort, make_study
@@ -167,6 +169,18 @@ def test_the_bundle_says_what_it_said_of_each_case_out_of_fold(folders, tmp_path
     assert error == pytest.approx(combination.evidence["ensemble_oof_mae_months"]["value"], abs=1e-3)
     of_members = rows[[f"member_0_{number:04d}_months" for number in range(3)]]
     np.testing.assert_allclose(of_members.mean(axis=1), rows["predicted_months"], atol=1e-3)
+
+
+@pytest.mark.parametrize(("num_refused", "num_cases"), [(3, 33), (0, 30), (None, None)])
+def test_the_share_of_refusals_is_that_of_all_pictures_that_were_read(folders, tmp_path, num_refused, num_cases):
+    cohort = replace(Cohort.load(folders / "cohort"), num_refused=num_refused)
+    replace(combine(folders / "study"), cohort=cohort).write(tmp_path)
+    monitors = read_monitors(Bundle.load(tmp_path))
+    assert monitors["brightness"]["num_cases"] == 24  # outside the locked test
+    assert ("outcome" in monitors) == (num_cases is not None)
+    if num_cases:
+        assert monitors["outcome"]["num_cases"] == num_cases
+        assert monitors["outcome"]["shares"][1] == pytest.approx((num_refused + 0.5) / (num_cases + 1))
 
 
 def test_the_fast_profile_is_calibrated_on_its_own_member(folders, tmp_path):

@@ -74,7 +74,7 @@ def test_bad_rows_and_files_are_reported_and_the_rest_goes_on(tmp_path: Path) ->
         "duplicate_id": "1005",
         "missing_label": "9999",
     }
-    assert len(cohort.cases) == 27
+    assert (len(cohort.cases), cohort.num_refused) == (27, 1)  # a service is sent no rows and no labels
 
 
 def test_copies_of_one_picture_stay_together(tmp_path: Path) -> None:

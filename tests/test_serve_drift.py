@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from ensemble.monitors import of_pictures, of_values, of_words
+from ensemble.monitors import of_outcomes, of_pictures, of_values, of_words
 from preprocessing.appearance import NAMES, appearance
 from serve.drift import Drift
 
@@ -93,9 +93,9 @@ def test_a_softer_darker_picture_looks_different() -> None:
     assert one["brightness"] == pytest.approx(sharp_VHW.mean())
 
 
-def test_pictures_bring_their_rejects() -> None:
-    pictures = [np.full((1, 8, 8), level, np.uint8) for level in range(99)]
-    monitors = of_pictures(pictures, num_rejected=1)
+def test_pictures_bring_their_looks_and_their_outcomes() -> None:
+    pictures = [appearance(np.full((1, 8, 8), level, np.uint8)) for level in range(99)]
+    monitors = of_pictures(pictures) | of_outcomes(99, 1)
     assert monitors["outcome"]["words"] == ["answered", "refused"]
     assert monitors["outcome"]["shares"][1] == pytest.approx(1.5 / 101)
     assert monitors["brightness"]["num_cases"] == 99
