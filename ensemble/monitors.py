@@ -3,7 +3,8 @@
 ``evidence/monitors.json`` holds, for each monitor, the edges of its bins (or their words), the share of the cases in
 each, and how many cases those are. Ages and intervals are the out-of-fold answers of the cases outside the locked
 test. Where the cohort was at hand when the bundle was built, there are their pictures, too, and how many of all the
-pictures that were read were refused: rows without a picture, or without a label, are no traffic.
+pictures that were read were refused: rows without a picture, or without a label, are no traffic. Of a bundle that is
+calibrated to a site, all of it is that of the site's own cases, as the bundle answers them.
 
 Shape letters: C cases, V views.
 """
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ensemble.bundle import Bundle
-from ensemble.calibration import parse, variance
+from ensemble.calibration import Calibration, parse, variance
 from ensemble.conformal import LEVELS
 from preprocessing.appearance import NAMES
 from preprocessing.storage import read_json
@@ -52,6 +53,13 @@ def of_answers(out_of_fold: Mapping[str, np.ndarray], calibration: Mapping[str, 
     assert fitted is not None, "a bundle that is built is calibrated"
     sd_C = np.sqrt(variance(np.asarray(out_of_fold["distribution_CM"], float)))
     _, corrected_C = fitted.corrected(np.asarray(out_of_fold["distribution_CM"], float), months_C, is_male_C)
+    return of_corrected(corrected_C, sd_C, is_male_C, fitted)
+
+
+def of_corrected(
+    corrected_C: np.ndarray, sd_C: np.ndarray, is_male_C: np.ndarray, fitted: Calibration
+) -> dict[str, Any]:
+    """As `of_answers`, of months ``(C,)`` after all corrections; `sd_C` as out of fold."""
     low_C, high_C = fitted.intervals_of(corrected_C, sd_C, is_male_C)[:, LEVELS.index(LEVEL)].T
     return {
         "bone_age_months": of_values(corrected_C),

@@ -4,7 +4,8 @@ Scanners, readers and populations differ: Deeplasia read Georgian children 2.9 m
 old, and was right after a line for each sex from 121 images (Scientific Reports 2025, s41598-025-20148-w). But a
 correction learnt from few cases can also do harm, so there is none unless nested validation on the site's own cases
 shows a gain whose 95 % interval lies above zero. The fast profile gets its own, from its own answers. The new bundle
-knows the cases again that it was fitted to, so that nothing is measured by them: see `ensemble.unseen`.
+knows the cases again that it was fitted to, so that nothing is measured by them: see `ensemble.unseen`. Its monitors
+expect what it says of them, since a service would tell the site's own traffic from the parent's evidence for ever.
 
 Shape letters: C cases, L levels.
 """
@@ -28,10 +29,12 @@ from ensemble.conformal import LEVELS
 from ensemble.correction import NO_CORRECTION, Trial
 from ensemble.coverage import coverage
 from ensemble.documents import write_documents
+from ensemble.monitors import MONITORS_FILE, of_corrected, of_outcomes, of_pictures
 from ensemble.prediction import Prediction
 from ensemble.predictor import Predictor
 from ensemble.printed import tally
 from ensemble.unseen import SITE_FILE, leave_out, salted
+from preprocessing.appearance import appearance
 from preprocessing.prepare import read_chunk, thread_map
 from preprocessing.sources import Source, SourceOptions, problem, problem_table, read_source
 from preprocessing.standardize import Reading
@@ -61,6 +64,8 @@ class SiteCalibration:
     """Of the new bundle by profile, as its manifest holds them."""
     trial: Trial
     """Of the full profile, which is the one that must gain."""
+    monitors: dict[str, Any]
+    """What a service holds the site's traffic against; see `ensemble.monitors`."""
     cases: pd.DataFrame
     """Those of the site that they were learnt from, of which the new bundle keeps no more than `SITE_FILE` does."""
     problems: pd.DataFrame = field(default_factory=lambda: problem_table([]))
@@ -88,7 +93,8 @@ class SiteCalibration:
         }
         salt = f"{self.bundle.version} {self.calibrations['full']['site']['name']}"
         write_json(folder / SITE_FILE, salted(self.cases, salt))
-        files = content["files"] | {SITE_FILE: sha256_file(folder / SITE_FILE)}
+        write_json(folder / MONITORS_FILE, {"monitors": self.monitors, "pictures_of_cohort": None})
+        files = content["files"] | {name: sha256_file(folder / name) for name in (SITE_FILE, MONITORS_FILE)}
         content |= {"calibration": self.calibrations["full"], "profiles": profiles, "files": files}
         return write_manifest(folder, write_documents(folder, content))
 
@@ -138,7 +144,8 @@ def calibrate(
             "trained or tested on, and the others may be of its locked test, from which nothing may be learnt. Name "
             "radiographs of the site alone."
         )
-    cases, predictions, problems = _predict(predictor, found, progress)
+    cases, predictions, seen, refused = _predict(predictor, found, progress)
+    problems = pd.concat([found.problems, problem_table(refused)], ignore_index=True)
     if len(cases) < MIN_CASES:
         raise SiteError(
             f"A site needs {MIN_CASES} labelled radiographs that can be read and that {bundle.version} was not trained "
@@ -160,7 +167,18 @@ def calibrate(
             f"{bundle.version}, or add cases."
         )
     calibrations = {profile: fitted for profile, (fitted, _) in fits.items()}
-    return SiteCalibration(bundle, calibrations, trial, cases, problems)
+    monitors = _of_answers(predictions["full"], is_male_C, calibrations["full"])
+    monitors |= of_pictures(seen) | of_outcomes(len(seen), len(refused))
+    return SiteCalibration(bundle, calibrations, trial, monitors, cases, problems)
+
+
+def _of_answers(said: Sequence[Prediction], is_male_C: np.ndarray, calibrated: dict[str, Any]) -> dict[str, Any]:
+    """Monitors of what the new bundle says, by what the one before it said."""
+    fitted = calibration.parse(calibrated)
+    assert fitted is not None, "a site's calibration is one"
+    months_C = np.array([prediction.bone_age_months for prediction in said])
+    sd_C = np.array([prediction.sd_months for prediction in said])
+    return of_corrected(fitted.corrections[-1].months(months_C, is_male_C), sd_C, is_male_C, fitted)
 
 
 def _rejected(problems: pd.DataFrame) -> str:
@@ -214,12 +232,14 @@ def _fit(
 
 def _predict(
     predictor: Predictor, found: Source, progress: Callable[[int, int], None]
-) -> tuple[pd.DataFrame, dict[str, list[Prediction]], pd.DataFrame]:
-    """The cases that can be read, what each calibrated profile of the bundle says of them, and all other problems."""
+) -> tuple[pd.DataFrame, dict[str, list[Prediction]], list[dict[str, float]], list[dict[str, str]]]:
+    """The cases that can be read, what each calibrated profile of the bundle says of them, how they look, and the
+    problems of the others."""
     paths = found.paths
     chunks = [paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH)]
     is_male = found.cases["is_male"].to_numpy(bool)
     rows: list[int] = []
+    seen: list[dict[str, float]] = []
     problems: list[dict[str, str]] = []
     manifest = predictor.bundle.manifest
     predictions: dict[str, list[Prediction]] = {
@@ -234,13 +254,13 @@ def _predict(
                 problems.append(problem(case_id, file, result.code, str(result)))
         if usable:
             rows += [row for row, _ in usable]
+            seen += [appearance(reading.pixels) for _, reading in usable]
             pixels_BVHW = np.stack([reading.pixels for _, reading in usable])
             for profile, said in predictions.items():
                 said += predictor.predict(pixels_BVHW, is_male[[row for row, _ in usable]], profile=profile)
         start += len(results)
         progress(start, len(paths))
-    left = pd.concat([found.problems, problem_table(problems)], ignore_index=True)
-    return found.cases.iloc[rows].reset_index(drop=True), predictions, left
+    return found.cases.iloc[rows].reset_index(drop=True), predictions, seen, problems
 
 
 def _digest(cases: pd.DataFrame) -> str:

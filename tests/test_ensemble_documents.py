@@ -11,6 +11,7 @@ import torch
 from ensemble.bundle import OOF_FILE, Bundle, BundleError
 from ensemble.combine import combine
 from ensemble.documents import selection_scores
+from ensemble.monitors import of_words, read_monitors
 from ensemble.registry import Registry
 from ensemble.site import SiteCalibration
 from search.metrics import BAND_YEARS
@@ -90,8 +91,10 @@ def test_a_bundle_calibrated_to_a_site_has_documents_of_its_own(bundle, tmp_path
     evidence = {"n": 321, "gain_ci95": [0.1, 0.2]}
     fitted["site"] = {"name": "north", "parent": bundle.version, "correction": line, "evidence": evidence}
     cases = pd.read_parquet(bundle.file(OOF_FILE))
-    SiteCalibration(bundle, {"full": fitted}, None, cases).write(tmp_path)
+    monitors = {"sex": of_words({"female": 200, "male": 121})}
+    SiteCalibration(bundle, {"full": fitted}, None, monitors, cases).write(tmp_path)
     site = Bundle.load(tmp_path)
+    assert read_monitors(site) == monitors != read_monitors(bundle)
     assert f"the site north, on 321 of its cases, from {bundle.version}" in site.file("card.md").read_text()
     assert "on its own 321 cases" in site.file("report.html").read_text()
     assert "the site" not in bundle.file("card.md").read_text()

@@ -15,6 +15,7 @@ from ensemble.__main__ import main
 from ensemble.bundle import Bundle, write_manifest
 from ensemble.combine import combine
 from ensemble.evaluate import EvaluationError, evaluate
+from ensemble.monitors import of_outcomes, of_values, of_words, read_monitors
 from ensemble.predictor import Predictor
 from ensemble.registry import Registry
 from ensemble.site import SiteError, calibrate
@@ -110,6 +111,25 @@ def test_a_version_is_not_measured_by_the_cases_that_it_was_calibrated_on(calibr
         evaluate(Predictor(bundle), folder)
 
 
+def test_a_services_monitors_expect_what_the_version_says_of_the_site(calibrated, predictor):
+    folder, bundle = calibrated
+    source = read_source(folder)
+    expected, parents, said = read_monitors(bundle), read_monitors(predictor.bundle), Predictor(bundle)
+    answers = [
+        said.score((source.folder / case.file).read_bytes(), case.sex) for case in source.cases.itertuples(index=False)
+    ]
+    for name, values in {
+        "bone_age_months": [answer.bone_age_months for answer in answers],
+        "interval_months": [high - low for low, high in (answer.intervals[90] for answer in answers)],
+    }.items():
+        assert expected[name] != parents[name]
+        assert expected[name]["edges"] == pytest.approx(of_values(np.array(values))["edges"], abs=1e-3)
+        assert expected[name]["num_cases"] == 70
+    sexes = source.cases["sex"].value_counts()
+    assert expected["sex"] == of_words({sex: int(sexes[sex]) for sex in ("female", "male")})
+    assert set(expected) == set(parents)
+
+
 def test_what_names_the_cases_of_a_site_holds_none_of_them(calibrated):
     folder, bundle = calibrated
     kept = json.loads(bundle.file("evidence/site_cases.json").read_text())
@@ -177,10 +197,12 @@ def test_what_was_rejected_is_printed_and_kept_with_the_evidence(registry, predi
     said = capsys.readouterr().out
     assert "nested validation on 68 cases" in said
     assert f"{pictures[0].name}: " in said
-    evidence = registry.resolve("west").manifest["calibration"]["site"]["evidence"]
+    west = registry.resolve("west")
+    assert read_monitors(west)["outcome"] == of_outcomes(68, 1)["outcome"]  # the service is sent no missing picture
+    evidence = west.manifest["calibration"]["site"]["evidence"]
     assert (evidence["n"], evidence["rejected"]) == (68, 2)
     assert evidence["rejected_reasons"] == {"missing_image": 1, "unsupported_format": 1}
-    assert "on 68 of its cases (2 rejected)" in (registry.resolve("west").folder / "card.md").read_text()
+    assert "on 68 of its cases (2 rejected)" in (west.folder / "card.md").read_text()
 
 
 def renamed(source: Path, known: pd.DataFrame) -> Path:
