@@ -198,7 +198,8 @@ def _read(chunk: dict[str, Any], *, location: str) -> dict[str, Any]:
 
 def _sentence(error: Exception) -> str:
     """What went wrong, and where."""
-    return f"on {platform.node()}, {str(error).strip(' .') or 'there was an error'} ({type(error).__name__})"
+    said = " ".join(str(error).split()).rstrip(".") or "there was an error"  # that of a GPU has many lines
+    return f"on {platform.node()}, {said} ({type(error).__name__})"
 
 
 def _reading(reader: Reader, location: str) -> Reading | tuple[str, str]:
@@ -231,7 +232,7 @@ class _Scorer:
     def __init__(self, location: str, parts: str, profile: str, device: str) -> None:
         torch.set_num_threads(num_cores())  # Ray lets an actor without CPUs of its own have one thread
         self._location, self._device = location, device
-        self._parts, self._profile = as_path(parts), profile
+        self._parts, self._profile = parts, profile
 
     def __call__(self, chunk: dict[str, Any]) -> dict[str, Any]:
         said = {"start": chunk["start"], "num_rows": 0, "error": chunk["error"]}
@@ -239,7 +240,7 @@ class _Scorer:
             return said
         try:
             rows = pickle.loads(chunk["rows"])
-            write_part(self._parts, int(chunk["start"]), answer(self._predictor, rows, self._profile))
+            write_part(as_path(self._parts), int(chunk["start"]), answer(self._predictor, rows, self._profile))
             return said | {"num_rows": len(rows)}
         except Exception as error:  # as in `_read`
             return said | {"error": _sentence(error)}

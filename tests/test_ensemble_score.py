@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -329,6 +330,13 @@ def test_an_error_that_is_no_files_fault_ends_a_batch_which_goes_on(bundle, tmp_
             without_ray.score(bundle, inputs, out)
     assert not out.exists()
     assert without_ray.score(bundle, inputs, out) == {"": 3}
+
+
+def test_a_store_that_a_machine_has_no_driver_for_is_told_of(bundle, without_ray):
+    scorer = without_ray._Scorer(bundle.location, "nosuch://bucket/parts", "full", "cpu")
+    said = scorer({"start": 0, "rows": pickle.dumps([]), "error": ""})
+    assert said["num_rows"] == 0
+    assert re.match(r"on .*nosuch.* \(\w+Error\)$", said["error"])
 
 
 def test_an_error_that_passes_is_no_end_and_one_that_stays_stops_at_once(bundle, tmp_path, monkeypatch, without_ray):
