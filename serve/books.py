@@ -28,7 +28,7 @@ from serve.recorder import HANG_S, Recorder, RecorderStatus
 from serve.releases import read_releases
 from serve.remembered import Remembered
 from serve.routing import RoutingState, current_state
-from serve.spool import Spool, SpoolFullError
+from serve.spool import SpoolFullError, num_left_before, spool_of
 
 FOLLOW_S = 0.5
 READERS = 4
@@ -63,7 +63,7 @@ class Books:
 
     Args:
         url: Of the ledger.
-        spool: Folder for predictions while the database is away.
+        spool: Folder in which predictions wait while their database is away; each ledger has its own in it.
         is_open: Whether anybody may ask everything; else a key is needed.
         wait_s: Time to wait for a database that is away; it is not waited for where one remembers what it said.
         images: Keeps radiographs; None keeps none.
@@ -83,7 +83,10 @@ class Books:
         self._remembered = Remembered(spool, database.shown)
         # a declared service starts its gateway and its keeper at the same time: it may be the first ever
         self.ledger, self._snapshot, outage = self._first(database, wait_s)
-        self._spool = Spool(spool)
+        self._spool = spool_of(self.ledger, spool)
+        if num_files := num_left_before(self.ledger, spool):
+            place = {"files": num_files, "folder": str(spool), "move_to": str(spool / self.ledger.mark)}
+            logs.event("spool_files_of_no_ledger", level=logging.WARNING, **place)
         self._recorder = Recorder(self.ledger, self._spool)
         if outage:
             self._recorder.doubt(outage)

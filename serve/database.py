@@ -10,6 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -87,6 +88,12 @@ class Database:
         # threads of one process take turns here, in order; SQLite's own lock makes them poll
         with self._sqlite_writer, self._transaction("BEGIN IMMEDIATE") as connection:
             yield connection
+
+    @property
+    def file(self) -> Path | None:
+        """Of SQLite; None where a server keeps the tables."""
+        url = self._engine.url
+        return Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
 
     def close(self) -> None:
         """Give the connections back."""

@@ -48,6 +48,11 @@ class Ledger:
         self.database = database
         self.pepper = pepper or _pepper(database)
 
+    @property
+    def mark(self) -> str:
+        """Tells the ledger from others by whatever URL it is reached: 12 hex digits of its secret's SHA-256."""
+        return hashlib.sha256(bytes.fromhex(self.pepper)).hexdigest()[:12]
+
     def pseudonym(self, subject: str) -> str:
         """What stands in the ledger for a subject: 32 hex digits of an HMAC-SHA256 under the ledger's own secret."""
         return hmac.new(bytes.fromhex(self.pepper), subject.encode(), hashlib.sha256).hexdigest()[:32]

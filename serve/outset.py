@@ -9,8 +9,10 @@ from pathlib import Path
 
 from serve.database import Database, LedgerDownError
 from serve.keys import Keys
+from serve.ledger import Ledger
 from serve.remembered import Remembered
 from serve.routing import RoutingState
+from serve.spool import num_left_before
 from serve.succession import Given, start
 
 
@@ -25,6 +27,8 @@ class Outset:
     """What the database said, where it is away; then `state` and `has_keys` are as they were read last."""
     why: str = ""
     """Where ledger and given version differ: which of them answers, and why."""
+    left: str = ""
+    """Where a release before left answers that wait, and whose ledger's they are is not known: what to do."""
 
     @classmethod
     def read(cls, database: Database, spool: Path, given: Given) -> "Outset":
@@ -32,7 +36,7 @@ class Outset:
 
         Args:
             database: The ledger's.
-            spool: Folder in which a gateway of this machine remembers what it read.
+            spool: Folder of the spools, in which a gateway of this machine remembers what it read.
             given: Version that answers where `serve.succession` finds for it; not while the database is away.
 
         Raises:
@@ -41,10 +45,21 @@ class Outset:
         """
         try:
             state, why = start(database, given)
-            return cls(state, bool(Keys(database, "service").rows()), why=why)
+            left = _left_before(Ledger(database), spool)
+            return cls(state, bool(Keys(database, "service").rows()), why=why, left=left)
         except LedgerDownError as error:
             if (known := Remembered(spool, database.shown).read()) is None:
                 raise LedgerDownError(
                     f"{error}. Start it: this machine remembers nothing to go by meanwhile."
                 ) from error
-            return cls(RoutingState.from_dict(known["state"]), bool(known["keys"]), str(error))
+            left = _left_before(Ledger(database, known["pepper"]), spool)
+            return cls(RoutingState.from_dict(known["state"]), bool(known["keys"]), str(error), left=left)
+
+
+def _left_before(ledger: Ledger, spool: Path) -> str:
+    if not (num_files := num_left_before(ledger, spool)):
+        return ""
+    return (
+        f"{num_files} files of answers that a release before left in {spool} wait there: they do not say for which "
+        f"ledger. Those for {ledger.database.shown} are to be moved to {spool / ledger.mark}"
+    )

@@ -1,11 +1,12 @@
 """What a gateway last read from the ledger, on this machine's own disk: a gateway may start while the database is away.
 
 It then goes by the routing and the keys as they stood, which is what a gateway does that was running when the database
-went. The file lies beside the spool, readable to its owner alone: it holds the ledger's secret, without which subjects
-could not be given their pseudonyms.
+went. The file lies beside the spools, one for each ledger by the name that it goes by, readable to its owner alone: it
+holds the ledger's secret, without which subjects could not be given their pseudonyms.
 """
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,28 +14,25 @@ from typing import Any
 
 from preprocessing.storage import written_beside
 
-_NAME = "last.json"
+_BEFORE = "last.json"  # of all ledgers, in releases before
 
 
 class Remembered:
     """The last reading of one ledger.
 
     Args:
-        folder: The spool's.
+        folder: Of the spools of all ledgers.
         ledger: Name of the ledger, without its password; what was read from another one does not count.
     """
 
     def __init__(self, folder: Path, ledger: str) -> None:
-        self._path, self._ledger = folder / _NAME, ledger
+        name = f"last-{hashlib.sha256(ledger.encode()).hexdigest()[:12]}.json"
+        self._path, self._before, self._ledger = folder / name, folder / _BEFORE, ledger
         self._written: bytes | None = None
 
     def read(self) -> dict[str, Any] | None:
         """What was written; None where there is nothing, or only what another ledger said."""
-        try:
-            found: dict[str, Any] = json.loads(self._path.read_bytes())
-            return dict(found["values"]) if found["ledger"] == self._ledger else None
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return None
+        return self._values_in(self._path) or self._values_in(self._before)
 
     def write(self, values: Mapping[str, Any]) -> None:
         """Keep plain JSON values, unless they were written last; a full disk keeps the ones before."""
@@ -45,3 +43,10 @@ class Remembered:
             temporary.chmod(0o600)
             temporary.replace(self._path)
             self._written = data
+
+    def _values_in(self, path: Path) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = json.loads(path.read_bytes())
+            return dict(found["values"]) if found["ledger"] == self._ledger else None
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None

@@ -3,8 +3,12 @@
 Each process appends to a file of its own and holds its lock. A file that nobody holds was left by a process that ended:
 whoever finds it takes it over. A line is whole or, torn by a kill, was never answered for.
 
-    00001795391664123456789-4711.jsonl      entries of process 4711 that wait
-    00001795391699123456789-4711.refused    entries that the database refused, and lines that nobody could read
+Services of several ledgers may run on one machine, so each ledger has a folder of its own, named by its mark: what was
+accepted for one of them is not for another.
+
+    0f3a51c2d9b8/                               the ledger of this mark
+        00001795391664123456789-4711.jsonl      entries of process 4711 that wait
+        00001795391699123456789-4711.refused    entries that the database refused, and lines that nobody could read
 
 What lies aside is taken over in the same way. So it is tried once more when the process has ended, by the next release
 it may be, and is then in the database, or aside and counted again.
@@ -20,6 +24,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from serve.entries import Entry, from_json, to_json
+from serve.ledger import Ledger
 
 MAX_BYTES = 256 * 1024 * 1024
 """Of one process; a prediction takes 3 to 4 kB."""
@@ -45,10 +50,12 @@ class Spool:
     Args:
         folder: On a local disk; made if missing, readable to its owner alone.
         max_bytes: Bound of what this process appends.
+        also: Another folder to take over from.
     """
 
-    def __init__(self, folder: Path, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, folder: Path, max_bytes: int = MAX_BYTES, *, also: Path | None = None) -> None:
         self._folder, self._max_bytes = folder, max_bytes
+        self._folders = [folder, also] if also else [folder]
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._files: list[_File] = []  # oldest first
         self._own: _File | None = None
@@ -63,7 +70,7 @@ class Spool:
 
     def is_anything_here(self) -> bool:
         """Whether anything waits in the folder, of this process or of another one."""
-        return any(self._folder.glob("*.jsonl"))
+        return any(path.suffix == ".jsonl" for path in _files_in(self._folders))
 
     def num_bytes(self) -> int:
         """What waits, on disk."""
@@ -72,9 +79,9 @@ class Spool:
     def adopt(self) -> None:
         """Take over what other processes left: at an update the old one ends when the new one has begun."""
         held = {file.path for file in self._files}
-        found = [path for pattern in _TAKEN_OVER for path in self._folder.glob(pattern) if path not in held]
+        found = [path for path in _files_in(self._folders) if path not in held]
         left = [_File(path, handle) for path in found if (handle := _locked(path))]
-        self._files = sorted([*self._files, *left])
+        self._files = sorted([*self._files, *left], key=lambda file: file.path.name)
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Write entries and sync them; all of them or none.
@@ -171,6 +178,33 @@ class Spool:
             self._aside = self._new_file(".refused")
         self._append(self._aside, line)
         self.num_set_aside += 1
+
+
+def spool_of(ledger: Ledger, folder: Path) -> Spool:
+    """Where the entries of one ledger wait.
+
+    Releases before had one folder for all ledgers, and their lines name none: what they left is the ledger's that lies
+    beside it, as in a registry, and else for a person to tell.
+
+    Args:
+        ledger: Whose entries.
+        folder: Of the spools of all ledgers.
+    """
+    return Spool(folder / ledger.mark, also=folder if _is_beside(ledger, folder) else None)
+
+
+def num_left_before(ledger: Ledger, folder: Path) -> int:
+    """Files that a release before left in the folder of all ledgers, and that the service of this one leaves alone."""
+    return 0 if _is_beside(ledger, folder) else len(_files_in([folder]))
+
+
+def _is_beside(ledger: Ledger, folder: Path) -> bool:
+    file = ledger.database.file
+    return file is not None and file.resolve() == folder.resolve().with_name("ledger.db")
+
+
+def _files_in(folders: Sequence[Path]) -> list[Path]:
+    return [path for folder in folders for pattern in _TAKEN_OVER for path in folder.glob(pattern)]
 
 
 def _readable(lines: Sequence[bytes]) -> list[Entry]:

@@ -29,7 +29,7 @@ from serve.parameters import MAX_JSON_BYTES
 from serve.problems import Problem
 from serve.protocol import Outcome, Query
 from serve.routing import Routing
-from serve.spool import Spool
+from serve.spool import spool_of
 from tests.hostile_uploads import PNG, SCORE
 from tests.ledger_fixtures import answered
 from tests.postgres_server import PostgresServer
@@ -691,7 +691,7 @@ def test_of_two_answers_under_one_key_the_ledger_knows_the_first(site: Site) -> 
 
 
 def test_what_another_gateway_here_has_spooled_is_not_said_to_be_unknown(site: Site, tmp_path: Path) -> None:
-    others, accepted = Spool(tmp_path / "spool"), answered()
+    others, accepted = spool_of(site.books.ledger, tmp_path / "spool"), answered()
     others.append([accepted])
     assert site.client.get(f"/v1/predictions/{accepted.id}").json()["code"] == "unavailable"
 

@@ -79,11 +79,21 @@ def test_one_that_remembers_nothing_waits_for_the_database(tmp_path: Path, away:
 
 def test_what_is_remembered_is_its_owners_alone_and_of_one_ledger(tmp_path: Path) -> None:
     Remembered(tmp_path / "spool", "one").write({"pepper": "00"})
-    assert stat.S_IMODE((tmp_path / "spool" / "last.json").stat().st_mode) == 0o600
-    assert Remembered(tmp_path / "spool", "one").read() == {"pepper": "00"}
+    (file,) = (tmp_path / "spool").iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert Remembered(tmp_path / "spool", "two").read() is None
-    (tmp_path / "spool" / "last.json").write_text("{")
+    Remembered(tmp_path / "spool", "two").write({"pepper": "11"})
+    assert Remembered(tmp_path / "spool", "one").read() == {"pepper": "00"}
+    file.write_text("{")
     assert Remembered(tmp_path / "spool", "one").read() is None
+
+
+def test_what_a_release_before_remembered_holds_until_it_is_read_anew(tmp_path: Path) -> None:
+    (tmp_path / "last.json").write_text('{"ledger": "one", "values": {"pepper": "00"}}')
+    assert Remembered(tmp_path, "one").read() == {"pepper": "00"}
+    assert Remembered(tmp_path, "two").read() is None
+    Remembered(tmp_path, "one").write({"pepper": "11"})
+    assert Remembered(tmp_path, "one").read() == {"pepper": "11"}
 
 
 def test_a_database_that_comes_later_is_migrated_then(tmp_path: Path, away: list[bool]) -> None:

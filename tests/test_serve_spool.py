@@ -1,0 +1,87 @@
+"""What waits on a machine waits for one ledger: services of several ledgers share the machine, and the folder."""
+
+import logging
+import time
+from pathlib import Path
+
+import pytest
+
+from serve.books import Books
+from serve.database import Database
+from serve.ledger import Ledger
+from serve.outset import Outset
+from serve.routing import Routing
+from serve.spool import Spool, spool_of
+from serve.succession import Given
+from tests.ledger_fixtures import answered
+
+
+def ledger_at(url: str) -> Ledger:
+    Routing(Database(url)).begin("ens-a")
+    return Ledger(Database(url))
+
+
+def left_in(spool: Spool) -> str:
+    """The id of an answer that a process left when it ended."""
+    entry = answered()
+    spool.append([entry])
+    for file in spool._files:
+        file.handle.close()
+    return entry.id
+
+
+def serve_for_a_moment(url: str, spool: Path) -> None:
+    """A service that finds what waits for its ledger."""
+    books = Books(url, spool, is_open=True)
+    end = time.monotonic() + 20
+    while not books.status().is_up:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    books.close()
+
+
+def test_what_waits_for_one_ledger_goes_into_no_other(tmp_path: Path) -> None:
+    folder, url = tmp_path / "spool", f"sqlite:///{tmp_path}/{{}}.db"
+    one, other = ledger_at(url.format("one")), ledger_at(url.format("other"))
+    waiting = left_in(spool_of(one, folder))
+    serve_for_a_moment(url.format("other"), folder)
+    assert other.prediction(waiting) is None
+    serve_for_a_moment(url.format("one"), folder)
+    assert one.prediction(waiting)
+
+
+def test_a_ledger_finds_what_waits_for_it_under_another_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = ledger_at(f"sqlite:///{tmp_path}/one.db")
+    waiting = left_in(spool_of(ledger, tmp_path / "spool"))
+    monkeypatch.chdir(tmp_path)
+    serve_for_a_moment("sqlite:///one.db", tmp_path / "spool")
+    assert ledger.prediction(waiting)
+
+
+def test_what_a_release_before_left_is_of_the_ledger_beside_it(tmp_path: Path) -> None:
+    ledger = ledger_at(f"sqlite:///{tmp_path}/ledger.db")
+    waiting = left_in(Spool(tmp_path / "spool"))
+    serve_for_a_moment(f"sqlite:///{tmp_path}/ledger.db", tmp_path / "spool")
+    assert ledger.prediction(waiting)
+    assert list((tmp_path / "spool").glob("*.jsonl")) == []
+
+
+def test_another_ledgers_service_says_what_to_do_with_what_a_release_before_left(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, url = tmp_path / "spool", f"sqlite:///{tmp_path}/elsewhere.db"
+    ledger, own = ledger_at(url), Given("ens-a", lambda: 0.0)
+    assert Outset.read(ledger.database, folder, own).left == ""
+    waiting = left_in(Spool(folder))
+    caplog.set_level(logging.WARNING, "carpal.serve")
+    serve_for_a_moment(url, folder)
+    assert ledger.prediction(waiting) is None
+    told = Outset.read(ledger.database, folder, own).left
+    assert told.startswith("1 files of answers")
+    assert told.endswith(f"are to be moved to {folder / ledger.mark}")
+    (line,) = [record for record in caplog.records if record.message == "spool_files_of_no_ledger"]
+    assert vars(line)["move_to"] == str(folder / ledger.mark)
+    for path in folder.glob("*.jsonl"):
+        path.rename(folder / ledger.mark / path.name)
+    serve_for_a_moment(url, folder)
+    assert ledger.prediction(waiting)
