@@ -139,10 +139,9 @@ def average(
     return np.stack([np.mean(own, axis=0) for own in found.values()])
 
 
-def weights_of(predictor: Predictor, networks: Sequence[Network]) -> np.ndarray:
-    """Of the networks' members, in order, summing to 1."""
-    members = list(dict.fromkeys(network.member for network in networks))
-    weights = np.array([predictor.bundle.members[member].weight for member in members])
+def weights_of(predictor: Predictor, networks: Sequence[Network], profile: str = "full") -> np.ndarray:
+    """Of the networks' members in a profile, in order, summing to 1."""
+    weights = predictor.weights_of(profile)[list(dict.fromkeys(network.member for network in networks))]
     return weights / weights.sum()
 
 

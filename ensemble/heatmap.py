@@ -68,18 +68,18 @@ def heat_map(predictor: Predictor, pixels_VSS: np.ndarray, male_probability: flo
         male_probability: 1 for a boy, 0 for a girl; between them where the sex is unknown.
         profile: Which members answered.
     """
-    weights = predictor.bundle.manifest["profiles"][profile]["weights"]
+    weights_E, networks = predictor.weights_of(profile), predictor.networks_of(profile)
     of_view = [0.0] * len(pixels_VSS)
-    networks = [network for network in predictor.networks if weights[network.member] > 0]
     for member, view in {(network.member, network.view) for network in networks}:
-        of_view[view] += weights[member]
+        of_view[view] += float(weights_E[member])
     view = int(np.argmax(of_view))
     seeing = first_folds([network for network in networks if network.view == view])
+    seeing_P = weights_of(predictor, seeing, profile)
     months_SS = np.zeros(pixels_VSS.shape[1:], np.float32)
     for sex, probability in (("male", male_probability), ("female", 1 - male_probability)):
         if probability > 0:
             members = average(predictor, seeing, pixels_VSS[view], sex, METHOD)
-            months_SS += np.float32(probability) * np.tensordot(weights_of(predictor, seeing), members, axes=1)
+            months_SS += np.float32(probability) * np.tensordot(seeing_P, members, axes=1)
     return HeatMap(months_SS, predictor.bundle.recipe.views[view], of_view[view] / sum(of_view))
 
 

@@ -71,8 +71,16 @@ class Predictor:
 
     @property
     def networks(self) -> list[Network]:
-        """Of the members of the full profile, in the order of the bundle: for those who explain an answer."""
-        return [network for network in self._members.networks if self._profiles["full"].weights_E[network.member] > 0]
+        """Of the members of the full profile, in the order of the bundle: for those who explain its answer."""
+        return self.networks_of("full")
+
+    def networks_of(self, profile: str) -> list[Network]:
+        """Of the members that answer in a profile, in the order of the bundle."""
+        return [network for network in self._members.networks if self.weights_of(profile)[network.member] > 0]
+
+    def weights_of(self, profile: str) -> np.ndarray:
+        """``(E,)``, 0 of a member that does not answer in the profile: a student has no weight in the full one."""
+        return self._profiles[profile].weights_E
 
     @property
     def profiles(self) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """The map that comes with an answer: of the members that answered, in months, and nothing of the radiograph."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -43,6 +45,18 @@ def test_one_fold_model_of_each_member_is_asked(predictor: Predictor, monkeypatc
     of_member = {id(network.net): network.member for network in predictor.networks}
     assert [of_member[id(net)] for net in asked] == list(range(len(predictor.bundle.members)))
     assert len(of_member) > len(asked)
+
+
+def test_the_map_of_a_student_is_its_own(predictor: Predictor) -> None:
+    both = heat_map(predictor, PIXELS, 1.0).months_SS
+    profiles = {"full": {"weights": [1.0, 0.0]}, "fast": {"weights": [0.0, 1.0]}}  # the second one is the student
+    members = [replace(member, weight=weight) for member, weight in zip(predictor.bundle.members, (1, 0), strict=True)]
+    manifest = {**predictor.bundle.manifest, "profiles": profiles}
+    taught = Predictor(replace(predictor.bundle, members=tuple(members), manifest=manifest))
+    full, fast = (heat_map(taught, PIXELS, 1.0, profile) for profile in ("full", "fast"))
+    assert 0.5 * (full.months_SS + fast.months_SS) == pytest.approx(both, abs=1e-4)
+    assert np.abs(full.months_SS - fast.months_SS).max() > 0
+    assert (full.share, fast.share) == (1.0, 1.0)
 
 
 def test_the_picture_says_sign_by_hue_and_strength_by_opacity() -> None:
