@@ -3,7 +3,7 @@
 GET /v1/audit?limit=100&before=ID    `next` of one page is `before` of the one after it
 """
 
-import asyncio
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -46,9 +46,8 @@ def audit_routes(books: Books) -> list[Route]:
         if strange := set(request.query_params) - {"limit", "before"}:
             raise Problem("unknown_parameter", f"The parameters are limit and before, got {len(strange)} others.")
         limit = _number(request, "limit", MAX_LIMIT) or _LIMIT
-        found = await asyncio.to_thread(
-            acts, books.ledger.database, limit=limit + 1, before=_number(request, "before", MAX_ID)
-        )
+        before = _number(request, "before", MAX_ID)
+        found = await books.ask(partial(acts, books.ledger.database, limit=limit + 1, before=before))
         shown = [
             {
                 "id": row["id"],

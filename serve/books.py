@@ -36,7 +36,9 @@ READERS = 4
 PATIENCE_S = 15.0
 """What only the ledger knows is waited for so long; a restart of PostgreSQL takes 1 to 10 s."""
 STORE_TIMEOUT_S = 20.0
-"""For an entry to be safe: the recorder gives the database less before it turns to the spool."""
+"""For an entry to be safe: the recorder gives the database less before it turns to the spool. Also for an image."""
+KEEPERS = 16
+"""Images that are written at a time; a store takes its time over each."""
 CHAMPION = "champion"
 
 EXPIRE_S = 3600.0
@@ -92,6 +94,7 @@ class Books:
             self._recorder.doubt(outage)
         self._readers = ThreadPoolExecutor(READERS, "ledger-reader")  # those that hang must hold up nothing else
         self._follower = ThreadPoolExecutor(1, "ledger-follower")
+        self._keepers = ThreadPoolExecutor(KEEPERS, "image-keeper")
         self._closing, self._refreshing = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._follow, name="follow", daemon=True)
         self._thread.start()
@@ -167,14 +170,15 @@ class Books:
         if self._images is None:
             return
         try:
-            await asyncio.to_thread(self._images.keep, prediction_id, data)
-        except OSError as error:
+            async with asyncio.timeout(STORE_TIMEOUT_S):
+                await asyncio.get_running_loop().run_in_executor(self._keepers, self._images.keep, prediction_id, data)
+        except OSError as error:  # or out of time, which is one of them
             logs.failure(error, doing="keeping an image")
             sentence = "The image cannot be kept at the moment, as it must be. Send the request again later."
             raise Problem("not_recorded", sentence) from None
 
     async def look_up(self, read: Callable[..., T], *arguments: Any) -> T:
-        """What the ledger says now; a database that hangs is away, as for the recorder.
+        """What the ledger says now, or what it makes of a change; a database that hangs is away, as for the recorder.
 
         Raises:
             LedgerDownError: It does not answer.
@@ -223,6 +227,7 @@ class Books:
         self._thread.join()
         self._follower.shutdown(wait=False)
         self._readers.shutdown(wait=False)
+        self._keepers.shutdown(wait=False)
         self.ledger.database.close()
 
     def _first(self, database: Database, wait_s: float) -> tuple[Ledger, Snapshot, LedgerDownError | None]:

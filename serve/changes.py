@@ -1,6 +1,5 @@
 """A change of the routing over HTTP: made beside the event loop, and followed by this gateway at once."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -16,11 +15,12 @@ async def changed(books: Books, change: Callable[..., RoutingState], *arguments:
     same, and this gateway follows with its next reading, as all others do.
 
     Raises:
-        Exception: Whatever `change` raises; then nothing was changed.
+        LedgerDownError: The ledger does not answer. A change that hangs may yet be made when it goes on.
+        Exception: Whatever else `change` raises; then nothing was changed.
     """
-    state = await asyncio.to_thread(change, *arguments)
+    state = await books.look_up(change, *arguments)
     try:
-        await asyncio.to_thread(books.refresh)
+        await books.look_up(books.refresh)
     except Exception as error:
         logs.failure(error, doing="reading routing and keys after a change")
     return state

@@ -6,7 +6,6 @@ GET  /v1/experiments/{name}          its report, and what the policy makes of it
 POST /v1/experiments/{name}/{act}    stop, promote, rollback; share with {"share"}
 """
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +36,7 @@ def experiment_routes(books: Books, reports: Reports) -> list[Route]:
 
     async def listed(request: Request) -> Response:
         books.caller(request, "read")
-        rows = await asyncio.to_thread(experiments, books.ledger.database)
+        rows = await books.ask(experiments, books.ledger.database)
         return JSONResponse({"routing": books.state.to_dict(), "experiments": rows})
 
     async def start(request: Request) -> Response:
@@ -93,7 +92,7 @@ def experiment_routes(books: Books, reports: Reports) -> list[Route]:
         if not NAME_PATTERN.fullmatch(name):
             raise Problem("experiment_unknown", "There is no experiment of this name. See /v1/experiments.")
         try:
-            return await asyncio.to_thread(experiment_named, books.ledger.database, name)
+            return await books.ask(experiment_named, books.ledger.database, name)
         except ExperimentError as error:
             raise Problem("experiment_unknown", str(error)) from None
 

@@ -81,7 +81,7 @@ def page_routes(
     async def _heat(answer: Mapping[str, Any]) -> bytes | None:
         """Of an answer that was just stored; None while it waits on disk for the ledger."""
         with contextlib.suppress(LedgerDownError):
-            return await asyncio.to_thread(books.ledger.heatmap, answer["prediction_id"])
+            return await books.look_up(books.ledger.heatmap, answer["prediction_id"])
         return None
 
     async def experiments(request: Request) -> Response:

@@ -1,7 +1,7 @@
 """Reading that takes seconds: one at a time in a thread of its own, and few may wait for it.
 
-The pool that `asyncio.to_thread` takes its threads from keeps images and draws radiographs: six reports at a time would
-stop the scoring.
+Those who read a row or two of the ledger, and those who draw radiographs, have threads of their own: six reports at a
+time would stop them.
 """
 
 import asyncio

@@ -1,8 +1,10 @@
 """Kept radiographs: none by default; encrypted, bound to their prediction, gone when their time is over."""
 
 import asyncio
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -90,3 +92,48 @@ def test_what_cannot_be_kept_as_told_is_not_answered(tmp_path: Path) -> None:
     with pytest.raises(Problem, match="cannot be kept"):
         asyncio.run(_keep(books))
     books.close()
+
+
+def test_a_store_that_hangs_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.books.STORE_TIMEOUT_S", 0.1)
+    goes_on = threading.Event()
+    url, images = f"sqlite:///{tmp_path}/ledger.db", KeptImages(tmp_path / "images", 30, new_key())
+    monkeypatch.setattr(images, "keep", lambda *_: goes_on.wait(60))
+    Routing(Database(url)).begin(A)
+    books = Books(url, tmp_path / "spool", is_open=True, images=images)
+    with pytest.raises(Problem, match="cannot be kept"):
+        asyncio.run(_keep(books))
+    goes_on.set()
+    books.close()
+
+
+@pytest.mark.parametrize("path", ["/v1/experiments", "/v1/experiments/e", "/v1/audit", "POST /v1/versions"])
+def test_a_database_that_hangs_holds_up_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    for name, seconds in {"books.HANG_S": 0.1, "recorder.HANG_S": 0.1, "books.PATIENCE_S": 0.0}.items():
+        monkeypatch.setattr(f"serve.{name}", seconds)
+    url, images = f"sqlite:///{tmp_path}/ledger.db", KeptImages(tmp_path / "images", 30, new_key())
+    Routing(Database(url)).begin(A)
+    books = Books(url, tmp_path / "spool", is_open=True, images=images)
+    goes_on = threading.Event()
+    goes_on.set()
+    transaction = books.ledger.database._transaction
+
+    def hanging(begin: str) -> Any:
+        goes_on.wait(30)
+        return transaction(begin)
+
+    monkeypatch.setattr(books.ledger.database, "_transaction", hanging)
+    with TestClient(Gateway({A: Version(A, 100.0)}.__getitem__, [], books).app()) as client:
+        assert client.post(SCORE, content=PNG).status_code == 200
+        goes_on.clear()
+        begin = time.monotonic()
+        if path.startswith("POST "):
+            refused = client.post(path.removeprefix("POST "), json={"version": A})
+        else:
+            refused = client.get(path)
+        assert refused.json()["code"] == "unavailable"
+        assert client.post(SCORE, content=PNG).status_code == 200
+        assert time.monotonic() - begin < 10
+        goes_on.set()
+    books.close()
+    assert len(list((tmp_path / "images").glob("*/*.aes"))) == 2
