@@ -120,6 +120,8 @@ async def _read_form(
         form = await parser.parse()
     except MultiPartException as error:  # its messages quote nothing of the form
         raise Problem("bad_multipart", f"The multipart form cannot be read: {error.message}") from None
+    except UnicodeError:  # of a codec such as Python's "undefined"; the parser foresees its subclasses alone
+        raise Problem("bad_multipart", "The multipart form is not in the charset that it names. Send utf-8.") from None
     try:
         if not parser.complete:
             raise Problem("bad_multipart", "The multipart form lacks its closing boundary: it was cut short.")

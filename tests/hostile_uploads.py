@@ -79,6 +79,7 @@ DICOM = dicom(_PIXELS)
 FILE = 'name="file"; filename="hand.png"'
 _JSON = {"content-type": "application/json"}
 _FORM = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
+_NO_CHARSET = {"content-type": f"{_FORM['content-type']}; charset=undefined"}
 _NOISE = np.random.default_rng(0).bytes(4096)
 
 
@@ -152,6 +153,7 @@ UPLOADS = [
     Upload("an image called a form", 400, "bad_multipart", PNG, headers=_FORM),
     Upload("form cut short", 400, "bad_multipart", form((FILE, PNG), end=False)[:-100], headers=_FORM),
     Upload("empty form body", 400, "bad_multipart", b"", headers=_FORM),
+    Upload("form of no charset", 400, "bad_multipart", form((FILE, PNG)), headers=_NO_CHARSET),
     Upload("form part without a name", 400, "bad_multipart", form(("x=y", PNG)), headers=_FORM),
     Upload("form in JSON's clothes", 415, "unsupported_format", form((FILE, PNG)), headers=_JSON),
     _multipart("form without parts", 422, "file_missing"),
