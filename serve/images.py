@@ -44,7 +44,7 @@ class KeptImages:
 
     Args:
         folder: On a disk or at any fsspec URI that every gateway reaches.
-        days: For how long, by whole days.
+        days: For how long at least; as a day's images go together, for up to a day longer.
         key: As `new_key` makes it; the one in ``$CARPAL_IMAGE_KEY`` where none is given.
 
     Raises:
@@ -95,8 +95,9 @@ class KeptImages:
         Returns:
             How many days' folders went.
         """
-        last = day_of(time.time() if now_s is None else now_s) - timedelta(days=self._days_kept)
-        old = [path for path in self._days() if date.fromisoformat(path.name) < last]
+        now = datetime.fromtimestamp(time.time() if now_s is None else now_s, UTC)
+        kept = timedelta(days=1 + self._days_kept)  # from the day's begin: its last image is made at its end
+        old = [path for path in self._days() if _begin_of(path) + kept <= now]
         for path in old:
             if is_local(path):
                 shutil.rmtree(Path(str(path)))
@@ -117,6 +118,10 @@ class KeptImages:
 def day_of(seconds: float) -> date:
     """The day of a Unix time, UTC."""
     return datetime.fromtimestamp(seconds, UTC).date()
+
+
+def _begin_of(day: AnyPath) -> datetime:
+    return datetime.fromisoformat(day.name).replace(tzinfo=UTC)
 
 
 def _key_bytes(text: str) -> bytes:

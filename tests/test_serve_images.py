@@ -50,6 +50,14 @@ def test_an_image_goes_when_its_time_is_over(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("days", [0.5, 1.0, 1.5])
+def test_an_image_made_at_the_end_of_a_day_is_kept_for_as_long_as_told(tmp_path: Path, days: float) -> None:
+    images, made_s = KeptImages(tmp_path, days, new_key()), 20_000 * DAY_S - 60  # a minute before midnight, UTC
+    images.keep(f"{int(made_s * 1e6):014x}" + "0" * 18, PNG)
+    assert images.expire(made_s + days * DAY_S) == 0
+    assert images.expire(made_s + days * DAY_S + 60) == 1
+
+
 @pytest.mark.parametrize("key", ["", "short", "ü", "=" * 44])
 def test_without_a_key_nothing_is_kept(tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CARPAL_IMAGE_KEY", raising=False)
