@@ -91,7 +91,8 @@ def gather(
             try:
                 config, distributions = _draw(settings_of, params)
             except ValueError as error:
-                found.refused.append(f"{name}: {error}")
+                why = str(error).partition(" Please set it at the construction")[0]  # Optuna's advice to programmers
+                found.refused.append(f"{name}: {why}")
                 continue
             params = {key: params[key] for key in distributions}
             any_seed = {"seed": 0, "deterministic": False}  # what differs between studies, not what was searched

@@ -207,6 +207,16 @@ def test_earlier_studies_that_nothing_can_be_taken_of_are_refused(tmp_path: Path
         gathered(tmp_path / "old")
 
 
+def test_a_trial_of_another_space_is_refused_by_the_parameter_that_it_lacks(tmp_path: Path) -> None:
+    earlier_study(tmp_path / "old", "same")
+    path = tmp_path / "old" / "trials" / "0001" / "config.json"
+    record = read_json(path)
+    del record["params"]["augmentation"]
+    write_json(path, record)
+    (refused,) = gathered(tmp_path / "old").refused
+    assert refused.endswith("trial 1: The value of the parameter 'augmentation' is not found.")
+
+
 def test_where_costs_are_limited_earlier_trials_are_known_with_theirs_or_tried_again(tmp_path: Path) -> None:
     earlier_study(tmp_path / "old", "same")
     cost = {"parameters": 20, "latency_ms": 1.0, "memory_mb": 1.0, "device": "cpu"}
