@@ -37,7 +37,7 @@ class Gate:
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+            if not (is_number(value) and math.isfinite(value) and value >= 0):
                 raise ValueError(f"The gate's threshold {item.name} must be a number of 0 or more, got {value!r}.")
 
     @classmethod
@@ -51,3 +51,8 @@ class Gate:
         if unknown := set(value) ^ known:
             raise ValueError(f"A gate has exactly the checks {sorted(known)}; these differ: {sorted(unknown)}.")
         return cls(**value)
+
+
+def is_number(value: object) -> bool:
+    """Whether it is an int or a float; Python counts true and false among the ints."""
+    return isinstance(value, int | float) and not isinstance(value, bool)

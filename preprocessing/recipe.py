@@ -1,12 +1,13 @@
 """The recipe: every setting that turns a decoded radiograph into model input."""
 
 import re
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from preprocessing.gate import Gate
+from preprocessing.gate import Gate, is_number
 from preprocessing.storage import StorageError, canonical_hash, sha256_file
 
 VERSION = 4
@@ -16,6 +17,17 @@ SEGMENTER = "segmenter.safetensors"
 """Name of the weights that find the hand, in a cohort, a study and a bundle."""
 SHIPPED = Path(__file__).parent / "weights" / SEGMENTER
 """Weights learnt from drawn hands alone; `docs/segmenter.md` holds the commands that made them."""
+_TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    bool: ("true or false", lambda value: isinstance(value, bool)),
+    int: ("a whole number", lambda value: isinstance(value, int) and is_number(value)),
+    float: ("a number", is_number),
+    str: ("a text", lambda value: isinstance(value, str)),
+    tuple[str, ...]: ("a list of texts", lambda value: _is_list(value, lambda item: isinstance(item, str))),
+    tuple[float, float]: ("a list of two numbers", lambda value: _is_list(value, is_number) and len(value) == 2),
+    Gate: ("an object of thresholds", lambda value: isinstance(value, Gate)),
+}
+"""What a setting of each type must be, in words and as a check: a JSON file may hold anything anywhere, and in Python
+the text "false" counts as true."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +61,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _check_version(self.version)
+        for item in fields(self):
+            meant, is_meant = _TYPES[item.type]
+            if not is_meant(value := getattr(self, item.name)):
+                raise ValueError(f"Recipe.{item.name} must be {meant}, got {value!r}.")
         if not 64 <= self.size <= 1024:
             raise ValueError(f"Recipe.size must lie within 64..1024 pixels, got {self.size}.")
         if not self.views or self.views != tuple(view for view in VIEWS if view in self.views):
@@ -80,24 +96,24 @@ class Recipe:
         """Rebuild a recipe, refusing settings this release does not know.
 
         Raises:
-            ValueError: It is of another version, a key is unknown or missing, or a value is out of range.
+            ValueError: It is of another version, a key is unknown or missing, or a value is of a wrong type or out of
+                range.
         """
         _check_version(value.get("version"))
         known = {item.name for item in fields(cls)}
         if unknown := set(value) ^ known:
             raise ValueError(f"A recipe has exactly the keys {sorted(known)}; these differ: {sorted(unknown)}.")
-        settings: dict[str, Any] = {k: tuple(item) if isinstance(item, list) else item for k, item in value.items()}
-        return cls(**{**settings, "gate": Gate.from_dict(value["gate"])})
+        return cls(**_from_json(value))
 
     @classmethod
-    def standard(cls, **changes: Any) -> Self:
+    def standard(cls, /, **changes: Any) -> Self:
         """The recipe that new cohorts get: the gate and the steps that helped in `benchmarks.preprocessing_ablation`.
 
         Args:
-            changes: Settings that differ from it.
+            changes: Settings that differ from it; of the gate, the thresholds that do.
 
         Raises:
-            ValueError: A setting is unknown or out of range.
+            ValueError: A setting is unknown, of a wrong type or out of range.
         """
         settings: dict[str, Any] = {"views": ("crop",), "align": True, "clahe_clip": 2.0, **changes}
         if "segmenter" not in settings:
@@ -106,9 +122,8 @@ class Recipe:
         if unknown := set(settings) - known:
             raise ValueError(f"A recipe has the settings {sorted(known)}; these are none: {sorted(unknown)}.")
         if isinstance(settings.get("gate"), dict):
-            settings["gate"] = replace(Gate(), **settings["gate"])
-        settings = {name: tuple(item) if isinstance(item, list) else item for name, item in settings.items()}
-        return cls(**settings)
+            settings["gate"] = asdict(Gate()) | settings["gate"]
+        return cls(**_from_json(settings))
 
     @cached_property
     def hash(self) -> str:
@@ -144,6 +159,18 @@ def check_weights(recipe: Recipe, weights: Path | None) -> Path | None:
             "Restore the file."
         )
     return weights
+
+
+def _is_list(value: object, is_item: Callable[[object], bool]) -> bool:
+    return isinstance(value, tuple) and all(map(is_item, value))
+
+
+def _from_json(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as the fields hold them; what is of a wrong type stays as it is, for the recipe to refuse."""
+    found = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    if isinstance(gate := found.get("gate"), dict):
+        found["gate"] = Gate.from_dict(gate)
+    return found
 
 
 def _check_version(version: object) -> None:

@@ -1,7 +1,9 @@
 """Reading a labelled folder, splitting it and writing the cohort."""
 
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from preprocessing.__main__ import main
 from preprocessing.cohort import Cohort
 from preprocessing.folds import assign
+from preprocessing.gate import Gate
 from preprocessing.recipe import VERSION, Recipe
 from preprocessing.sources import SourceError, read_rsna
 from preprocessing.standardize import Reader
@@ -175,6 +178,57 @@ def test_a_header_that_contradicts_its_row_is_kept_beside_the_case(tmp_path: Pat
     cohort = prepared(source, tmp_path / "cohort")
     assert cohort.quality[["case_id", "code", "action"]].values.tolist() == [["1001", "contradiction", "warned"]]
     assert "female" in cohort.findings()["1001"][0].message
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"align": "false"}, "Recipe.align must be true or false, got 'false'."),
+        ({"repair_inversion": 0}, "Recipe.repair_inversion must be true or false, got 0."),
+        ({"size": "96"}, "Recipe.size must be a whole number, got '96'."),
+        ({"size": 96.0}, "Recipe.size must be a whole number, got 96.0."),
+        ({"clahe_tiles": True}, "Recipe.clahe_tiles must be a whole number, got True."),
+        ({"clahe_clip": "2"}, "Recipe.clahe_clip must be a number, got '2'."),
+        ({"clip_percentiles": 5}, "Recipe.clip_percentiles must be a list of two numbers, got 5."),
+        ({"clip_percentiles": [1, "x"]}, "Recipe.clip_percentiles must be a list of two numbers, got (1, 'x')."),
+        ({"clip_percentiles": [1, 2, 3]}, "Recipe.clip_percentiles must be a list of two numbers, got (1, 2, 3)."),
+        ({"views": "crop"}, "Recipe.views must be a list of texts, got 'crop'."),
+        ({"views": [["crop"]]}, "Recipe.views must be a list of texts, got (['crop'],)."),
+        ({"pad": ["black"]}, "Recipe.pad must be a text, got ('black',)."),
+        ({"segmenter": 5}, "Recipe.segmenter must be a text, got 5."),
+        ({"gate": 3}, "Recipe.gate must be an object of thresholds, got 3."),
+        ({"gate": None}, "Recipe.gate must be an object of thresholds, got None."),
+        ({"gate": {"blank": True}}, "The gate's threshold blank must be a number of 0 or more, got True."),
+    ],
+)
+def test_a_setting_of_a_wrong_type_is_refused_by_name(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        Recipe.standard(**settings)
+
+
+@pytest.mark.parametrize("settings", [{"align": "false"}, {"size": "96"}, {"gate": None}, {"gate": {"blank": 4.0}}])
+def test_a_stored_recipe_is_read_as_strictly(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"^Recipe\.\w+ must be|^A gate has exactly"):
+        Recipe.from_dict(Recipe().to_dict() | settings)
+
+
+def test_an_unknown_check_in_a_recipe_file_is_one_sentence(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recipe.json").write_text('{"gate": {"foo": 1}}')
+    recipe = str(tmp_path / "recipe.json")
+    assert main(["prepare", str(source), str(tmp_path / "cohort"), "--recipe", recipe]) == 2
+    assert re.fullmatch(r"preprocessing: A gate has exactly .* differ: \['foo'\]\.\n", capsys.readouterr().err)
+
+
+def test_a_site_names_only_the_thresholds_that_it_moves() -> None:
+    moved = Recipe.standard(gate={"rotated": 180})
+    assert moved.gate == Gate(rotated=180)
+    assert Recipe.from_dict(moved.to_dict()).hash == moved.hash
+
+
+def test_the_hash_of_a_recipe_that_cohorts_hold_does_not_change() -> None:
+    assert Recipe(size=64).hash == "ddbb6be54ef15975c1003706647108d20e4546a3eb5105f2ef9b8cfd8afa499c"
 
 
 def test_recipe_refuses_what_it_does_not_know() -> None:
