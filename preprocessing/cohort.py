@@ -4,6 +4,7 @@ cohort/cases.parquet           one row a case
 cohort/pixels.npy              (N, V, S, S) uint8, one picture a view; row i belongs to row i of the table
 cohort/quality.parquet         one row a case and finding: what was repaired, and what to be wary of
 cohort/rejected.csv            what could not be used, and why
+cohort/notes.csv               what was used all the same, and what is odd about it
 cohort/segmenter.safetensors   the weights that found the hand, where the recipe names any
 cohort/cohort.json             recipe, counts and hashes; written last
 
@@ -32,6 +33,8 @@ from preprocessing.storage import (
 )
 
 MARKER = "cohort.json"
+FILES = ("cases.parquet", "pixels.npy", "quality.parquet", "rejected.csv", "notes.csv", SEGMENTER, MARKER)
+"""Names of all that a cohort may hold."""
 
 
 @dataclass(frozen=True)

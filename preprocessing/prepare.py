@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from preprocessing.cohort import MARKER, cohort_hash, quality_table
+from preprocessing.cohort import FILES, MARKER, cohort_hash, quality_table
 from preprocessing.duplicates import MAX_DISTANCE, Grouping, group_cases
 from preprocessing.folds import assign, check_split
 from preprocessing.quality import Finding
@@ -27,7 +27,7 @@ from preprocessing.recipe import SEGMENTER, Recipe
 from preprocessing.sources import Source, problem, problem_table
 from preprocessing.staging import PIXELS, Chunk, PrepareError, Staging, open_staging
 from preprocessing.standardize import Reader, Reading
-from preprocessing.storage import AnyPath, as_path, write_json
+from preprocessing.storage import AnyPath, as_path, is_local, write_json
 
 CHUNK = 32
 """Files a task: large enough that handing it over costs little, small enough that progress moves."""
@@ -110,7 +110,7 @@ def prepare(
 
     Args:
         source: The labelled folder. Cases that have the same word in its column ``patient`` stay together.
-        out: Where the cohort goes: a new or empty folder, local or remote.
+        out: Where the cohort goes: a new or empty folder, local or remote; or a remote one whose upload was cut short.
         recipe: How pictures are standardised.
         num_folds: Folds of the cross-validation.
         test_fraction: Share of the cases that is locked away.
@@ -128,7 +128,7 @@ def prepare(
         StorageError: `weights` are not those that the recipe names.
     """
     target = as_path(out)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if target.exists() and not (target.is_dir() and _is_free(target)):
         raise PrepareError(f"{target} exists and is not empty. Name a new folder; a cohort is never overwritten.")
     check_split(len(source.cases), num_folds, test_fraction)
     reader = Reader(recipe, weights)
@@ -138,6 +138,12 @@ def prepare(
         rejected = _write_tables(source, staging, reader, num_folds, test_fraction, seed)
         staging.publish(target, MARKER)
     return rejected
+
+
+def _is_free(folder: AnyPath) -> bool:
+    """Whether a cohort may be written there: it holds nothing, or what an upload left that was cut short."""
+    names = {path.name for path in folder.iterdir()}
+    return not names or (not is_local(folder) and MARKER not in names and names <= set(FILES))
 
 
 def _read_all(

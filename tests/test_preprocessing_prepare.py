@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from preprocessing.__main__ import main
 from preprocessing.cohort import Cohort
@@ -219,6 +220,35 @@ def test_a_remote_cohort_is_complete_and_leaves_nothing_here(
     there = as_path("memory://bucket/prepared")
     assert {path.name: path.read_bytes() for path in there.iterdir()} == undisturbed
     Cohort.load(there).verify()
+
+
+def test_an_upload_that_was_cut_short_is_taken_up_again_and_a_complete_one_is_not(
+    labelled: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_short(self: MemoryFileSystem, local: str, there: str, **options: Any) -> None:
+        if there.endswith("quality.parquet"):
+            raise Killed
+        put_file(self, local, there, **options)
+
+    monkeypatch.setenv("CARPAL_CACHE", str(tmp_path / "cache"))
+    there, put_file = as_path("memory://bucket/cut-short"), MemoryFileSystem.put_file
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryFileSystem, "put_file", cut_short)
+        with pytest.raises(Killed):
+            run(labelled, str(there))
+    assert {path.name for path in there.iterdir()} == {"cases.parquet", "notes.csv", "pixels.npy"}
+    assert run(labelled, str(there)) == [NUM_CASES]
+    assert {path.name: path.read_bytes() for path in there.iterdir()} == undisturbed
+    with pytest.raises(PrepareError, match="never overwritten"):
+        run(labelled, str(there))
+
+
+def test_a_remote_folder_of_other_files_is_refused(labelled: Path) -> None:
+    there = as_path("memory://bucket/occupied")
+    (there / "cases.parquet").write_bytes(b"")
+    (there / "thesis.tex").write_bytes(b"")
+    with pytest.raises(PrepareError, match="not empty"):
+        run(labelled, str(there))
 
 
 def test_a_reader_crosses_process_borders(labelled: Path) -> None:
