@@ -85,6 +85,8 @@ def parse_csv(data: bytes, name: str) -> Table:
     records = list(_records(lines, separator, first))
     if not records or not any(cell.strip() for cell in records[0][1]):
         raise SourceError(f"{name} is not a table: it has no header. Export it again.")
+    if not _width(lines[first], separator):
+        raise SourceError(f"{name} is not a table: its header has a cell of more than 128 KiB. Export it again.")
     header = tuple(cell.strip() for cell in records[0][1])
     while header and not header[-1]:  # a separator at the end of every line
         header = header[:-1]
@@ -116,8 +118,15 @@ def _separator(lines: list[str]) -> tuple[str, int]:
         return ",", 0
     if told := re.fullmatch(r"sep=(.)\s*", lines[first], re.IGNORECASE):
         return told[1], first + 1
-    counts = {mark: len(next(csv.reader([lines[first]], delimiter=mark), [])) for mark in _SEPARATORS}
-    return max(_SEPARATORS, key=lambda mark: counts[mark]), first
+    return max(_SEPARATORS, key=lambda mark: _width(lines[first], mark)), first
+
+
+def _width(line: str, separator: str) -> int:
+    """Cells of a line; 0 where one is longer than the parser takes."""
+    try:
+        return len(next(csv.reader([line], delimiter=separator), []))
+    except csv.Error:
+        return 0
 
 
 def _records(lines: list[str], separator: str, first: int) -> Iterator[tuple[int, list[str], str]]:

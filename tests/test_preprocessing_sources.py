@@ -52,6 +52,7 @@ def test_a_stray_table_beside_the_labels_is_passed_over(tmp_path: Path) -> None:
     root = folder(tmp_path, b"id,boneage,male\n7,100,True\n", "7.png")
     (root / "notes.csv").write_text("a,b\n1,2\n")
     (root / "empty.csv").write_text("")
+    (root / "log.csv").write_text("x" * 200_000)
     assert len(read_rsna(root).cases) == 1
 
 

@@ -86,13 +86,22 @@ def test_parquet_keeps_large_numbers_beside_missing_ones(tmp_path: Path) -> None
     assert table.rows[2].where == "labels.parquet, row 3"
 
 
-@pytest.mark.parametrize("name", ["labels.xlsx", "missing.csv", "broken.parquet", "empty.csv"])
+@pytest.mark.parametrize("name", ["labels.xlsx", "missing.csv", "broken.parquet", "empty.csv", "log.csv", "told.csv"])
 def test_what_is_no_table_is_refused_by_name(name: str, tmp_path: Path) -> None:
     (tmp_path / "labels.xlsx").write_bytes(b"PK\3\4")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and nothing else")
     (tmp_path / "empty.csv").write_bytes(b"")
+    (tmp_path / "log.csv").write_bytes(b'"' + b"x," * 100_000 + b'"\n')
+    (tmp_path / "told.csv").write_bytes(b"sep=;\n" + b"x" * 200_000)
     with pytest.raises(SourceError, match=name):
         read_table(tmp_path / name)
+
+
+def test_a_table_of_very_many_columns_is_read() -> None:
+    header = "\t".join(f"column {i}" for i in range(20_000))
+    table = parse_csv(f"{header}\n".encode(), "labels.csv")
+    assert len(header) > 128 * 1024
+    assert len(table.header) == 20_000
 
 
 def test_a_long_table_is_read_in_one_pass() -> None:
