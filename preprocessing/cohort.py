@@ -33,6 +33,10 @@ from preprocessing.storage import (
 )
 
 MARKER = "cohort.json"
+FORMAT = "carpal-cohort-3"
+"""Says that the hash covers every column of the cases; cohorts of a format before are read, too."""
+_COLUMNS_BEFORE = ["case_id", "is_male", "bone_age_months", "fold", "is_test"]
+"""What their hash covers."""
 FILES = ("cases.parquet", "pixels.npy", "quality.parquet", "rejected.csv", "notes.csv", SEGMENTER, MARKER)
 """Names of all that a cohort may hold."""
 
@@ -47,7 +51,7 @@ class Cohort:
     """``(N, V, S, S)`` uint8; `view` gives the pictures of one view."""
     recipe: Recipe
     hash: str
-    """64 hex digits of the cases, their folds, the pixels and the recipe."""
+    """64 hex digits of the cases with all that is known of them, their folds, the pixels and the recipe."""
     num_folds: int
     source: str
     """The labelled folder that the cohort was prepared from."""
@@ -57,6 +61,8 @@ class Cohort:
     """Weights that found the hand, local; None where the recipe names none."""
     num_refused: int | None = None
     """Labelled pictures that a service would refuse, too; None where it was prepared before they were counted."""
+    format: str = FORMAT
+    """Says what the hash covers; empty where the cohort does not tell."""
 
     @classmethod
     def load(cls, path: str | Path | AnyPath) -> "Cohort":
@@ -94,6 +100,7 @@ class Cohort:
             quality=quality,
             segmenter=segmenter,
             num_refused=about.get("num_refused"),
+            format=about.get("format", ""),
         )
 
     def verify(self) -> None:
@@ -103,7 +110,7 @@ class Cohort:
             StorageError: Cases, folds, pixels or the segmenter were changed since it was prepared.
         """
         check_weights(self.recipe, self.segmenter)
-        found = cohort_hash(self.cases, Path(str(self.pixels.filename)), self.recipe)
+        found = cohort_hash(self.cases, Path(str(self.pixels.filename)), self.recipe, format=self.format)
         if found != self.hash:
             raise StorageError(
                 f"The cohort's content hash must be {self.hash[:12]}..., got {found[:12]}...: its cases, folds or "
@@ -163,10 +170,19 @@ def quality_table(findings: Iterable[tuple[str, Finding]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(types)).astype(types)
 
 
-def cohort_hash(cases: pd.DataFrame, pixels_file: Path, recipe: Recipe) -> str:
-    """Content hash: the same cases, folds, pixels and recipe give the same 64 hex digits on any machine."""
+def cohort_hash(cases: pd.DataFrame, pixels_file: Path, recipe: Recipe, *, format: str = FORMAT) -> str:
+    """Content hash: the same cases, folds, pixels and recipe give the same 64 hex digits on any machine.
+
+    Args:
+        cases: As a reader of ``cases.parquet`` finds them. Where their pictures lay, and the order of the columns, do
+            not count.
+        pixels_file: ``pixels.npy``.
+        recipe: What made it.
+        format: Of the cohort.
+    """
+    columns = list(cases.columns.difference(["file"])) if format == FORMAT else _COLUMNS_BEFORE
     content: dict[str, Any] = {
-        "cases": cases[["case_id", "is_male", "bone_age_months", "fold", "is_test"]].to_csv(index=False),
+        "cases": cases[columns].to_csv(index=False),
         "pixels": sha256_file(pixels_file),
         "recipe": recipe.hash,
     }

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from preprocessing.cohort import FILES, MARKER, cohort_hash, quality_table
+from preprocessing.cohort import FILES, FORMAT, MARKER, cohort_hash, quality_table
 from preprocessing.duplicates import MAX_DISTANCE, Grouping, group_cases
 from preprocessing.folds import assign, check_split
 from preprocessing.quality import Finding
@@ -201,8 +201,8 @@ def _write_tables(
         shutil.copyfile(reader.weights, folder / SEGMENTER)
     source.notes.to_csv(folder / "notes.csv", index=False)
     about = {
-        "format": "carpal-cohort-2",
-        "hash": cohort_hash(cases, folder / PIXELS, recipe),
+        "format": FORMAT,
+        "hash": cohort_hash(pd.read_parquet(folder / "cases.parquet"), folder / PIXELS, recipe),
         "recipe": recipe.to_dict(),
         "recipe_hash": recipe.hash,
         "source": str(source.folder),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from preprocessing.cohort import cohort_hash, quality_table
+from preprocessing.cohort import FORMAT, cohort_hash, quality_table
 from preprocessing.quality import Finding
 from preprocessing.recipe import SEGMENTER, Recipe
 from preprocessing.storage import read_json, write_atomic, write_json
@@ -56,6 +56,7 @@ def make_cohort(
     cases.to_parquet(folder / "cases.parquet", index=False)
     quality_table(findings).to_parquet(folder / "quality.parquet", index=False)
     about = {
+        "format": FORMAT,
         "hash": cohort_hash(cases, folder / "pixels.npy", recipe),
         "recipe": recipe.to_dict(),
         "recipe_hash": recipe.hash,

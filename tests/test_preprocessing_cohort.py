@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from preprocessing.__main__ import main
 from preprocessing.cohort import Cohort
 from preprocessing.folds import assign
 from preprocessing.gate import Gate
+from preprocessing.prepare import prepare
 from preprocessing.recipe import VERSION, Recipe
 from preprocessing.sources import SourceError, read_rsna
 from preprocessing.standardize import Reader
-from preprocessing.storage import StorageError
+from preprocessing.storage import StorageError, canonical_hash, read_json, sha256_file, write_json
 from tests.conftest import plain_recipe, write_source
 from tests.dicom_files import dicom
 
@@ -113,6 +115,79 @@ def test_a_cohort_is_never_overwritten(source: Path, cohort_folder: Path) -> Non
     plain = plain_recipe(cohort_folder.parent)
     assert main(["prepare", str(source), str(cohort_folder), "--recipe", str(plain)]) == 2
     assert (cohort_folder / "cohort.json").read_bytes() == before
+
+
+def copied(cohort_folder: Path, out: Path) -> tuple[Path, pd.DataFrame]:
+    """A copy of a cohort to be changed, and its cases."""
+    shutil.copytree(cohort_folder, out)
+    return out, pd.read_parquet(out / "cases.parquet")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("group", 1_000_000),
+        ("sex", "other"),
+        ("is_male", None),
+        ("patient", "another"),
+        ("chronological_age_months", 7.5),
+        ("side", "right"),
+        ("bone_age_months", 7.5),
+        ("fold", 7),
+    ],
+)
+def test_a_case_that_was_changed_in_any_column_is_noticed(
+    column: str, value: object, cohort_folder: Path, tmp_path: Path
+) -> None:
+    folder, cases = copied(cohort_folder, tmp_path / "cohort")
+    cases.loc[3, column] = not cases.loc[3, column] if value is None else value
+    cases.to_parquet(folder / "cases.parquet", index=False)
+    with pytest.raises(StorageError, match="were changed after it was prepared"):
+        Cohort.load(folder).verify()
+
+
+def test_a_column_that_is_taken_away_or_added_is_noticed(cohort_folder: Path, tmp_path: Path) -> None:
+    folder, cases = copied(cohort_folder, tmp_path / "cohort")
+    for changed in (cases.drop(columns="group"), cases.assign(race="")):
+        changed.to_parquet(folder / "cases.parquet", index=False)
+        with pytest.raises(StorageError, match="were changed after it was prepared"):
+            Cohort.load(folder).verify()
+
+
+def test_how_the_table_of_cases_is_stored_does_not_matter(cohort_folder: Path, tmp_path: Path) -> None:
+    folder, cases = copied(cohort_folder, tmp_path / "cohort")
+    cases = cases[sorted(cases, reverse=True)].astype({"sex": "category"})
+    cases.to_parquet(folder / "cases.parquet", index=False, compression="gzip", row_group_size=7)
+    Cohort.load(folder).verify()
+
+
+@pytest.mark.parametrize("format", ["carpal-cohort-2", None])
+def test_a_cohort_of_a_release_before_is_verified_by_the_columns_that_its_hash_covers(
+    format: str | None, cohort_folder: Path, tmp_path: Path
+) -> None:
+    folder, cases = copied(cohort_folder, tmp_path / "cohort")
+    about = read_json(folder / "cohort.json")
+    covered = cases[["case_id", "is_male", "bone_age_months", "fold", "is_test"]]
+    content = {
+        "cases": covered.to_csv(index=False),
+        "pixels": sha256_file(folder / "pixels.npy"),
+        "recipe": about["recipe_hash"],
+    }
+    del about["format"]
+    told = {"format": format} if format else {}
+    write_json(folder / "cohort.json", about | told | {"hash": canonical_hash(content)})
+    Cohort.load(folder).verify()
+    cases.assign(fold=(cases["fold"] + 1) % 3).to_parquet(folder / "cases.parquet", index=False)
+    with pytest.raises(StorageError, match="were changed after it was prepared"):
+        Cohort.load(folder).verify()
+
+
+def test_readings_that_are_not_there_for_every_case_do_not_change_the_hash_in_storage(tmp_path: Path) -> None:
+    source = read_rsna(write_source(tmp_path / "rsna", 30))
+    readings = pd.Series([100, None] * 15, dtype=object)
+    source = replace(source, cases=source.cases.assign(reading_2_months=readings))
+    prepare(source, tmp_path / "c", Recipe(size=64), num_folds=3, test_fraction=0.1, seed=0, progress=lambda done: None)
+    Cohort.load(tmp_path / "c").verify()
 
 
 def test_an_unfinished_cohort_is_not_opened(cohort_folder: Path, tmp_path: Path) -> None:
