@@ -5,6 +5,7 @@ from collections import Counter
 from preprocessing import labels
 from preprocessing.columns import Columns, find_columns
 from preprocessing.dicom_folder import KEYS, DicomFile, join, read_files
+from preprocessing.dicom_patients import name_patients
 from preprocessing.header import contradictions
 from preprocessing.rows import (
     RowError,
@@ -40,8 +41,8 @@ def read_dicom(root: AnyPath, options: SourceOptions) -> Source:
     age, side and patient come from the header, and from the table where the header is silent. A row whose sex or
     patient contradicts the header is not used; another age is noted, and the header counts.
 
-    The patient is a hash under the site's salt, or without a salt a number of this cohort alone. Files and ids whose
-    names give an identifier away get a pseudonym.
+    The patient is a hash under the site's salt, or without a salt a number of this cohort alone; files are one
+    patient's by the header or by the table. Files and ids whose names give an identifier away get a pseudonym.
 
     Raises:
         SourceError: No DICOM file, no table of labels or several, or a column that cannot be meant.
@@ -54,8 +55,14 @@ def read_dicom(root: AnyPath, options: SourceOptions) -> Source:
     units = find_units(table, columns, options, default="months")
     files, problems = read_files(root, options.salt)
     rows_of_file, taken = join(table, columns, files, options, root, problems)
-    numbers = _patient_numbers(files)
-    named_alike = any(_names_patient(rows[0], columns, files[index]) for index, rows in rows_of_file.items())
+    agrees = {index: _names_patient(rows[0], columns, files[index]) for index, rows in rows_of_file.items()}
+    named_alike = True in agrees.values()
+    told = {  # a contradicted or damaged row tells nothing
+        index: "" if rows[0].fault or (named_alike and agrees[index] is False) else patient_of(rows[0], columns, b"")
+        for index, rows in sorted(rows_of_file.items())
+    }
+    own_words = not named_alike and False in agrees.values()
+    patients, disagreements = name_patients(files, told, salt=options.salt, own_words=own_words)
     stems = Counter(stem(file.name) for file in files)
     cases, notes, hidden = [], [], {}
     for index, rows in sorted(rows_of_file.items()):
@@ -68,10 +75,11 @@ def read_dicom(root: AnyPath, options: SourceOptions) -> Source:
         try:
             if row.fault:
                 raise RowError("bad_row", "The row is damaged: a quote is not closed, or it has too many cells.")
-            if named_alike and _names_patient(row, columns, file) is False:
+            if named_alike and agrees[index] is False:
                 text = "The table's patient is another one than that of the DICOM header."
                 raise RowError("patient_contradicted", text)
-            known, doubts = _case(row, columns, units, file, numbers, options)
+            known, doubts = _case(row, columns, units, file, patients[index])
+            doubts += [disagreements[index]] if index in disagreements else []
             cases.append(known | {"case_id": case_id})
             notes += [problem(case_id, file.name, reason, _safe(text, file), row=row.where) for reason, text in doubts]
             if file.name != file.path:
@@ -83,6 +91,7 @@ def read_dicom(root: AnyPath, options: SourceOptions) -> Source:
             text = f"The file has no row in {table.name}."
             problems.append(problem(file.pseudonym, file.name, "missing_label", text))
     cases = _without_repeats(cases, problems)
+    notes += _of_both_sexes(cases)
     return Source(root, case_table(cases), problem_table(problems), problem_table(notes), hidden, "dicom")
 
 
@@ -98,12 +107,6 @@ def _labels(root: AnyPath, options: SourceOptions) -> Table:
     return fitting[0]
 
 
-def _patient_numbers(files: list[DicomFile]) -> dict[str, str]:
-    """Numbers of the patients in the order of their files: without a salt a hash could be looked up."""
-    hashes = dict.fromkeys(file.header.patient_hash for file in files if file.header.patient_hash)
-    return {known: f"patient-{number:06d}" for number, known in enumerate(hashes, start=1) if known}
-
-
 def _case_id(row: Row, columns: Columns, file: DicomFile, *, is_alone: bool) -> str:
     """The table's id or else the file's name, with its folders where it is not alone, unless an identifier shows."""
     name = stem(file.name) if is_alone else file.name.removesuffix(".dcm")
@@ -112,7 +115,7 @@ def _case_id(row: Row, columns: Columns, file: DicomFile, *, is_alone: bool) -> 
 
 
 def _case(
-    row: Row, columns: Columns, units: Units, file: DicomFile, numbers: dict[str, str], options: SourceOptions
+    row: Row, columns: Columns, units: Units, file: DicomFile, patient: str
 ) -> tuple[dict[str, object], list[tuple[str, str]]]:
     months = bone_age(row, columns, units)
     header = file.header
@@ -131,10 +134,6 @@ def _case(
         doubts.append(("side_contradicted", text))
     elif header.laterality == "right" and not side:
         doubts.append(("right_hand", "The DICOM header says a right hand; bone age is read from the left."))
-    if header.patient_hash:
-        patient = header.patient_hash if options.salt else numbers[header.patient_hash]
-    else:  # without a salt a table's word for a patient may be the hospital's own
-        patient = patient_of(row, columns, options.salt) if options.salt else ""
     of_header = header.chronological_age_months
     known = case(
         "",
@@ -177,3 +176,16 @@ def _without_repeats(cases: list[dict[str, object]], problems: list[dict[str, st
             text = "The id stands for more than one file."
             problems.append(problem(str(known["case_id"]), str(known["file"]), "duplicate_id", text))
     return [known for known in cases if count[known["case_id"]] == 1]
+
+
+def _of_both_sexes(cases: list[dict[str, object]]) -> list[dict[str, str]]:
+    """Notes on cases whose patient cannot be one child, such as an id that anonymised files have in common."""
+    sexes: dict[object, list[object]] = {}
+    for known in cases:
+        sexes.setdefault(known["patient"], []).append(known["sex"])
+    text = "Boys and girls have its patient's id, which may stand for several children: all {} cases share a fold."
+    return [
+        problem(str(known["case_id"]), str(known["file"]), "patient_of_both_sexes", text.format(len(found)))
+        for known in cases
+        if known["patient"] and len(set(found := sexes[known["patient"]])) > 1
+    ]

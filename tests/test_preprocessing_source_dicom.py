@@ -233,3 +233,60 @@ def test_pictures_beside_dicom_are_read_as_before(tmp_path: Path) -> None:
 
 def test_the_name_in_the_files_of_these_tests_is_there_to_be_found() -> None:
     assert NAME.encode() in io.BytesIO(dicom(picture())).getvalue()
+
+
+TWO_PATIENTS = "id,boneage,patient\n0,100,Zoe\n1,110,Zoe\n2,120,Yve\n3,120,Yve\n"
+
+
+def groups(source: Source) -> list[list[str]]:
+    """Case ids that share a patient, in order."""
+    return source.cases.groupby("patient", sort=False)["case_id"].agg(list).tolist()
+
+
+@pytest.mark.parametrize("salt", [b"", SALT])
+@pytest.mark.parametrize(
+    ("ids", "notes"),
+    [([None] * 4, 0), (["a", "b", "c", "d"], 4), (["a", "a", "b", "b"], 0), (["anonymous"] * 4, 4)],
+    ids=["no id", "an id a study", "ids of their own", "one id for all"],
+)
+def test_cases_of_one_patient_in_the_table_stay_together(
+    ids: list[str | None], notes: int, salt: bytes, tmp_path: Path
+) -> None:
+    for i, patient in enumerate(ids):
+        write_dicom(tmp_path / f"{i}.dcm", i, PatientID=patient)
+    (tmp_path / "labels.csv").write_text(TWO_PATIENTS)
+    source = read_source(tmp_path, SourceOptions(salt=salt))
+    assert groups(source) == [["0", "1"], ["2", "3"]]
+    assert source.notes["reason"].tolist() == ["patients_disagree"] * notes
+    assert not any(word in told(source) for word in ("Zoe", "Yve"))
+
+
+def test_cases_of_one_patient_by_header_or_table_are_joined_in_chains(tmp_path: Path) -> None:
+    for i, patient in enumerate(["a", "a", "b", None, "c"]):
+        write_dicom(tmp_path / f"{i}.dcm", i, PatientID=patient)
+    (tmp_path / "labels.csv").write_text("id,boneage,patient\n0,90,\n1,100,Zoe\n2,110,Zoe\n3,120,Zoe\n4,130,Yve\n")
+    source = read_source(tmp_path)
+    assert groups(source) == [["0", "1", "2", "3"], ["4"]]
+    assert source.notes["case_id"].tolist() == ["0", "1", "2", "3"]
+    assert "all 4 files" in source.notes["detail"][0]
+
+
+@pytest.mark.parametrize("salt", [b"", SALT])
+def test_a_patient_id_is_the_same_with_and_without_an_issuer(salt: bytes, tmp_path: Path) -> None:
+    for i, issuer in enumerate(["HOSPITAL", "", "HOSPITAL"]):
+        write_dicom(tmp_path / f"{i}.dcm", i, IssuerOfPatientID=issuer)
+    for i, issuer in enumerate(["HOSPITAL", "PRACTICE"], start=3):
+        write_dicom(tmp_path / f"{i}.dcm", i, PatientID="b", IssuerOfPatientID=issuer)
+    (tmp_path / "labels.csv").write_text("id,boneage\n" + "".join(f"{i},{90 + i}\n" for i in range(5)))
+    source = read_source(tmp_path, SourceOptions(salt=salt))
+    assert groups(source) == [["0", "1", "2"], ["3"], ["4"]]
+    assert not salt or source.cases["patient"][1] == hash_patient(salt, PATIENT, issuer="HOSPITAL")
+
+
+def test_an_id_that_boys_and_girls_have_is_noted(tmp_path: Path) -> None:
+    for i, sex in enumerate("MFM"):
+        write_dicom(tmp_path / f"{i}.dcm", i, PatientID="anonymous", PatientSex=sex)
+    (tmp_path / "labels.csv").write_text("id,boneage\n0,100\n1,110\n2,120\n")
+    source = read_source(tmp_path)
+    assert source.notes["reason"].tolist() == ["patient_of_both_sexes"] * 3
+    assert "all 3 cases" in source.notes["detail"][0]
