@@ -1,17 +1,21 @@
 """Which DICOM files are one patient's, by what their headers and a table say together."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
-from preprocessing.dicom_folder import DicomFile
-from preprocessing.header import hash_patient
+from preprocessing.dicom_identity import Identity, read_identity
+from preprocessing.header import Header, hash_patient
+from preprocessing.limits import RadiographError
+from preprocessing.source import problem
+from preprocessing.storage import AnyPath
 
 _Names = set[tuple[str, str]]
 """What one patient is called: pairs of who says so, header or table, and a hash."""
 
 
 def name_patients(
-    files: Sequence[DicomFile], told: Mapping[int, str], *, salt: bytes, own_words: bool
+    headers: Mapping[int, tuple[Header, Identity]], told: Mapping[int, str], *, salt: bytes
 ) -> tuple[dict[int, str], dict[int, tuple[str, str]]]:
     """Name the patients of files, so that those who are one by the header or by the table have one name.
 
@@ -19,25 +23,27 @@ def name_patients(
     has several, tell nobody apart, and the table counts.
 
     Args:
-        files: Their headers were read under the same salt.
-        told: The table's word for the patient by the index of the file; empty where it says none.
+        headers: Read under the same salt, by the number of the file; one that is no DICOM has none.
+        told: The table's word for the patient, by the number of the file; empty where it says none.
         salt: Of the site. Names are hashes under it, or without one numbers, as a hash could be looked up.
-        own_words: The table calls its patients otherwise than the headers, so that the same word means nothing.
 
     Returns:
-        A name by the index of the file, empty where nobody knows the patient; reason and sentence where header and
-        table disagree about who is one patient. Neither holds an identifier.
+        A name for each file that `told` has, empty where nobody knows the patient; reason and sentence where header
+        and table disagree about who is one patient. Neither holds an identifier.
     """
+    known = {index: headers[index] for index in told if index in headers and headers[index][0].patient_hash}
+    alike = [told[i] in (header.patient_hash, who.patient) for i, (header, who) in known.items() if told[i]]
+    own_words = bool(alike) and not any(alike)  # the table calls patients otherwise: equal words would mean nothing
     words = {index: hash_patient(salt, word) for index, word in told.items() if word}
-    called = _issued([files[index] for index in told], () if own_words else words.values(), salt)
-    ids = {index: called[known] for index in told if (known := files[index].header.patient_hash)}
+    called = _issued(known.values(), () if own_words else words.values(), salt)
+    ids = {index: called[str(header.patient_hash)] for index, (header, _) in known.items()}
     is_constant = own_words and len({*ids.values()}) == 1 < len({*words.values()})
     names_of_file: dict[int, _Names] = {index: set() for index in told}
     for index, word in words.items():
         names_of_file[index].add(("table", word) if own_words else ("header", called[word]))
-    for index, known in ids.items():
+    for index, name in ids.items():
         if not (is_constant and index in words):
-            names_of_file[index].add(("header", known))
+            names_of_file[index].add(("header", name))
     patients = _joined(names_of_file.values())
     patient_of_file = {index: patients[min(names)] for index, names in names_of_file.items() if names}
     num_files = Counter(map(id, patient_of_file.values()))
@@ -57,12 +63,38 @@ def name_patients(
     return found, doubts
 
 
-def _issued(files: Iterable[DicomFile], words: Iterable[str], salt: bytes) -> dict[str, str]:
+def join_by_headers(
+    root: AnyPath, cases: list[dict[str, object]], told: Mapping[int, str], *, salt: bytes
+) -> list[dict[str, str]]:
+    """Name the patients of a labelled folder anew, where DICOM files lie among its pictures that say whose they are.
+
+    Args:
+        root: The folder.
+        cases: Their patients are set.
+        told: As `name_patients` has it, by the place in `cases`.
+        salt: Of the site.
+
+    Returns:
+        A note for each case where header and table disagree.
+    """
+    headers = {}
+    for index, known in enumerate(cases):
+        if str(known["file"]).lower().endswith(".dcm"):
+            with suppress(RadiographError, OSError):  # whoever reads its pixels says why it cannot be read
+                headers[index] = read_identity(root / str(known["file"]), salt)
+    if not any(header.patient_hash for header, _ in headers.values()):
+        return []
+    names, doubts = name_patients(headers, told, salt=salt)
+    for index, name in names.items():
+        cases[index]["patient"] = name
+    return [problem(str(cases[i]["case_id"]), str(cases[i]["file"]), *doubt) for i, doubt in doubts.items()]
+
+
+def _issued(headers: Iterable[tuple[Header, Identity]], words: Iterable[str], salt: bytes) -> dict[str, str]:
     """What each hash of a patient id is called: without an issuer it is that of the issuer, or joins several."""
     hashes_of_id: dict[str, set[str]] = {word: {word} for word in words}
-    for file in files:
-        if file.header.patient_hash:
-            hashes_of_id.setdefault(hash_patient(salt, file.identity.patient), set()).add(file.header.patient_hash)
+    for header, identity in headers:
+        hashes_of_id.setdefault(hash_patient(salt, identity.patient), set()).add(str(header.patient_hash))
     called: dict[str, str] = {}
     for without, hashes in hashes_of_id.items():
         issued = sorted(hashes - {without})

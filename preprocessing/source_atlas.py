@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 
 from preprocessing import labels
 from preprocessing.columns import Columns, find_columns
+from preprocessing.dicom_patients import join_by_headers
 from preprocessing.rows import (
     RowError,
     bone_age,
@@ -82,7 +83,9 @@ def read_atlas(root: AnyPath, options: SourceOptions) -> Source:
     units = find_units(table, columns, options, default="years")
     unit = options.unit or "years"
     _check_readings(table, columns, unit, options)
-    cases, problems, notes = [], [], []
+    cases: list[dict[str, object]] = []
+    problems, notes = [], []
+    told: dict[int, str] = {}
     seen: dict[str, str] = {}
     for row in table.rows:
         case_id, file = stem(case_id_of(row, columns)), ""
@@ -118,10 +121,12 @@ def read_atlas(root: AnyPath, options: SourceOptions) -> Source:
                 chronological_age_months=years * 12 + 6 if math.isnan(age) else age,
                 side=side,
             )
+            told[len(cases)] = patient_of(row, columns, b"")
             more = {"race": race, "reading_1_months": first, "reading_2_months": second}
             cases.append(known | more | {"readings_mean_months": mean, "readings_floor_months": floor})
         except RowError as error:
             problems.append(problem(case_id, file, error.reason, str(error), row=row.where))
+    notes += join_by_headers(root, cases, told, salt=options.salt)
     for case_id in sorted(set(pictures) - set(seen)):
         text = f"The picture has no row in {table.name}."
         problems.append(problem(case_id, pictures[case_id][0], "missing_label", text))

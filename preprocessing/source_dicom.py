@@ -61,8 +61,8 @@ def read_dicom(root: AnyPath, options: SourceOptions) -> Source:
         index: "" if rows[0].fault or (named_alike and agrees[index] is False) else patient_of(rows[0], columns, b"")
         for index, rows in sorted(rows_of_file.items())
     }
-    own_words = not named_alike and False in agrees.values()
-    patients, disagreements = name_patients(files, told, salt=options.salt, own_words=own_words)
+    headers = {index: (files[index].header, files[index].identity) for index in told}
+    patients, disagreements = name_patients(headers, told, salt=options.salt)
     stems = Counter(stem(file.name) for file in files)
     cases, notes, hidden = [], [], {}
     for index, rows in sorted(rows_of_file.items()):

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 from preprocessing import labels
 from preprocessing.columns import find_columns
+from preprocessing.dicom_patients import join_by_headers
 from preprocessing.rows import (
     RowError,
     bone_age,
@@ -52,7 +53,9 @@ def read_labelled(root: AnyPath, table: Table, options: SourceOptions, *, layout
     require(table, columns, ("id", "image"), ("bone_age_months", "bone_age_years", "bone_age"), ("sex", "is_male"))
     units = find_units(table, columns, options, default="months")
     pictures = Pictures(root)
-    cases, problems, notes = [], [], []
+    cases: list[dict[str, object]] = []
+    problems, notes = [], []
+    told: dict[int, str] = {}
     line_of_id: dict[str, str] = {}
     line_of_file: dict[str, str] = {}
     for row in table.rows:
@@ -75,9 +78,11 @@ def read_labelled(root: AnyPath, table: Table, options: SourceOptions, *, layout
             age, side, doubts = extras(row, columns, units)
             notes += [problem(case_id, file, reason, text, row=row.where) for reason, text in doubts]
             patient = patient_of(row, columns, options.salt)
+            told[len(cases)] = patient_of(row, columns, b"")
             cases.append(case(case_id, sex, months, file, patient=patient, chronological_age_months=age, side=side))
         except RowError as error:
             problems.append(problem(case_id, file, error.reason, str(error), row=row.where))
+    notes += join_by_headers(root, cases, told, salt=options.salt)
     unlabelled = [file for file in pictures.files if file not in line_of_file and stem(file) not in line_of_id]
     text = f"The picture has no row in {table.name}."
     problems += [problem(stem(file), file, "missing_label", text) for file in unlabelled]

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from preprocessing.columns import ROLES, find_columns, parse_columns
@@ -65,6 +66,8 @@ def read_source(path: str | Path | AnyPath, options: SourceOptions | None = None
         return read_rsna(root, options)
     if layout == "atlas":
         return read_atlas(root, options)
+    if layout == "dicom" and root.is_file():
+        return read_dicom(root.parent, replace(options, table=root))
     if layout == "dicom":
         return read_dicom(root, options)
     return _read_table(root, options)
@@ -82,9 +85,10 @@ def recognise(root: AnyPath, options: SourceOptions) -> str:
         raise SourceError(
             f"{root} is not a folder. Name a folder of labelled pictures, or a table beside its pictures."
         )
+    files = find_images(root.parent if root.is_file() else root)
     if root.is_file():
-        return "table"
-    files = find_images(root)
+        is_dicom = files and all(file.lower().endswith(".dcm") for file in files) and not is_atlas(files)
+        return "dicom" if is_dicom else "table"
     if is_atlas(files):
         return "atlas"
     if all(file.lower().endswith(".dcm") for file in files) and (files or find_dicom(root)):

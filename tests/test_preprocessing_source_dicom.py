@@ -290,3 +290,47 @@ def test_an_id_that_boys_and_girls_have_is_noted(tmp_path: Path) -> None:
     source = read_source(tmp_path)
     assert source.notes["reason"].tolist() == ["patient_of_both_sexes"] * 3
     assert "all 3 cases" in source.notes["detail"][0]
+
+
+@pytest.mark.parametrize("layout", ["auto", "dicom"])
+def test_the_table_of_a_folder_of_dicom_stands_for_the_folder(layout: str, tmp_path: Path) -> None:
+    for i in range(4):
+        write_dicom(tmp_path / f"Quixotic_{i}.dcm", i, PatientID=f"MRN-{i // 2}")
+    lines = "".join(f"Quixotic_{i},{100 + i},F\n" for i in range(4))
+    (tmp_path / "labels.csv").write_text(f"id,boneage,sex\n{lines}")
+    (tmp_path / "other.csv").write_text(f"id,boneage,sex\n{lines}")  # the one that is named counts
+    source = read_source(tmp_path / "labels.csv", SourceOptions(layout=layout))
+    assert (source.layout, source.folder) == ("dicom", tmp_path)
+    assert source.cases["patient"].tolist() == ["patient-000001"] * 2 + ["patient-000002"] * 2
+    assert not any(secret in told(source) for secret in ("Quixotic", "MRN"))
+    assert source.paths == [f"Quixotic_{i}.dcm" for i in range(4)]
+
+
+@pytest.mark.parametrize("salt", [b"", SALT])
+@pytest.mark.parametrize(
+    ("table", "together", "notes"),
+    [
+        ("id,boneage,male\n0,90,0\n1,100,0\n2,110,0\n3,120,0\n", [["0", "1"], ["2"]], 0),
+        ("id,boneage,male,patient\n0,90,0,\n1,100,0,Zoe\n2,110,0,Zoe\n3,120,0,Zoe\n", [["0", "1", "2", "3"]], 4),
+    ],
+    ids=["rsna", "table"],
+)
+def test_dicom_among_pictures_is_grouped_by_its_header_too(
+    table: str, together: list[list[str]], notes: int, salt: bytes, tmp_path: Path
+) -> None:
+    for i, patient in enumerate(["a", "a", "b"]):
+        write_dicom(tmp_path / f"{i}.dcm", i, PatientID=patient)
+    write_picture(tmp_path / "3.png", 3)
+    (tmp_path / "labels.csv").write_text(table)
+    source = read_source(tmp_path, SourceOptions(salt=salt))
+    assert [ids for ids in groups(source) if ids != ["3"]] == together
+    assert source.notes["reason"].tolist() == ["patients_disagree"] * notes
+
+
+def test_dicom_of_the_atlas_is_grouped_by_its_header_too(tmp_path: Path) -> None:
+    for i in range(3):
+        write_dicom(tmp_path / "ASIF" / "ASIF05" / f"{i}.dcm", i)
+    (tmp_path / "readings.csv").write_text("id,reading 1,reading 2\n0,5,5\n1,5,5.5\n2,5,6\n")
+    source = read_source(tmp_path)
+    assert source.layout == "atlas"
+    assert source.cases["patient"].tolist() == ["patient-000001"] * 3
