@@ -111,6 +111,24 @@ def test_a_missing_column_is_named_with_those_there_are(pictures: Path) -> None:
         read(pictures, b"id,male\n1,True\n", columns={"bone_age": "months"})
 
 
+@pytest.mark.parametrize(("boy", "girl"), [("1", "0"), ("0", "1"), ("1", "2"), ("1.0", "2.0")])
+@pytest.mark.parametrize("more", ["", ",side"])
+def test_a_sex_in_digits_is_refused_with_the_way_to_say_it(boy: str, girl: str, more: str, tmp_path: Path) -> None:
+    for i in range(2):
+        write_picture(tmp_path / f"{i}.png", i)
+    (tmp_path / "labels.csv").write_text(
+        f"id,boneage,Sex{more}\n0,100,{boy}{more and ',L'}\n1,110,{girl}{more and ',L'}\n"
+    )
+    with pytest.raises(SourceError, match=r"'Sex' holds .* alone\. .*--columns is_male=Sex; else write M and F"):
+        read_source(tmp_path)
+    if girl.startswith("2"):
+        with pytest.raises(SourceError, match="else write M and F"):
+            read_source(tmp_path, SourceOptions(layout="rsna"))
+    else:
+        for options in (SourceOptions(layout="rsna"), SourceOptions(columns={"is_male": "sex"})):
+            assert read_source(tmp_path, options).cases["is_male"].tolist() == [boy == "1", girl == "1"]
+
+
 @pytest.mark.parametrize("cell", ["../secret.png", "/etc/hand.png", "C:\\hand.png"])
 def test_a_picture_outside_the_folder_is_refused(cell: str, pictures: Path) -> None:
     source = read(pictures, f"image,boneage,male\n{cell},100,True\nscans/1.png,100,True\n".encode())
