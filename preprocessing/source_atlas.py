@@ -87,6 +87,7 @@ def read_atlas(root: AnyPath, options: SourceOptions) -> Source:
     problems, notes = [], []
     told: dict[int, str] = {}
     seen: dict[str, str] = {}
+    mentioned: set[str] = set()
     for row in table.rows:
         case_id, file = stem(case_id_of(row, columns)), ""
         try:
@@ -96,7 +97,7 @@ def read_atlas(root: AnyPath, options: SourceOptions) -> Source:
                 raise RowError("missing_id", "The row names no picture: its id is empty.")
             if case_id in seen:
                 raise RowError("duplicate_id", f"The id stands in more than one row; {seen[case_id]} is used.")
-            seen[case_id] = row.where
+            mentioned.add(case_id)
             file = _picture(pictures.get(case_id, []))
             race, sex, years = placed[file]
             first, second = (_reading(row, columns, role, unit) for role in ("reading_1", "reading_2"))
@@ -124,10 +125,11 @@ def read_atlas(root: AnyPath, options: SourceOptions) -> Source:
             told[len(cases)] = patient_of(row, columns, b"")
             more = {"race": race, "reading_1_months": first, "reading_2_months": second}
             cases.append(known | more | {"readings_mean_months": mean, "readings_floor_months": floor})
+            seen[case_id] = row.where  # a faulty row leaves the id to the next one
         except RowError as error:
             problems.append(problem(case_id, file, error.reason, str(error), row=row.where))
     notes += join_by_headers(root, cases, told, salt=options.salt)
-    for case_id in sorted(set(pictures) - set(seen)):
+    for case_id in sorted(set(pictures) - mentioned):
         text = f"The picture has no row in {table.name}."
         problems.append(problem(case_id, pictures[case_id][0], "missing_label", text))
     misplaced = [file for file in files if file not in placed]

@@ -63,6 +63,7 @@ def read_labelled(root: AnyPath, table: Table, options: SourceOptions, *, layout
     told: dict[int, str] = {}
     line_of_id: dict[str, str] = {}
     line_of_file: dict[str, str] = {}
+    mentioned: set[str] = set()
     for row in table.rows:
         case_id = case_id_of(row, columns)
         file = ""
@@ -73,11 +74,11 @@ def read_labelled(root: AnyPath, table: Table, options: SourceOptions, *, layout
                 raise RowError("missing_id", "The row names no picture: its id is empty.")
             if case_id in line_of_id:
                 raise RowError("duplicate_id", f"The id stands in more than one row; {line_of_id[case_id]} is used.")
-            line_of_id[case_id] = row.where
+            mentioned.add(case_id)
             file = pictures.find(columns.get(row, "image"), case_id)
             if file in line_of_file:
                 raise RowError("duplicate_image", f"The picture is labelled already, by {line_of_file[file]}.")
-            line_of_file[file] = row.where
+            mentioned.add(file)
             months = bone_age(row, columns, units)
             sex = sex_of(row, columns, digits=digits)
             age, side, doubts = extras(row, columns, units)
@@ -85,10 +86,11 @@ def read_labelled(root: AnyPath, table: Table, options: SourceOptions, *, layout
             patient = patient_of(row, columns, options.salt)
             told[len(cases)] = patient_of(row, columns, b"")
             cases.append(case(case_id, sex, months, file, patient=patient, chronological_age_months=age, side=side))
+            line_of_id[case_id] = line_of_file[file] = row.where  # a faulty row leaves both to the next one
         except RowError as error:
             problems.append(problem(case_id, file, error.reason, str(error), row=row.where))
     notes += join_by_headers(root, cases, told, salt=options.salt)
-    unlabelled = [file for file in pictures.files if file not in line_of_file and stem(file) not in line_of_id]
+    unlabelled = [file for file in pictures.files if file not in mentioned and stem(file) not in mentioned]
     text = f"The picture has no row in {table.name}."
     problems += [problem(stem(file), file, "missing_label", text) for file in unlabelled]
     return Source(root, case_table(cases), problem_table(problems), problem_table(notes), layout=layout)

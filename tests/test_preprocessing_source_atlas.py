@@ -106,3 +106,12 @@ def test_folders_alone_are_no_bone_age(tmp_path: Path) -> None:
 )
 def test_folders_say_race_sex_and_age(file: str, expected: object) -> None:
     assert place(file) == expected
+
+
+def test_a_faulty_row_leaves_its_picture_to_the_next_good_one(tmp_path: Path) -> None:
+    root = write_atlas(tmp_path, "id,reading 1,reading 2\n5012,,\n5012,5,5\n5012,6,6\n5604,,\n")
+    source = read_source(root)
+    assert source.cases["bone_age_months"].tolist() == [60]
+    assert source.problems["reason"].tolist()[:3] == ["bad_bone_age", "duplicate_id", "bad_bone_age"]
+    assert source.problems["detail"][1].endswith("readings.csv, line 3 is used.")
+    assert "5604" not in source.problems.loc[source.problems["reason"] == "missing_label", "case_id"].tolist()

@@ -75,6 +75,16 @@ def test_every_bad_row_is_named_by_its_line_and_stops_no_other(pictures: Path) -
     assert source.notes["reason"].tolist() == ["right_hand"]
 
 
+def test_a_faulty_row_leaves_its_picture_to_the_next_good_one(pictures: Path) -> None:
+    rows = ("1,,scans/1.png", "1,100,scans/1.png", "1,110,scans/1.png", "2,300,", "7,,scans/3.png", "8,120,scans/3.png")
+    source = read(pictures, ("id,boneage,image,sex\n" + "".join(f"{row},F\n" for row in rows)).encode())
+    assert source.cases.set_index("case_id")["bone_age_months"].to_dict() == {"1": 100, "8": 120}
+    found = source.problems[source.problems["reason"] != "missing_label"]
+    assert found["reason"].tolist() == ["bad_bone_age", "duplicate_id", "bad_bone_age", "bad_bone_age"]
+    assert found["detail"].iloc[1].endswith("The id stands in more than one row; labels.csv, line 3 is used.")
+    assert source.problems.loc[source.problems["reason"] == "missing_label", "case_id"].tolist() == ["4", "5", "6"]
+
+
 @pytest.mark.parametrize(
     ("ages", "unit", "match"),
     [
