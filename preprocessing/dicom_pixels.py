@@ -115,7 +115,10 @@ def stored_values(dataset: Dataset, syntax: str) -> np.ndarray:
             dataset.PixelData = encapsulate([frame])
             dataset["PixelData"].is_undefined_length = True
         dataset["PixelData"].VR = "OB" if allocated == 8 or syntax in _CODECS else "OW"
-        image = pixel_array(dataset, decoding_plugin=_CODECS.get(syntax, ""))
+        # Cells that no codec has unpacked hold the value below their high bit, and may hold overlays beside it: pydicom
+        # drops what lies above, the shift what lies below.
+        unused = high + 1 - bits if syntax in (*_PLAIN, _RLE) else 0
+        image = pixel_array(dataset, decoding_plugin=_CODECS.get(syntax, ""), bits_stored=bits + unused) >> unused
         if photometric == "PALETTE COLOR":
             image = apply_color_lut(image, dataset)
     except RadiographError:
@@ -126,7 +129,8 @@ def stored_values(dataset: Dataset, syntax: str) -> np.ndarray:
         raise unreadable("DICOM", "its size differs from its header")
     if image.ndim == 3:
         return _full_scale(image, 16 if photometric == "PALETTE COLOR" and image.dtype == np.uint16 else bits)
-    return _without_overlays(image, bits, high, signed, native=syntax in (*_PLAIN, _RLE))
+    low = -(1 << (bits - 1)) if signed else 0
+    return np.clip(image.astype(np.int32), low, low + (1 << bits) - 1)
 
 
 def _number(dataset: Dataset, keyword: str, default: int | None = None) -> int:
@@ -145,13 +149,3 @@ def _full_scale(image: np.ndarray, bits: int) -> np.ndarray:
     full = np.iinfo(np.uint8 if image.dtype.itemsize == 1 else np.uint16)
     levels = np.clip(image.astype(np.float32), 0, (1 << bits) - 1) * (full.max / ((1 << bits) - 1))
     return np.rint(levels).astype(full.dtype)
-
-
-def _without_overlays(image: np.ndarray, bits: int, high: int, signed: int, *, native: bool) -> np.ndarray:
-    """Stored values in their range, as int32: native cells may carry overlay planes in the bits not in use."""
-    values = image.astype(np.int32)
-    if native and (bits < image.dtype.itemsize * 8):
-        values = (values >> (high + 1 - bits)) & ((1 << bits) - 1)
-        return np.where(values >> (bits - 1), values - (1 << bits), values) if signed else values
-    low = -(1 << (bits - 1)) if signed else 0
-    return np.clip(values, low, low + (1 << bits) - 1)

@@ -110,6 +110,31 @@ def test_overlays_in_unused_bits_are_dropped() -> None:
     assert np.array_equal(decode(dicom(RAMP_12 | np.uint16(0x8000), bits=12)), RAMP_12)
 
 
+@pytest.mark.parametrize("syntax", [dcm.IMPLICIT, dcm.EXPLICIT, dcm.BIG_ENDIAN, dcm.RLE])
+@pytest.mark.parametrize(
+    ("bits", "high"), [(bits, high) for bits in (8, 10, 12, 14, 16) for high in range(bits - 1, 16)]
+)
+@pytest.mark.parametrize("kind", ["u2", "i2"])
+def test_stored_values_end_at_the_high_bit_whatever_lies_around_them(
+    syntax: str, bits: int, high: int, kind: str
+) -> None:
+    counted = _RNG.integers(0, 1 << bits, (40, 40))
+    values = counted - (1 << (bits - 1)) if kind == "i2" else counted
+    below = high + 1 - bits
+    used = ((1 << bits) - 1) << below
+    overlays = _RNG.integers(0, 1 << 16, (40, 40)) & ~used
+    for cells in (values << below, (values << below) & used | overlays):
+        file = dicom(cells.astype(np.uint16).view(kind), syntax, BitsStored=bits, HighBit=high)
+        assert np.array_equal(decode(file), counted)
+
+
+def test_colours_end_at_the_high_bit_too() -> None:
+    deep = np.dstack([GREY.astype(np.uint16) << 4] * 3)
+    right = decode(dicom(deep, bits=12))
+    assert np.ptp(right) > 50_000
+    assert np.array_equal(decode(dicom(deep << 4, bits=12, HighBit=15)), right)
+
+
 def test_padding_gets_the_darkest_level_of_the_picture() -> None:
     framed = RAMP_12 // 2 + 1000
     framed[:10] = 4095
