@@ -4,7 +4,6 @@ import gdcm
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, get_frame
-from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
 
@@ -31,7 +30,8 @@ KEYWORDS = [
 ]
 
 _JPEG = "1.2.840.10008.1.2.4."
-_PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+_PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", _BIG_ENDIAN)
 _RLE = "1.2.840.10008.1.2.5"
 _CODECS = {
     _JPEG + "50": "pillow",  # JPEG baseline
@@ -120,7 +120,7 @@ def stored_values(dataset: Dataset, syntax: str) -> np.ndarray:
         unused = high + 1 - bits if syntax in (*_PLAIN, _RLE) else 0
         image = pixel_array(dataset, decoding_plugin=_CODECS.get(syntax, ""), bits_stored=bits + unused) >> unused
         if photometric == "PALETTE COLOR":
-            image = apply_color_lut(image, dataset)
+            image, bits = _coloured(image, dataset, ">" if syntax == _BIG_ENDIAN else "<")
     except RadiographError:
         raise
     except Exception as error:  # whatever codecs raise on hostile bytes; the message may quote them and is dropped
@@ -128,7 +128,7 @@ def stored_values(dataset: Dataset, syntax: str) -> np.ndarray:
     if image.shape[:2] != (rows, columns):
         raise unreadable("DICOM", "its size differs from its header")
     if image.ndim == 3:
-        return _full_scale(image, 16 if photometric == "PALETTE COLOR" and image.dtype == np.uint16 else bits)
+        return _full_scale(image, bits)
     low = -(1 << (bits - 1)) if signed else 0
     return np.clip(image.astype(np.int32), low, low + (1 << bits) - 1)
 
@@ -140,6 +140,18 @@ def _number(dataset: Dataset, keyword: str, default: int | None = None) -> int:
     if not isinstance(value, int):
         raise unreadable("DICOM", f"{keyword} is missing or no number")
     return value
+
+
+def _coloured(image: np.ndarray, dataset: Dataset, order: str) -> tuple[np.ndarray, int]:
+    """RGB out of a palette, and the bits of its entries, which have nothing to do with those of the pixels."""
+    entries, first, bits = dataset.RedPaletteColorLookupTableDescriptor
+    entries = entries or 1 << 16  # which its 16 bits cannot say
+    tables = [dataset[f"{colour}PaletteColorLookupTableData"].value for colour in ("Red", "Green", "Blue")]
+    kind = np.dtype({1: "u1", 2: f"{order}u2"}[len(tables[0]) // entries])
+    palette = np.stack([np.frombuffer(table, kind, entries) for table in tables], axis=-1).astype(kind.type)
+    if not 1 <= bits <= 8 * kind.itemsize or palette.max() >= 1 << bits:  # some say 8 and fill 16
+        bits = 8 * kind.itemsize
+    return palette[np.clip(image.astype(np.int32) - first, 0, entries - 1)], bits
 
 
 def _full_scale(image: np.ndarray, bits: int) -> np.ndarray:

@@ -80,12 +80,13 @@ def index() -> bytes:
     return _written(dataset)
 
 
-def palette() -> dict[str, Any]:
-    """Elements of a palette of 256 greys, as 16-bit entries."""
-    data = (np.arange(256, dtype="<u2") * 257).tobytes()
+def palette(entries: np.ndarray | None = None, *, bits: int = 16, first: int = 0) -> dict[str, Any]:
+    """Elements of a palette of greys; by default of 256, as 16-bit entries."""
+    entries = np.arange(256, dtype="<u2") * 257 if entries is None else entries
+    data = entries.tobytes()
     found: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
     for colour in ("Red", "Green", "Blue"):
-        found[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
+        found[f"{colour}PaletteColorLookupTableDescriptor"] = [len(entries) % 65536, first, bits]
         found[f"{colour}PaletteColorLookupTableData"] = data
     return found
 

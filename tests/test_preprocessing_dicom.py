@@ -150,6 +150,49 @@ def test_grey_in_colour_channels_is_grey_and_colour_is_refused() -> None:
     assert code_of(dicom(np.dstack([GREY, GREY // 2, GREY // 4]))) == "colour_photograph"
 
 
+@pytest.mark.parametrize("bits", [6, 8, 9, 12, 16])
+@pytest.mark.parametrize(
+    ("entries", "entry_bits"),
+    [
+        (np.arange(64, dtype="u1") * 4, 8),
+        (np.arange(64, dtype="<u2") * 4, 8),  # in cells of 16 bits
+        (np.arange(64, dtype="<u2") * 1028, 8),  # and filling them
+        (np.arange(64, dtype="<u2") * 64, 12),
+        (np.arange(64, dtype="<u2") * 1028, 16),
+        (np.arange(64, dtype="<u2") * 1028, 0),
+        (np.arange(64, dtype="<u2") * 1028, 65535),
+    ],
+)
+def test_entries_of_a_palette_have_bits_of_their_own(bits: int, entries: np.ndarray, entry_bits: int) -> None:
+    indices = (GREY // 4).astype(np.uint8 if bits <= 8 else np.uint16)
+    image = decode(dicom(indices, bits=bits, **dcm.palette(entries, bits=entry_bits)))
+    assert np.abs(image / np.iinfo(image.dtype).max - indices / 64).max() < 0.02
+
+
+def test_indices_beside_a_palette_take_its_ends() -> None:
+    greys = np.arange(256, dtype=np.uint8)
+    decoded = decode(dicom(RAMP_12, bits=12, **dcm.palette(greys, bits=8, first=1000)))
+    assert np.array_equal(decoded[0], np.clip(np.arange(4096) - 1000, 0, 255))
+    many = dcm.palette((np.arange(4096) // 16).astype(np.uint8), bits=8)
+    assert np.array_equal(decode(dicom(RAMP_12, bits=12, **many)), RAMP_12 // 16)
+
+
+def test_a_palette_has_the_byte_order_of_its_file() -> None:
+    swapped = dcm.palette((np.arange(256) * 200).astype(">u2"))
+    assert np.array_equal(decode(dicom(GREY, dcm.BIG_ENDIAN, **swapped)), GREY * np.uint16(200))
+
+
+def test_a_photograph_in_a_palette_is_refused_whatever_the_bits_of_its_pixels() -> None:
+    red = {"RedPaletteColorLookupTableData": bytes([255] * 256)}
+    file = dicom(GREY.astype(np.uint16), bits=16, **dcm.palette(np.arange(256, dtype=np.uint8), bits=8) | red)
+    assert code_of(file) == "colour_photograph"
+
+
+@pytest.mark.parametrize("entries", [np.arange(256, dtype="<u4"), np.array([], "<u2")])
+def test_palettes_of_another_size_than_they_say_are_refused(entries: np.ndarray) -> None:
+    assert code_of(dicom(GREY, **dcm.palette(entries))) == "unreadable"
+
+
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 @pytest.mark.parametrize("window", [{}, {"WindowCenter": 2048, "WindowWidth": 4096}])
 def test_copies_of_one_picture_standardise_alike(photometric: str, window: dict[str, int]) -> None:
