@@ -16,6 +16,7 @@ from preprocessing.hand import Hand
 from preprocessing.radiograph import RadiographError
 from preprocessing.recipe import Recipe
 from preprocessing.segmenter import Segmenter, stretched
+from preprocessing.segmenter_pairs import name_in
 from preprocessing.source import IMAGE_SUFFIXES
 from preprocessing.standardize import Reader
 
@@ -27,8 +28,9 @@ def write_masks(
 ) -> tuple[int, int]:
     """Find the hand in every picture and write what was found.
 
-    ``out/masks/<name>.png`` (255 on hand and forearm), ``out/poses.json`` (wrist and middle fingertip in pixels, side),
-    ``out/scores.csv`` (every check's score, or why there is none) and ``out/sheet-1.png`` and on.
+    ``out/masks/<name>.png`` (255 on hand and forearm) in sub-folders as the pictures, ``out/poses.json`` (wrist and
+    middle fingertip in pixels, side), ``out/scores.csv`` (every check's score, or why there is none) and
+    ``out/sheet-1.png`` and on.
 
     Args:
         images: Folder of pictures, searched with its sub-folders.
@@ -40,12 +42,20 @@ def write_masks(
         How many hands were found, and how many pictures held none.
 
     Raises:
-        ValueError: No picture is there, or `out` is not empty.
+        ValueError: No picture is there, two differ in their suffix alone, or `out` is not empty.
         SegmenterError: `weights` are no segmenter.
     """
     files = sorted(path for path in images.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
         raise ValueError(f"{images} holds no picture ({', '.join(IMAGE_SUFFIXES)}). Name a folder that does.")
+    names: dict[str, Path] = {}
+    for path in files:
+        other = names.setdefault(name_in(images, path), path)
+        if other != path:
+            raise ValueError(
+                f"Masks are named as their pictures; {other.name} and {path.name} in {path.parent} would share one. "
+                "Rename a picture, or move it into a folder of its own."
+            )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists and is not empty. Name a new folder.")
     # Masks are of the files as they are: nothing is turned round first.
@@ -55,7 +65,7 @@ def write_masks(
     poses: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
     tiles: list[np.ndarray] = []
-    for done, path in enumerate(files, start=1):
+    for done, (name, path) in enumerate(names.items(), start=1):
         row: dict[str, Any] = {"file": str(path.relative_to(images)), "problem": ""}
         try:
             look = reader.look(path.read_bytes())
@@ -69,8 +79,10 @@ def write_masks(
                 row["problem"] = "No part of the picture looks like a hand."
             else:
                 mask = np.where(hand.mask(image.shape), np.uint8(255), np.uint8(0))
-                (out / "masks" / f"{path.stem}.png").write_bytes(cv2.imencode(".png", mask)[1].tobytes())
-                poses[path.stem] = _pose(hand)
+                file = out / "masks" / f"{name}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(cv2.imencode(".png", mask)[1].tobytes())
+                poses[name] = _pose(hand)
         rows.append(row)
         report(done)
     (out / "poses.json").write_text(json.dumps(poses, indent=1) + "\n")

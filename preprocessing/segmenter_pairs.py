@@ -56,11 +56,11 @@ class Overlap:
 
 
 def read_pairs(images: Path, masks: Path) -> list[Pair]:
-    """Read pictures and masks of the same stem; poses come from a ``poses.json`` beside either folder, if there.
+    """Read pictures and masks of the same `name_in`; poses come from a ``poses.json`` beside either folder, if there.
 
     Args:
-        images: Folder of 8- or 16-bit pictures, bone bright.
-        masks: Folder of masks: 0 is background, anything else is hand and forearm.
+        images: Folder of 8- or 16-bit pictures, bone bright, searched with its sub-folders.
+        masks: Folder of masks, searched with its sub-folders: 0 is background, anything else is hand and forearm.
 
     Raises:
         TrainingError: A folder is missing, there is no pair, or a mask has another shape than its picture.
@@ -72,13 +72,15 @@ def read_pairs(images: Path, masks: Path) -> list[Pair]:
     for place in dict.fromkeys((images, images.parent, masks.parent)):
         if (place / "poses.json").is_file():
             poses |= json.loads((place / "poses.json").read_text())
-    found = {path.stem: path for path in sorted(images.iterdir()) if path.is_file()}
+    found = {name_in(images, path): path for path in sorted(images.rglob("*")) if path.is_file()}
     pairs = []
-    for path in sorted(masks.iterdir()):
-        if path.stem not in found:
+    for path in sorted(masks.rglob("*")):
+        name = name_in(masks, path)
+        if name not in found:
             continue
-        image = cv2.imread(str(found[path.stem]), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
-        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        image, mask = (
+            cv2.imread(str(file), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE) for file in (found[name], path)
+        )
         if image is None or mask is None:
             continue
         if image.shape != mask.shape:
@@ -86,10 +88,15 @@ def read_pairs(images: Path, masks: Path) -> list[Pair]:
                 f"A mask must be as large as its picture; {path.name} has {mask.shape[1]} x {mask.shape[0]} pixels, "
                 f"the picture {image.shape[1]} x {image.shape[0]}. Write it again at the picture's size."
             )
-        pairs.append(replace(reduced(image, mask, _pose(poses.get(path.stem))), name=path.stem))
+        pairs.append(replace(reduced(image, mask, _pose(poses.get(name))), name=name))
     if not pairs:
         raise TrainingError(f"{images} and {masks} share no picture of the same name. Name two folders that do.")
     return pairs
+
+
+def name_in(folder: Path, path: Path) -> str:
+    """What a picture, its mask and its pose have in common: the path below their folder, without the suffix."""
+    return path.relative_to(folder).with_suffix("").as_posix()
 
 
 def reduced(image: np.ndarray, mask: np.ndarray, pose: Pose | None) -> Pair:

@@ -155,3 +155,28 @@ def test_masks_are_written_as_the_trainer_reads_them(hands: Path, tmp_path: Path
     assert len(pairs) == 6
     assert all(pair.pose for pair in pairs)
     assert (tmp_path / "found" / "sheet-1.png").exists()
+
+
+def test_pictures_of_one_name_in_two_folders_keep_masks_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, folder in enumerate("ab"):
+        (tmp_path / "pictures" / folder).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "pictures" / folder / "1.png"), hand(number).image)
+    assert main(["find-hands", str(tmp_path / "pictures"), str(tmp_path / "found")]) == 0
+    assert "2 hands found, 0 pictures without" in capsys.readouterr().out
+    pairs = read_pairs(tmp_path / "pictures", tmp_path / "found" / "masks")
+    assert [pair.name for pair in pairs] == ["a/1", "b/1"]
+    assert all(pair.pose for pair in pairs)
+    assert min(overlap(Segmenter(SHIPPED), pairs).jaccard) > 0.9
+
+
+def test_pictures_that_differ_in_their_suffix_alone_are_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    for name in ("1.png", "1.jpg"):
+        cv2.imwrite(str(tmp_path / "pictures" / name), hand(0).image)
+    assert main(["find-hands", str(tmp_path / "pictures"), str(tmp_path / "found")]) == 2
+    assert "1.jpg and 1.png" in capsys.readouterr().err
+    assert not (tmp_path / "found").exists()
