@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train-segmenter", help="learn to find hands from pictures and their masks")
     train.add_argument("images", help="folder of pictures, bone bright; a poses.json beside it teaches alignment")
-    train.add_argument("masks", help="folder of masks with the same names: 0 is background")
+    train.add_argument("masks", help="folder of masks with the same names: 0 is background (in JPEG, below 128)")
     train.add_argument("out", help="file for the weights (.safetensors)")
     train.add_argument("--adapt", help="folder of unlabelled radiographs to go on learning from by self-training")
     train.add_argument("--start", help="weights to begin from, or 'shipped' (default: random ones)")

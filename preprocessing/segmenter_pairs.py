@@ -15,6 +15,10 @@ IMAGE_SIDE = 320
 """Longest side of the pictures kept in memory, in pixels: finer than the network sees."""
 
 
+_LOSSY = (".jpg", ".jpeg", ".jpe", ".jp2", ".webp")
+"""Suffixes of formats that may leave traces of a hand's edge in the background."""
+
+
 class TrainingError(ValueError):
     """The pairs cannot be learnt from."""
 
@@ -60,10 +64,12 @@ def read_pairs(images: Path, masks: Path) -> list[Pair]:
 
     Args:
         images: Folder of 8- or 16-bit pictures, bone bright, searched with its sub-folders.
-        masks: Folder of masks, searched with its sub-folders: 0 is background, anything else is hand and forearm.
+        masks: Folder of masks, searched with its sub-folders: 0 is background, anything else is hand and forearm. In
+            a JPEG or another format that loses detail, what is darker than half of white is background.
 
     Raises:
-        TrainingError: A folder is missing, there is no pair, or a mask has another shape than its picture.
+        TrainingError: A folder is missing, there is no pair, a mask has another shape than its picture, or one that may
+            have lost detail is neither black nor has white.
     """
     for folder in (images, masks):
         if not folder.is_dir():
@@ -88,10 +94,21 @@ def read_pairs(images: Path, masks: Path) -> list[Pair]:
                 f"A mask must be as large as its picture; {path.name} has {mask.shape[1]} x {mask.shape[0]} pixels, "
                 f"the picture {image.shape[1]} x {image.shape[0]}. Write it again at the picture's size."
             )
-        pairs.append(replace(reduced(image, mask, _pose(poses.get(name))), name=name))
+        pairs.append(replace(reduced(image, _is_hand(mask, path), _pose(poses.get(name))), name=name))
     if not pairs:
         raise TrainingError(f"{images} and {masks} share no picture of the same name. Name two folders that do.")
     return pairs
+
+
+def _is_hand(mask_HW: np.ndarray, path: Path) -> np.ndarray:
+    if path.suffix.lower() not in _LOSSY:
+        return mask_HW > 0
+    if 0 < mask_HW.max() <= 127:
+        raise TrainingError(
+            f"A mask in a format that loses detail must be black and white; the brightest of {path.name} is "
+            f"{mask_HW.max()} of 255. Store it as PNG, where anything above 0 is hand."
+        )
+    return mask_HW > 127
 
 
 def name_in(folder: Path, path: Path) -> str:
@@ -100,6 +117,8 @@ def name_in(folder: Path, path: Path) -> str:
 
 
 def reduced(image: np.ndarray, mask: np.ndarray, pose: Pose | None) -> Pair:
+    """A pair at the resolution that is kept in memory, of a mask that is 0 on background alone."""
+    mask = np.where(mask > 0, np.uint8(255), np.uint8(0))
     scale = min(1.0, IMAGE_SIDE / max(image.shape))
     image = stretched(image)  # a film of few grey levels would drown in the noise that samples add
     if scale < 1:
@@ -107,7 +126,7 @@ def reduced(image: np.ndarray, mask: np.ndarray, pose: Pose | None) -> Pair:
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         mask = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
         pose = pose and pose.moved(np.array([[scale, 0, scale / 2 - 0.5], [0, scale, scale / 2 - 0.5]]))
-    return Pair(image, np.where(mask > (0 if mask.max() == 1 else 127), np.uint8(255), np.uint8(0)), pose)
+    return Pair(image, np.where(mask > 127, np.uint8(255), np.uint8(0)), pose)
 
 
 def overlap(segment: Segmenter, pairs: list[Pair]) -> Overlap:

@@ -50,6 +50,36 @@ def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
         read_pairs(tmp_path / "images", tmp_path / "masks")
 
 
+def pair_of_mask(folder: Path, mask: np.ndarray, suffix: str = ".png") -> Pair:
+    for name, picture, end in (("images", hand(0).image, ".png"), ("masks", mask, suffix)):
+        (folder / name).mkdir()
+        cv2.imwrite(str(folder / name / f"a{end}"), picture)
+    (pair,) = read_pairs(folder / "images", folder / "masks")
+    return pair
+
+
+@pytest.mark.parametrize("levels", [(1, 1), (1, 2), (100, 100), (255, 255), (1, 255), (1, 40_000)])
+def test_any_level_but_0_is_hand(tmp_path: Path, levels: tuple[int, int]) -> None:
+    is_hand = hand(0).mask > 127
+    upper = np.arange(len(is_hand))[:, None] < len(is_hand) // 2
+    drawn = np.where(is_hand, np.where(upper, *levels), 0).astype(np.uint16 if max(levels) > 255 else np.uint8)
+    kept = pair_of_mask(tmp_path, drawn).mask_HW
+    size = (kept.shape[1], kept.shape[0])
+    plain = cv2.resize(np.where(is_hand, np.uint8(255), np.uint8(0)), size, interpolation=cv2.INTER_AREA)
+    assert np.array_equal(kept > 0, plain > 127)
+
+
+def test_what_jpeg_leaves_in_the_background_of_a_mask_is_no_hand(tmp_path: Path) -> None:
+    is_hand = hand(0).mask > 127
+    kept = pair_of_mask(tmp_path, np.where(is_hand, np.uint8(255), np.uint8(0)), ".jpg").mask_HW
+    assert (kept > 0).mean() == pytest.approx(is_hand.mean(), rel=0.01)
+
+
+def test_a_jpeg_of_a_dark_mask_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"brightest of a\.jpg is \d+ of 255. Store it as PNG"):
+        pair_of_mask(tmp_path, np.where(hand(0).mask > 127, np.uint8(40), np.uint8(0)), ".jpg")
+
+
 def test_folders_that_share_no_name_are_refused(hands: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="share no picture"):
         read_pairs(hands / "masks", tmp_path)
