@@ -26,8 +26,9 @@ from ensemble.parts import Parts, write_part
 from ensemble.prediction import Prediction
 from ensemble.predictor import Predictor
 from preprocessing.cluster import connection
+from preprocessing.limits import read_limited
 from preprocessing.prepare import num_cores, single_thread
-from preprocessing.radiograph import MAX_BYTES, RadiographError
+from preprocessing.radiograph import RadiographError
 from preprocessing.standardize import Reader, Reading
 from preprocessing.storage import AnyPath, as_path, is_local
 
@@ -212,14 +213,7 @@ def _reading(reader: Reader, location: str) -> Reading | tuple[str, str]:
                 "unreadable",
                 "It is a folder, a link to one or a device, no file. Name the folder, or copy the file.",
             )
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)  # a folder may hold archives that memory does not
-        if len(data) > MAX_BYTES:
-            return (
-                "too_large",
-                f"A file may have {MAX_BYTES:,} bytes, this one has more. Store it compressed or smaller.",
-            )
-        return reader.read(data)
+        return reader.read(read_limited(path))
     except RadiographError as error:
         return error.code, str(error)
     except Exception as error:  # a store's own errors are of any kind; one file must not stop a million others

@@ -5,6 +5,7 @@ import numpy as np
 
 from preprocessing.augment import Change, draw_change
 from preprocessing.cohort import MARKER, Cohort
+from preprocessing.limits import read_limited
 from preprocessing.radiograph import RadiographError
 from preprocessing.recipe import Recipe
 from preprocessing.source import SourceError
@@ -49,7 +50,7 @@ def sample(
         images, kept = [], []
         for row in _spread(np.arange(len(source.cases)), num_cases):
             try:
-                images.append(reader.read((source.folder / source.paths[row]).read_bytes()).pixels[0])
+                images.append(reader.read(read_limited(source.folder / source.paths[row])).pixels[0])
             except RadiographError:  # refused cases never reach training
                 continue
             kept.append(row)

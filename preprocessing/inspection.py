@@ -9,7 +9,7 @@ from preprocessing import charts, overview, page
 from preprocessing.acquisition import STATISTICS, Styles, find_styles
 from preprocessing.cohort import MARKER, Cohort
 from preprocessing.inspection_sheets import cohort_sheet, course_sheet
-from preprocessing.limits import MAX_BYTES
+from preprocessing.limits import read_limited
 from preprocessing.outliers import LEAST_DEVIATION, NEIGHBOURS, LabelCheck, check_labels
 from preprocessing.radiograph import RadiographError
 from preprocessing.standardize import Reader
@@ -141,10 +141,8 @@ def _reader(recipe_of: str | None, weights: Path | None) -> Reader:
 
 
 def _bytes(path: AnyPath) -> bytes:
-    """The file, or as much of it as shows that it is too large."""
     try:
-        with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
+        return read_limited(path)
     except FileNotFoundError:
         raise StorageError(f"There is no {path}. Name a radiograph, or a cohort.") from None
 

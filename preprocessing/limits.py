@@ -1,5 +1,7 @@
 """What a file may ask of this machine, and the one error that refuses it."""
 
+from preprocessing.storage import AnyPath
+
 MAX_BYTES = 32 * 1024 * 1024
 """Largest file that is read. A 2,000 x 2,600 radiograph at 16 bit without compression has 10 MB."""
 MAX_PIXELS = 50_000_000
@@ -34,6 +36,12 @@ def unreadable(kind: str, what: str) -> RadiographError:
     return RadiographError("unreadable", f"The {kind} is damaged or cut short ({what}). Export it again.")
 
 
+def read_limited(path: AnyPath) -> bytes:
+    """The file, or as much of it as shows `check_file` that it is too large: a folder may hold what memory does not."""
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
+
+
 def check_file(data: bytes) -> None:
     """Refuse no bytes and too many."""
     if not data:
@@ -41,7 +49,7 @@ def check_file(data: bytes) -> None:
     if len(data) > MAX_BYTES:
         raise RadiographError(
             "too_large",
-            f"A file may have {MAX_BYTES:,} bytes, got {len(data):,}. Store it compressed or smaller.",
+            f"A file may have {MAX_BYTES:,} bytes, this one has more. Store it compressed or smaller.",
         )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from preprocessing.hand import Hand
+from preprocessing.limits import read_limited
 from preprocessing.radiograph import RadiographError
 from preprocessing.recipe import Recipe
 from preprocessing.segmenter import Segmenter, stretched
@@ -68,7 +69,7 @@ def write_masks(
     for done, (name, path) in enumerate(names.items(), start=1):
         row: dict[str, Any] = {"file": str(path.relative_to(images)), "problem": ""}
         try:
-            look = reader.look(path.read_bytes())
+            look = reader.look(read_limited(path))
         except (RadiographError, OSError) as error:
             row["problem"] = str(error)
         else:

@@ -21,6 +21,7 @@ import pandas as pd
 from preprocessing.cohort import FILES, FORMAT, MARKER, cohort_hash, quality_table
 from preprocessing.duplicates import MAX_DISTANCE, Grouping, group_cases
 from preprocessing.folds import assign, check_split
+from preprocessing.limits import read_limited
 from preprocessing.quality import Finding
 from preprocessing.radiograph import RadiographError
 from preprocessing.recipe import SEGMENTER, Recipe
@@ -48,7 +49,7 @@ def read_chunk(files: list[str], *, folder: AnyPath, reader: Reader) -> ChunkRes
     results: ChunkResult = []
     for file in files:
         try:
-            results.append(reader.read((folder / file).read_bytes()))
+            results.append(reader.read(read_limited(folder / file)))
         except RadiographError as error:
             results.append(error)
         except OSError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from preprocessing.hand import Hand, find
+from preprocessing.limits import read_limited
 from preprocessing.radiograph import RadiographError, decode
 from preprocessing.segmenter import Segmenter
 from preprocessing.segmenter_pairs import Pair, TrainingError, reduced
@@ -62,7 +63,7 @@ def doubt(hand: Hand) -> float:
 
 def _read(path: Path) -> np.ndarray | None:
     try:
-        return decode(path.read_bytes())
+        return decode(read_limited(path))
     except (RadiographError, OSError):
         return None
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from preprocessing.__main__ import main
 from preprocessing.cohort import Cohort
-from preprocessing.prepare import CHUNK, ChunkResult, prepare, thread_map
+from preprocessing.limits import MAX_BYTES, RadiographError
+from preprocessing.prepare import CHUNK, ChunkResult, prepare, read_chunk, thread_map
 from preprocessing.recipe import Recipe
 from preprocessing.sources import read_rsna
 from preprocessing.staging import PrepareError, staging_folder
@@ -249,6 +251,21 @@ def test_a_remote_folder_of_other_files_is_refused(labelled: Path) -> None:
     (there / "thesis.tex").write_bytes(b"")
     with pytest.raises(PrepareError, match="not empty"):
         run(labelled, str(there))
+
+
+def test_a_file_that_is_too_large_is_not_read_whole(tmp_path: Path) -> None:
+    with (tmp_path / "archive.png").open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        file.truncate(8 * MAX_BYTES)  # takes no place on the disk
+    tracemalloc.start()
+    try:
+        (refusal,) = read_chunk(["archive.png"], folder=as_path(tmp_path), reader=Reader(Recipe(size=64)))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert isinstance(refusal, RadiographError)
+    assert refusal.code == "too_large"
+    assert peak < 2 * MAX_BYTES
 
 
 def test_a_reader_crosses_process_borders(labelled: Path) -> None:
