@@ -10,6 +10,8 @@ from datetime import date
 
 from pydicom.dataset import Dataset
 
+from preprocessing.labels import MAX_CHRONOLOGICAL_AGE_MONTHS
+
 KEYWORDS = (
     "PatientSex",
     "PatientAge",
@@ -38,7 +40,7 @@ class Header:
     sex: str | None = None
     """``male`` or ``female``; None where the header gives neither."""
     chronological_age_months: float | None = None
-    """At the study: from the dates where both are there, else from the age given."""
+    """At the study: from the dates where both are there, else from the age given; None where that cannot be."""
     age_precision_months: float = 0.0
     """The true age lies at most this much above `chronological_age_months`: 12 where whole years are given."""
     patient_hash: str | None = None
@@ -135,10 +137,17 @@ def _date(text: str) -> date | None:
 def _age(dataset: Dataset) -> tuple[float | None, float]:
     born = _date(_text(dataset, "PatientBirthDate"))
     taken = _date(_text(dataset, "AcquisitionDate")) or _date(_text(dataset, "StudyDate"))
-    if born and taken and born <= taken:
-        return (taken - born).days * _MONTHS["D"], 0.0
+    if born and taken and _can_be(age := (taken - born).days * _MONTHS["D"]):
+        return age, 0.0
     given = re.fullmatch(r"(\d{1,3})([DWMY])", _text(dataset, "PatientAge").upper())
-    return (int(given[1]) * _MONTHS[given[2]], _MONTHS[given[2]]) if given else (None, 0.0)
+    if given and _can_be(age := int(given[1]) * _MONTHS[given[2]]):
+        return age, _MONTHS[given[2]]
+    return None, 0.0
+
+
+def _can_be(age_months: float) -> bool:
+    """Whether anybody is that old; archives write birth dates such as 1900-01-01 where they know none."""
+    return 0 <= age_months <= MAX_CHRONOLOGICAL_AGE_MONTHS
 
 
 def _patient(dataset: Dataset, salt: bytes) -> str | None:

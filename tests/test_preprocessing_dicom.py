@@ -234,6 +234,22 @@ def test_malformed_facts_count_as_not_given() -> None:
     assert decode_with_header(data).header == Header()
 
 
+@pytest.mark.parametrize(
+    ("birth", "given", "months"),
+    [
+        ("19000101", None, None),
+        ("19000101", "010Y", 120),
+        (None, "120Y", None),
+        (None, "100Y", 1200),
+        (None, "999M", 999),
+    ],
+)
+def test_an_age_that_cannot_be_counts_as_not_given(birth: str | None, given: str | None, months: int | None) -> None:
+    header = decode_with_header(dicom(GREY, PatientBirthDate=birth, PatientAge=given or "")).header
+    assert header is not None
+    assert header.chronological_age_months == months
+
+
 def test_contradictions_are_told_and_name_nobody() -> None:
     header = decode_with_header(dicom(GREY, Laterality="R")).header
     told = contradictions(header, sex="male", chronological_age_months=60, patient_hash="0" * 64)

@@ -48,6 +48,15 @@ def test_facts_come_from_the_headers(tmp_path: Path) -> None:
     assert source.problems.empty
 
 
+def test_an_age_of_the_table_outlives_a_birth_date_that_cannot_be(tmp_path: Path) -> None:
+    table = "id,boneage,chronological_age_months\n0,100,110\n1,110,\n"
+    source = read_source(write(tmp_path, table, 2, PatientBirthDate="19000101"))
+    ages = source.cases.set_index("case_id")["chronological_age_months"]
+    assert ages["0"] == 110
+    assert pd.isna(ages["1"])
+    assert source.notes.empty
+
+
 @pytest.mark.parametrize(
     ("column", "keys"),
     [
