@@ -2,7 +2,8 @@
 
 import argparse
 import re
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from ensemble.arguments import add_bundle
 from ensemble.pass_marks import RULES, in_words, judge
 from preprocessing.sources import add_options, options_of
 from preprocessing.storage import AnyPath, as_path, write_atomic, write_json
+
+if TYPE_CHECKING:
+    from ensemble.bundle import Bundle
 
 
 def add(commands: Any) -> None:
@@ -20,7 +24,7 @@ def add(commands: Any) -> None:
     parser.add_argument("out", help="folder for a PNG and a JSON file a case, and a summary")
     parser.add_argument("--sex", choices=("male", "female"), help="of the one radiograph")
     parser.add_argument(
-        "--limit", type=int, default=12, help="cases of a folder, spread evenly by bone age (default 12)"
+        "--limit", type=int, default=12, help="cases of a folder, spread by bone age, locked ones by id (default 12)"
     )
     parser.add_argument("--no-checks", action="store_true", help="draw the maps only: a tenth of the time")
     add_options(parser)
@@ -36,8 +40,9 @@ def _explain(options: argparse.Namespace) -> None:
     from preprocessing.charts import png
     from preprocessing.radiograph import RadiographError
 
-    cases = _cases(options)
-    predictor, out = Predictor(named_bundle(options.bundle, options.version)), as_path(options.out)
+    bundle = named_bundle(options.bundle, options.version)
+    cases = _cases(options, bundle)
+    predictor, out = Predictor(bundle), as_path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for number, (name, path, sex, reference) in enumerate(cases, start=1):
@@ -84,26 +89,32 @@ def file_stem(number: int, name: str) -> str:
     return f"{number:04d}-{re.sub(r'[^A-Za-z0-9._-]+', '_', name)[:80]}"
 
 
-def _cases(options: argparse.Namespace) -> list[tuple[str, AnyPath, str, float | None]]:
-    """Name, file, sex and reference of each radiograph to explain."""
+def _cases(options: argparse.Namespace, bundle: "Bundle") -> list[tuple[str, AnyPath, str, float | None]]:
+    """Name, file, sex and reference of each radiograph to explain; no reference of the bundle's locked test."""
     path = as_path(options.source)
     if path.is_file() and options.sex:
         return [(path.stem, path, options.sex, None)]
     if path.is_file() and path.suffix.lower() not in (".csv", ".parquet"):
         raise ValueError(f"{path} is one radiograph: say its sex, with --sex male or --sex female.")
+    from ensemble.locked import without_references
     from preprocessing.sources import read_source
 
     if options.limit < 1:
         raise ValueError(f"--limit must be 1 or more, got {options.limit}.")
-    source = read_source(path, options_of(options))
+    source, said = without_references(read_source(path, options_of(options)), bundle)
+    if said:
+        print(f"ensemble: {said}", file=sys.stderr)
+    # those without a reference stand last, by id: which of them are drawn, and their order, tell nothing of it
     order = source.cases["bone_age_months"].to_numpy().argsort(kind="stable")
     chosen = np.unique(np.linspace(0, len(order) - 1, min(options.limit, len(order))).round().astype(int))
     rows = order[chosen]
     cases, paths = source.cases.to_dict("records"), source.paths
-    return [
-        (case["case_id"], source.folder / paths[row], case["sex"], float(case["bone_age_months"]))
-        for row, case in ((int(row), cases[row]) for row in rows)
-    ]
+    chosen_cases = ((cases[row], source.folder / paths[row]) for row in rows)
+    return [(case["case_id"], file, case["sex"], _known(case["bone_age_months"])) for case, file in chosen_cases]
+
+
+def _known(months: float) -> float | None:
+    return None if np.isnan(months) else float(months)
 
 
 def _judged(checks: dict[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,12 @@ unless something else of the version had been read on the test before, such as i
     {"event": "locked_test_figures", "version", "profile", "cohort", "n", "mae_months", ...}  of a first evaluation
 
 Records from before name no cohort and hold the figures themselves: a version's own cohort is meant. Not counted are
-single cases, of which ``python -m serve.ask --cohort`` asks a service, and the scripts below ``benchmarks``.
+single cases, of which ``python -m serve.ask --cohort`` asks a service, the scripts below ``benchmarks``, and
+``explain``, which is not given the references of locked cases (`without_references`).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from ensemble.bundle import MARKER, Bundle
 from ensemble.changes import Change
 from ensemble.printed import between
 from ensemble.registry import Registry, registry_around
-from ensemble.unseen import is_locked_test, salted
+from ensemble.unseen import is_locked_test, locked, salted
 from preprocessing.cohort import MARKER as COHORT_MARKER
 from preprocessing.cohort import Cohort
 from preprocessing.source import Source, problem_table
@@ -110,6 +112,29 @@ def unlabelled(cohort: Cohort, most: int) -> np.ndarray:
     cohort.verify()
     rows = cohort.test_rows()
     return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
+
+
+def without_references(source: Source, bundle: Bundle) -> tuple[Source, str]:
+    """Take the references of a bundle's locked test out of labelled pictures, for whoever can do without them.
+
+    What then becomes of the pictures is no reading of the test, and is not noted.
+
+    Args:
+        source: Labelled pictures, some of which may be of the locked test: see `ensemble.unseen.locked`.
+        bundle: That will be asked.
+
+    Returns:
+        The pictures, with NaN for the bone age of a locked case; and a sentence for a person, empty where none is.
+    """
+    is_locked_C = locked(bundle, source)
+    if not is_locked_C.any():
+        return source, ""
+    says = (
+        f"{int(is_locked_C.sum())} of {len(is_locked_C)} cases are of the locked test of {bundle.version}'s cohort. "
+        "Their references are left out, so that this is no reading of it."
+    )
+    known = source.cases["bone_age_months"].mask(is_locked_C)
+    return replace(source, cases=source.cases.assign(bone_age_months=known)), says
 
 
 def names(cohort: Cohort) -> dict[str, Any]:

@@ -56,6 +56,25 @@ def is_locked_test(bundle: Bundle, source: Source) -> bool:
     return 2 * int(_kept_in(bundle, LOCKED_FILE, source.cases).sum()) > len(source.cases)
 
 
+def locked(bundle: Bundle, source: Source) -> np.ndarray:
+    """Find the cases of the locked test of a bundle's cohort, by id, sex and bone age.
+
+    Args:
+        bundle: Whose cohort is asked about.
+        source: Labelled cases.
+
+    Returns:
+        ``(C,)`` bool in the order of ``source.cases``. Where the bundle was trained on most cases, the source is what
+        its cohort was prepared from, and all others are taken for the locked test.
+
+    Raises:
+        BundleError: The bundle holds no out-of-fold table.
+    """
+    is_trained_C = _trained_on(bundle, source.cases)
+    is_training_folder = 2 * int(is_trained_C.sum()) > len(is_trained_C)
+    return _kept_in(bundle, LOCKED_FILE, source.cases) | (~is_trained_C & is_training_folder)
+
+
 def leave_out(bundle: Bundle, source: Source, *, learns: bool = False) -> tuple[Source, dict[str, Any]]:
     """Leave the cases out that a bundle has met: nothing can be measured, or learnt of a site, by them.
 

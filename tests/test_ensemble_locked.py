@@ -81,6 +81,16 @@ def test_a_folder_with_its_cases_is_the_locked_test_too(folders, tmp_path, capsy
     assert "Reading 1 of this cohort's locked test" in out + err
 
 
+def test_what_is_explained_of_it_lacks_the_references_and_is_no_reading(folders, tmp_path, capsys):
+    words = ["explain", str(folders / "registry"), as_table(folders, tmp_path), str(tmp_path / "maps"), "--no-checks"]
+    assert main(words) == 0
+    assert "6 of 6 cases are of the locked test" in capsys.readouterr().err
+    explained = json.loads((tmp_path / "maps" / "summary.json").read_text())["cases"]
+    assert [case["case_id"] for case in explained] == [f"{number:04d}" for number in range(6)]  # not by bone age
+    assert {case["reference_months"] for case in explained} == {None}
+    assert noted(folders) == []
+
+
 def test_no_site_is_calibrated_by_the_locked_test(folders, tmp_path, capsys):
     words = ["calibrate", str(folders / "registry"), as_table(folders, tmp_path), "--site", "north"]
     assert main(words) == 2

@@ -8,7 +8,8 @@ import torch
 
 from ensemble.bundle import Bundle
 from ensemble.combine import combine
-from ensemble.unseen import LOCKED_CASE, is_locked_test, leave_out, seen
+from ensemble.locked import without_references
+from ensemble.unseen import LOCKED_CASE, LOCKED_FILE, is_locked_test, leave_out, locked, seen
 from preprocessing.cohort import Cohort
 from preprocessing.source import Source, problem_table
 from tests.ensemble_fixtures import make_cohort, make_study
@@ -46,6 +47,24 @@ def test_a_folder_with_the_locked_test_is_known_and_nothing_is_learnt_from_it(ma
     strangers = source(locked.cases.assign(case_id="x"))
     assert not is_locked_test(bundle, strangers)
     assert len(leave_out(bundle, strangers, learns=True)[0].cases) == len(locked.cases)
+
+
+@pytest.mark.parametrize("knows", [True, False], ids=["it knows its locked test", "it keeps none"])
+def test_the_locked_cases_are_found_among_those_it_was_trained_on(made, monkeypatch, knows):
+    bundle, cohort = made
+    if not knows:
+        monkeypatch.delitem(bundle.manifest["files"], LOCKED_FILE)
+    everything = source(cohort.cases)
+    assert locked(bundle, everything).tolist() == cohort.cases["is_test"].tolist()
+    left, said = without_references(everything, bundle)
+    assert left.cases["bone_age_months"].isna().tolist() == cohort.cases["is_test"].tolist()
+    assert "6 of 30 cases are of the locked test" in said
+
+
+def test_strangers_keep_their_references(made):
+    bundle, cohort = made
+    strangers = source(cohort.cases.assign(case_id="x"))
+    assert without_references(strangers, bundle) == (strangers, "")
 
 
 @pytest.mark.parametrize("change", [{"case_id": "x"}, {"bone_age_months": 1.0}], ids=["id", "bone age"])
