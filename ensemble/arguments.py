@@ -6,6 +6,13 @@ BUNDLE = "folder of a bundle, a registry, or REGISTRY@VERSION_OR_ALIAS, local or
 """What `ensemble.registry.named_bundle` takes."""
 
 
+def count(text: str) -> int:
+    """A number of things, 1 or more: the ``type`` of an option."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"it must be 1 or more, got {text}")
+    return number
+
+
 def add_bundle(parser: argparse.ArgumentParser, name: str = "bundle", *, text: str = BUNDLE) -> None:
     """Add a bundle as the next positional argument, and ``--version``, what a registry without an ``@`` means.
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from ensemble import measures
 from ensemble.answers import BATCH, EvaluationError, file_batches, predict_cases
+from ensemble.bundle import Bundle
 from ensemble.chronology import PUBLISHED, Norms
 from ensemble.locked import keep_figures, note_reading, open_test
 from ensemble.plausible import in_doubt
@@ -118,15 +119,14 @@ def evaluate(
         progress: Called with the number of cases done and of all cases.
 
     Raises:
-        EvaluationError: No case can be used or is new to the bundle, or the cohort was prepared by another recipe.
+        EvaluationError: No case can be used or is new to the bundle, or what `check` refuses.
         SourceError: The folder is in no known layout.
     """
     folder = as_path(source)
     bundle = predictor.bundle
     about: dict[str, Any] = {"bundle": bundle.version, "profile": profile, "recipe": bundle.recipe.hash}
-    cohort = Cohort.load(folder) if _is_cohort(folder) else None
+    cohort = check(bundle, folder, profile=profile)
     if cohort:
-        _check_recipe(cohort, predictor)
         rows, reading = open_test(cohort, bundle, command=command, purpose=purpose, profile=profile)
         same = cohort.hash == bundle.manifest["provenance"]["cohort_hash"]
         about |= {"source": "locked test of a cohort", "cohort_of_bundle": same, "locked_test": reading}
@@ -162,6 +162,32 @@ def evaluate(
     return Evaluation(report, table, rejected, predictor.norms)
 
 
+def check(bundle: Bundle, source: str | Path | AnyPath, *, profile: str = "full") -> Cohort | None:
+    """Refuse what cannot be measured, before a reading of a locked test is noted.
+
+    Args:
+        bundle: That is to answer.
+        source: As `evaluate` takes it; of a folder nothing is looked at.
+        profile: Which members are to answer.
+
+    Returns:
+        The source where it is a cohort.
+
+    Raises:
+        EvaluationError: There is no such profile, or the cohort was prepared by another recipe.
+    """
+    profiles = bundle.manifest["profiles"]
+    if profile not in profiles:
+        raise EvaluationError(f"{bundle.version} has the profiles {', '.join(profiles)}, got {profile!r}.")
+    cohort = Cohort.load(source) if _is_cohort(as_path(source)) else None
+    if cohort and cohort.recipe.hash != bundle.recipe.hash:
+        raise EvaluationError(
+            f"The cohort must be prepared by the bundle's recipe {bundle.recipe.hash[:12]}, got "
+            f"{cohort.recipe.hash[:12]}. Evaluate on the labelled folder instead."
+        )
+    return cohort
+
+
 def _is_cohort(folder: AnyPath) -> bool:
     return (folder / cohort_folder.MARKER).exists()
 
@@ -176,14 +202,6 @@ def _of_rejected(rejected: pd.DataFrame) -> dict[str, Any]:
         "rejected_reasons": rejected["reason"].value_counts().to_dict(),
         "rejected_files": rejected.to_dict("records"),
     }
-
-
-def _check_recipe(cohort: Cohort, predictor: Predictor) -> None:
-    if cohort.recipe.hash != predictor.bundle.recipe.hash:
-        raise EvaluationError(
-            f"The cohort must be prepared by the bundle's recipe {predictor.bundle.recipe.hash[:12]}, got "
-            f"{cohort.recipe.hash[:12]}. Evaluate on the labelled folder instead."
-        )
 
 
 def _cohort_batches(cohort: Cohort, cases: pd.DataFrame) -> Iterator[ChunkResult]:

@@ -3,6 +3,8 @@
 import argparse
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ensemble.arguments import BUNDLE, add_bundle
@@ -48,35 +50,40 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     add_options(parser)
 
 
-def measured(what: str, source: str | None, options: argparse.Namespace, **asked: str) -> Any:
-    """Evaluate what the command line names: a bundle, or a table of predictions.
+def evaluation_of(what: str, source: str | None, options: argparse.Namespace) -> Callable[..., Any]:
+    """Load what the command line names, a bundle or a table of predictions, so that it can be evaluated.
 
     Args:
         what: The word for it.
         source: The word for the labelled cases, or None.
         options: The others.
-        asked: ``command`` and ``purpose``, as `ensemble.locked.open_test` has them; none of an evaluation.
+
+    Returns:
+        A function that evaluates it. It takes ``command`` and ``purpose``, as `ensemble.locked.open_test` has them; of
+        an evaluation none.
     """
     from ensemble.answers import EvaluationError
-    from ensemble.evaluate import evaluate, evaluate_table
+    from ensemble.evaluate import check, evaluate, evaluate_table
     from ensemble.predictions import is_table
     from ensemble.predictor import Predictor
     from ensemble.registry import named_bundle
 
     if is_table(what):
         of_table = {"column": options.predicted, "unit": options.predicted_unit}
-        return evaluate_table(what, source, options_of(options), **of_table, **asked)
+        return partial(evaluate_table, what, source, options_of(options), **of_table)
     if source is None:
         raise EvaluationError(f"{what} is no table of predictions, so it needs a SOURCE of labelled pictures.")
-    predictor = Predictor(named_bundle(what, options.version), options.device)
+    bundle = named_bundle(what, options.version)
+    check(bundle, source, profile=options.profile)
+    predictor = Predictor(bundle, options.device)
     show = counting("radiographs predicted")
-    return evaluate(predictor, source, options_of(options), profile=options.profile, **asked, progress=show)
+    return partial(evaluate, predictor, source, options_of(options), profile=options.profile, progress=show)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     from ensemble.printed import evaluation_text
 
-    evaluation = measured(options.bundle, options.source, options)
+    evaluation = evaluation_of(options.bundle, options.source, options)()
     if options.predictions:
         write_atomic(as_path(options.predictions), _csv(evaluation.cases))
     if options.out:
@@ -138,10 +145,14 @@ def _compare(options: argparse.Namespace) -> None:
     from ensemble.predictions import is_table
     from ensemble.printed import ASIDES, comparison_text
 
-    a, b = (
-        measured(one, options.source, options, command="compare", purpose=f"to compare it with {other}")
-        for one, other in ((options.a, options.b), (options.b, options.a))
-    )
+    named = {"a": options.a, "b": options.b}
+    evaluations = {side: evaluation_of(what, options.source, options) for side, what in named.items()}
+    # a table first: what is wrong with it shows when it is read, and must not cost a reading of the locked test
+    found_of = {
+        side: evaluations[side](command="compare", purpose=f"to compare it with {named['b' if side == 'a' else 'a']}")
+        for side in sorted(named, key=lambda side: not is_table(named[side]))
+    }
+    a, b = found_of["a"], found_of["b"]
     norms = b.norms if is_table(options.a) else a.norms  # one measure for both: that of the bundle that stands
     found = compare(a.cases, b.cases, norms=norms)
     report = {"a": options.a, "b": options.b, "source": options.source, **found}

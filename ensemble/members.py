@@ -46,6 +46,12 @@ class MemberAnswers:
     """``(B,)`` guessed probability of male; None where no member guesses."""
 
 
+def check_device(device: str) -> None:
+    """Refuse a device that there is not, with a `ValueError`."""
+    if not (device == "cpu" or (device.startswith("cuda") and torch.cuda.is_available())):
+        raise ValueError(f"The device must be cpu, or cuda where torch finds a GPU, got {device!r}.")
+
+
 class Members:
     """All networks of a bundle on one device.
 
@@ -55,8 +61,7 @@ class Members:
 
     def __init__(self, bundle: Bundle, device: str = "cpu", lone_threads: int | None = None) -> None:
         """Load the weights; arguments and errors as in `ensemble.predictor.Predictor`."""
-        if not (device == "cpu" or (device.startswith("cuda") and torch.cuda.is_available())):
-            raise ValueError(f"The device must be cpu, or cuda where torch finds a GPU, got {device!r}.")
+        check_device(device)
         self._device = torch.device(device)
         if self._device.type == "cuda":  # CUDA convolutions round to TF32 by default, which moves the answer
             torch.backends.cudnn.allow_tf32 = False

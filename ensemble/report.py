@@ -62,6 +62,7 @@ def render(
                 f"{bundle.version} was trained on the cohort {trained_on[:12]}, the {name} given has "
                 f"{found[:12]}. Name the {name} it came from."
             )
+    answered = _answer(answer, bundle) if answer else None  # refused before the test is read
     purpose = "to describe a run on a page"
     evaluation = evaluate(Predictor(bundle), cohort, command="report", purpose=purpose, progress=progress)
     template = page.environment(Path(__file__).parent / "templates", words=in_words).get_template("report.html")
@@ -80,7 +81,7 @@ def render(
         scores=selection_scores(bundle.manifest["evidence"]),
         profiles=bundle.manifest["profiles"],
         pareto=pareto_drawing(bundle.folder, bundle.manifest["files"]),
-        answer=_answer(answer, bundle) if answer else None,
+        answer=answered,
         pictures={
             "histogram": svg(bone_age_histogram(opened.cases), "Number of cases by bone age, sex and split"),
             "agreement": svg(agreement(evaluation.cases), "Predicted against reference bone age, locked test"),

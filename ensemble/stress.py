@@ -71,7 +71,7 @@ def stress(
     """
     rows = drawn(source, num_cases, seed)
     age_C, num_said = ages(source.cases.iloc[rows])
-    _check_ages(suite, len(rows), states_age)
+    check_ages(suite, len(rows), states_age)
     anothers_C = permuted(age_C, seed)
     asked: list[list[Answer]] = []
     for done, (row, age, anothers) in enumerate(zip(rows, age_C, anothers_C, strict=True), start=1):
@@ -104,7 +104,8 @@ def stress(
     }
 
 
-def _check_ages(suite: list[Alteration], num_cases: int, states_age: bool) -> None:
+def check_ages(suite: list[Alteration], num_cases: int, states_age: bool) -> None:
+    """Refuse a suite that alters an age that is not stated, or takes another case's where there is one case."""
     for alteration in suite:
         if alteration.age != "as it is" and not states_age:
             raise StressError(f"{alteration.level} needs an age that is stated. State it, or leave the alteration out.")

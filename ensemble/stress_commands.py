@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ensemble import endpoint_options
-from ensemble.arguments import BUNDLE, add_bundle
+from ensemble.arguments import BUNDLE, add_bundle, count
 from preprocessing.progress import counting
 from preprocessing.sources import SourceOptions, add_options, options_of
 from preprocessing.storage import as_path, write_atomic
@@ -32,7 +32,7 @@ def add(commands: Any) -> None:
     stress.add_argument(
         "--against", metavar="ALIAS", default=CHAMPION, help="whose place it may take (default champion)"
     )
-    stress.add_argument("--cases", type=int, default=100, help="at most so many, drawn once (default 100)")
+    stress.add_argument("--cases", type=count, default=100, help="at most so many, drawn once (default 100)")
     stress.add_argument("--seed", type=int, default=0, help="of the draw and of the noise (default 0)")
     stress.add_argument("--families", metavar="NAME,NAME", help="only these families (then no gate is judged)")
     stress.add_argument("--out", metavar="FOLDER", help="write the report, its table, its drawing and a page")
@@ -53,7 +53,8 @@ def add(commands: Any) -> None:
 def _stress(options: argparse.Namespace) -> None:
     from ensemble.alterations import suite
     from ensemble.examination import examine
-    from ensemble.stress import StressError
+    from ensemble.members import check_device
+    from ensemble.stress import StressError, check_ages
     from ensemble.stress_report import table_text, write
     from ensemble.verdict import encoded
 
@@ -63,8 +64,10 @@ def _stress(options: argparse.Namespace) -> None:
         if unknown := [name for name in wanted if name not in known]:
             raise StressError(f"The families are {', '.join(known)}, got {unknown[0]!r}.")
         alterations = [alteration for alteration in alterations if alteration.family in wanted]
+    # what cannot be right is refused before the cases are opened, so that no reading of a locked test is noted for it
+    check_ages(alterations, options.cases, _states_age(options))
+    check_device(options.device)
     bundle, champion = _named(options)
-    # an address, or an option about it, that cannot be right is refused before the cases are opened
     subject = endpoint_options.endpoint_of(options, options.subject) if bundle is None else bundle
     source = _opened(options.source, options_of(options), bundle, champion, "stress")
     if bundle is None or options.families:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -12,10 +13,12 @@ import torch
 import ensemble
 from ensemble.__main__ import main
 from ensemble.evaluate import evaluate
+from ensemble.explain import explain
 from ensemble.locked import READ, first_figures, readings
 from ensemble.predictor import Predictor
 from ensemble.registry import Registry
 from preprocessing.cohort import Cohort
+from preprocessing.recipe import SHIPPED
 from tests.ensemble_fixtures import make_cohort, make_study
 
 
@@ -81,7 +84,8 @@ def test_a_folder_with_its_cases_is_the_locked_test_too(folders, tmp_path, capsy
     assert "Reading 1 of this cohort's locked test" in out + err
 
 
-def test_what_is_explained_of_it_lacks_the_references_and_is_no_reading(folders, tmp_path, capsys):
+def test_what_is_explained_of_it_lacks_the_references_and_is_no_reading(folders, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("ensemble.explain.explain", partial(explain, methods=("cam",)))  # the quickest map
     words = ["explain", str(folders / "registry"), as_table(folders, tmp_path), str(tmp_path / "maps"), "--no-checks"]
     assert main(words) == 0
     assert "6 of 6 cases are of the locked test" in capsys.readouterr().err
@@ -194,6 +198,46 @@ def test_a_service_that_is_asked_for_it_lies_in_no_registry(folders, monkeypatch
     monkeypatch.setattr("ensemble.stress.stress", stopped)
     assert main(["stress", "http://127.0.0.1:1", str(folders / "cohort")]) == 2
     assert "could not be recorded: predictions of another system or service" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("evaluate {r} {c} --profile fats", "has the profiles full"),
+        ("compare {r} {r}@ens-000000000000 {c}", "ens-000000000000"),
+        ("compare {r} {t}/strangers.csv {c}", "share no case"),
+        (
+            "report {r} --study {t}/study --cohort {c} --answer {t}/answer.json --out {t}/p.html",
+            "Ask the service again",
+        ),
+        ("stress {r} {c} --cases 1", "needs 2 cases or more"),
+        ("stress {r} {c} --device cud", "The device must be cpu"),
+    ],
+)
+def test_what_is_refused_for_its_words_is_no_reading(folders, capsys, words, says):
+    (folders / "strangers.csv").write_text("id,predicted_months\nx,100\n")
+    (folders / "answer.json").write_text(json.dumps({"answer": {"version": "ens-000000000000"}, "sex": "male"}))
+    assert main(words.format(r=folders / "registry", c=folders / "cohort", t=folders).split()) == 2
+    assert says in capsys.readouterr().err
+    assert noted(folders) == []
+
+
+def test_a_second_bundle_of_another_recipe_is_refused_before_the_first_reads_the_test(folders, tmp_path, capsys):
+    other = make_cohort(tmp_path / "other", views=("full", "crop"), segmenter=SHIPPED.read_bytes())
+    make_study(tmp_path / "others", other, states=("complete",) * 2)
+    registry = str(tmp_path / "of_others")
+    assert main(["build", str(tmp_path / "others"), registry, "--method", "equal"]) == 0
+    assert main(["compare", str(folders / "registry"), registry, str(folders / "cohort")]) == 2
+    assert "must be prepared by the bundle's recipe" in capsys.readouterr().err
+    assert noted(folders) == []
+
+
+@pytest.mark.parametrize("cases", ["0", "-2"])
+def test_a_stress_test_of_no_case_is_no_reading(folders, capsys, cases):
+    with pytest.raises(SystemExit):
+        main(["stress", str(folders / "registry"), str(folders / "cohort"), "--cases", cases])
+    assert f"it must be 1 or more, got {cases}" in capsys.readouterr().err
+    assert noted(folders) == []
 
 
 def test_it_is_noted_before_anything_is_predicted(folders, monkeypatch):
