@@ -21,6 +21,8 @@ DEPTHS = (8, 10, 12, 14, 16)
 
 def drawn(source: Source, num_cases: int, seed: int) -> np.ndarray:
     """Row numbers of at most so many cases, ascending; of a larger draw with the same seed they are a part."""
+    if num_cases < 1:
+        raise ValueError(f"num_cases must be 1 or more, got {num_cases}.")
     return np.sort(np.random.default_rng(seed).permutation(len(source.cases))[:num_cases])
 
 

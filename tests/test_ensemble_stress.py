@@ -233,6 +233,12 @@ def test_no_age_is_stated_to_a_system_that_has_no_place_for_it(tmp_path):
         stress(subject, source(tmp_path), AGES, states_age=False)
 
 
+@pytest.mark.parametrize("num_cases", [0, -1])
+def test_fewer_than_one_case_is_not_drawn(tmp_path, num_cases):
+    with pytest.raises(ValueError, match=f"1 or more, got {num_cases}"):
+        stress(by_brightness, source(tmp_path), [BY_NAME["flip: both"]], num_cases=num_cases)
+
+
 def test_one_case_has_no_other_whose_age_it_could_be_given(tmp_path):
     with pytest.raises(StressError, match="permuted needs 2 cases or more, got 1"):
         stress(by_age, source(tmp_path), AGES, num_cases=1)
