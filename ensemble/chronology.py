@@ -96,9 +96,10 @@ def read_norms(content: bytes) -> Norms:
         raise NormsError(f"Norms must be a CSV of {', '.join(NORMS_COLUMNS)}: {error}") from None
     if missing := [name for name in NORMS_COLUMNS if name not in table]:
         raise NormsError(f"Norms must have the columns {', '.join(NORMS_COLUMNS)}; {missing[0]} is missing.")
+    table = table.dropna(how="all")  # spreadsheets end with rows of commas
     table = table if "mean_months" in table else table.assign(mean_months=table["age_months"])
     rows: dict[str, tuple[tuple[float, float, float], ...]] = {}
-    for sex, of_sex in table.groupby("sex"):
+    for sex, of_sex in table.groupby("sex", dropna=False):
         try:
             values = of_sex[["age_months", "mean_months", "sd_months"]].to_numpy(float)
         except ValueError as error:
@@ -111,9 +112,11 @@ def read_norms(content: bytes) -> Norms:
                 f"months, and standard deviations above 0; those of {sex!r} do not."
             )
         rows[str(sex)] = tuple((float(age), float(mean), float(sd)) for age, mean, sd in values)
-    sources = table["source"].dropna().unique()
-    if not rows or len(sources) != 1:
-        raise NormsError(f"Norms must cite one source, the same in every row, got {len(sources)}.")
+    sources, num_without = table["source"].dropna().unique(), int(table["source"].isna().sum())
+    if not rows or len(sources) != 1 or num_without:
+        raise NormsError(
+            f"Norms must cite one source, the same in every row, got {len(sources)}; {num_without} rows have none."
+        )
     return Norms(rows, str(sources[0]))
 
 

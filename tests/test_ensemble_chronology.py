@@ -80,11 +80,17 @@ def test_norms_of_a_site_judge_by_their_own_mean_and_spread_and_are_cited():
         (("female,60", "girl,60"), "those of 'female' do not"),
         (("66,10", "66,ten"), "Norms must be numbers"),
         (('20,"Own children, 2020"', "20,Another"), "cite one source, the same in every row, got 2"),
+        (('20,"Own children, 2020"', "20,"), "got 1; 1 rows have none"),
+        (("female,60,66", ",36,40,8,\nfemale,60,66"), "those of nan do not"),
     ],
 )
 def test_norms_that_cannot_be_used_are_refused(change, sentence):
     with pytest.raises(NormsError, match=sentence):
         read_norms(NORMS.replace(*change).encode())
+
+
+def test_empty_rows_at_the_end_of_norms_are_none():
+    assert read_norms(f"{NORMS},,,,\n".encode()) == read_norms(NORMS.encode())
 
 
 def test_a_bundle_carries_the_norms_that_it_was_built_with(tmp_path):
