@@ -16,7 +16,7 @@ from ensemble.answers import BATCH, EvaluationError, file_batches, predict_cases
 from ensemble.bundle import Bundle
 from ensemble.chronology import PUBLISHED, Norms
 from ensemble.locked import keep_figures, note_reading, open_test
-from ensemble.plausible import in_doubt
+from ensemble.plausible import impossible_ages, in_doubt
 from ensemble.predictions import join, read_predictions, read_references
 from ensemble.predictor import Predictor
 from ensemble.unseen import SITE_FILE, is_locked_test, leave_out
@@ -78,15 +78,16 @@ def evaluate_table(
     if source is not None and _is_cohort(as_path(source)):
         cohort = Cohort.load(source)
         rows, about["locked_test"] = open_test(cohort, None, command=command, purpose=purpose)
-        references, problems = _cases_at(cohort, rows), problem_table([])
+        references = Source(as_path(source), _cases_at(cohort, rows), problem_table([]))
     else:
-        references, problems = read_references(predictions if source is None else source, options)
-    cases, unmatched = join(predicted, references, unanswered)
-    rejected = pd.concat([problems, unmatched], ignore_index=True)
+        references = read_references(predictions if source is None else source, options)
+    cases, unmatched = join(predicted, references.cases, unanswered)
+    rejected = pd.concat([references.problems, unmatched], ignore_index=True)
     report = {
         **about,
         **measures.figures(cases),
         **in_doubt(cases),
+        **impossible_ages(cases, references.notes),
         **_of_rejected(rejected),
     }
     return Evaluation(report, cases, rejected)
@@ -155,6 +156,7 @@ def evaluate(
             table["predicted_months"].to_numpy(float),
             bundle.training_median_months,
         ),
+        **impossible_ages(table, found.notes),
         **_of_rejected(rejected),
     }
     if cohort:

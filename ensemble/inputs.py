@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from ensemble.chronology import OLDEST_MONTHS
 from preprocessing import labels
 from preprocessing.columns import Columns, find_columns
-from preprocessing.rows import Units, case_id_of, extras, find_units, require
+from preprocessing.rows import BAD_AGE, Units, case_id_of, extras, find_units, require
 from preprocessing.source import IMAGE_SUFFIXES, SourceError, SourceOptions
 from preprocessing.storage import AnyPath, as_path, canonical_hash, find_files
 from preprocessing.table import TABLE_SUFFIXES, Row, read_table
@@ -134,7 +134,7 @@ def _of_table(root: AnyPath, options: SourceOptions, sex: str) -> Inputs:
 def _age(row: Row, columns: Columns, units: Units) -> float | None:
     """Chronological age in months; None where the row does not tell."""
     months, _, doubts = extras(row, columns, units)
-    said = next((sentence for reason, sentence in doubts if reason == "bad_chronological_age"), "")
+    said = next((sentence for reason, sentence in doubts if reason == BAD_AGE), "")
     if not said and months > OLDEST_MONTHS:
         said = f"The chronological age must lie within 0..{OLDEST_MONTHS:.0f} months, got {months:g}."
     if said:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from preprocessing.labels import LONGEST_IN_YEARS, to_months
+from preprocessing.rows import BAD_AGE
 from preprocessing.source import SourceError
 
 RANGE_MONTHS = (-12, 300)
@@ -101,10 +102,36 @@ def in_doubt(cases: pd.DataFrame) -> dict[str, Any]:
     if not is_doubtful.any():
         return {}
     named = cases.loc[is_doubtful, "case_id"]
-    listed = ", ".join(map(str, named[:_NAMED])) + (", ..." if len(named) > _NAMED else "")
     says = (
         f"{len(named)} of {len(cases)} predictions are at most {LONGEST_IN_YEARS} months where the reference is above "
-        f"{NO_INFANT_MONTHS}, and nearer to it as years ({listed}): if these rows are in years, convert them and "
+        f"{NO_INFANT_MONTHS}, and nearer to it as years ({_some(named)}): if these rows are in years, convert them and "
         "measure again."
     )
     return {"unit": {"doubtful": len(named), "says": says}}
+
+
+def impossible_ages(cases: pd.DataFrame, notes: pd.DataFrame) -> dict[str, Any]:
+    """Chronological ages that cannot be, and so count as unknown: such a row may be wrong in more than that.
+
+    Args:
+        cases: case_id and chronological_age_months of what is measured; a DICOM header may tell what the row does not.
+        notes: As `preprocessing.source.Source.notes` has them.
+
+    Returns:
+        ``ages`` with ``doubtful`` (their number) and ``says``, a sentence; empty where there is none.
+    """
+    found = notes[notes["reason"] == BAD_AGE]
+    if not found.empty:
+        unknown = cases.loc[cases["chronological_age_months"].isna(), "case_id"]
+        found = found[found["case_id"].isin(unknown)]
+    if found.empty:
+        return {}
+    says = (
+        f"{len(found)} of {len(cases)} cases have a chronological age that cannot be ({_some(found['case_id'])}), so "
+        "that their errors are judged as those of a child whose age is unknown: mend these rows, and measure again."
+    )
+    return {"ages": {"doubtful": len(found), "says": says}}
+
+
+def _some(case_ids: pd.Series) -> str:
+    return ", ".join(map(str, case_ids[:_NAMED])) + (", ..." if len(case_ids) > _NAMED else "")

@@ -13,7 +13,7 @@ from ensemble import plausible, stated
 from preprocessing import labels
 from preprocessing.columns import find_columns
 from preprocessing.rows import RowError, bone_age, case_id_of, extras, find_units, require, sex_of
-from preprocessing.source import SourceError, SourceOptions, problem, problem_table
+from preprocessing.source import Source, SourceError, SourceOptions, problem, problem_table
 from preprocessing.sources import read_source
 from preprocessing.storage import AnyPath, as_path
 from preprocessing.table import TABLE_SUFFIXES, Table, read_table
@@ -104,37 +104,35 @@ def read_predictions(
     return pd.DataFrame(list(rows.values())), problem_table(list(unanswered.values()))
 
 
-def read_references(
-    path: str | Path | AnyPath, options: SourceOptions | None = None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def read_references(path: str | Path | AnyPath, options: SourceOptions | None = None) -> Source:
     """Read references: of a labelled folder, or of a table alone, without pictures.
 
     Returns:
-        The cases as `preprocessing.source.Source.cases` has them, and the problems.
+        Cases, problems and notes; of a table no case has a file.
 
     Raises:
         SourceError: There are none.
     """
     place, options = as_path(path), options or SourceOptions()
     if not (place.is_file() and is_table(place)):
-        found = read_source(place, options)
-        return found.cases, found.problems
+        return read_source(place, options)
     table = read_table(place)
     columns = find_columns(table, options.columns)
     require(table, columns, ("id", "image"), ("bone_age_months", "bone_age_years", "bone_age"), ("sex", "is_male"))
     units = find_units(table, columns, options, default="months")
     cases: dict[str, dict[str, Any]] = {}
-    problems = []
+    problems, notes = [], []
     for row in table.rows:
         case_id = case_id_of(row, columns)
         try:
             if row.fault or not case_id or case_id in cases:
                 raise RowError("bad_row", row.fault or f"The id {case_id!r} is empty or stands there twice.")
             sex, months = sex_of(row, columns, digits=True), bone_age(row, columns, units)
-            age, _, _ = extras(row, columns, units)
+            age, _, doubts = extras(row, columns, units)
         except RowError as error:
             problems.append(problem(case_id, "", error.reason, str(error), row=row.where))
             continue
+        notes += [problem(case_id, "", reason, text, row=row.where) for reason, text in doubts]
         cases[case_id] = {
             "case_id": case_id,
             "sex": sex,
@@ -145,7 +143,7 @@ def read_references(
         }
     if not cases:
         raise SourceError(f"{table.name} holds no labelled case.")
-    return pd.DataFrame(list(cases.values())), problem_table(problems)
+    return Source(place.parent, pd.DataFrame(list(cases.values())), problem_table(problems), problem_table(notes))
 
 
 def join(
@@ -155,7 +153,7 @@ def join(
 
     Args:
         predictions: As `read_predictions` has them, as the last.
-        references: As `read_references` has them.
+        references: Cases as `read_references` has them.
         unanswered: Cases without a prediction; their problems come first, with the reason that they have already.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import Any
 
 _COUNTED_ALONE = ("training_case", "site_case")
 """Reasons of `ensemble.unseen`, whose cases are many and need no line each."""
-ASIDES = ("training_cases", "locked_test", "unit")
+ASIDES = ("training_cases", "locked_test", "unit", "ages")
 """Of a report: what a person must know beside the figures, each with a sentence under ``says``."""
 NO_INTERVAL = "-"
 """Of a mean of too few cases."""

@@ -14,6 +14,10 @@ from preprocessing.table import Row, Table
 _IMAGE_SUFFIX = re.compile(f"({'|'.join(map(re.escape, IMAGE_SUFFIXES))})$", re.IGNORECASE)
 
 
+BAD_AGE = "bad_chronological_age"
+"""Of a case whose chronological age cannot be: the case is used, as if it had none."""
+
+
 class RowError(ValueError):
     """A row that cannot be used; `reason` is its stable word."""
 
@@ -115,7 +119,7 @@ def extras(row: Row, columns: Columns, units: Units) -> tuple[float, str, list[t
         if 0 <= months <= labels.MAX_CHRONOLOGICAL_AGE_MONTHS:
             age = months
         else:
-            doubts.append(("bad_chronological_age", f"The chronological age {text!r} cannot be; it counts as unknown."))
+            doubts.append((BAD_AGE, f"The chronological age {text!r} cannot be; it counts as unknown."))
     text = columns.get(row, "side")
     if not labels.is_missing(text):
         side = labels.side(text) or ""

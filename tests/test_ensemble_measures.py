@@ -276,6 +276,19 @@ def test_ends_of_intervals_are_in_the_unit_that_their_names_say(tmp_path):
     assert predicted[["predicted_months", "low_90", "high_90"]].values.tolist() == [[120, 110, 130]]
 
 
+def test_a_chronological_age_that_cannot_be_is_warned_of_and_its_case_is_measured(tmp_path, capsys):
+    table = cases().drop(columns="is_male").assign(chronological_age_months=120)
+    table.to_csv(tmp_path / "right.csv", index=False)
+    assert "ages" not in evaluate_table(tmp_path / "right.csv").report
+    ages = ["abc", "-7", "1500", "", *table["chronological_age_months"][4:]]
+    table.assign(chronological_age_months=ages).to_csv(tmp_path / "wrong.csv", index=False)
+    assert main(["evaluate", str(tmp_path / "wrong.csv"), "--json"]) == 0
+    out, err = capsys.readouterr()
+    report, wrong = json.loads(out), ", ".join(table["case_id"][:3])
+    assert f"3 of 40 cases have a chronological age that cannot be ({wrong})" in err
+    assert (report["n"], report["rejected"], report["ages"]["doubtful"]) == (40, 0, 3)
+
+
 def test_rows_that_may_be_in_years_among_months_are_warned_of(tmp_path, capsys):
     table = cases().drop(columns="is_male").assign(bone_age_months=120.0, predicted_months=121.0)
     table.loc[0, ["bone_age_months", "predicted_months"]] = [40, 19]  # wrong, and more so as years
