@@ -93,7 +93,8 @@ def _page(folder: Path, content: dict[str, Any]) -> str:
     norms = read_norms((folder / NORMS_FILE).read_bytes()) if NORMS_FILE in content["files"] else PUBLISHED
     template = page.environment(Path(__file__).parent / "templates", words=in_words).get_template("bundle.html")
     return template.render(
-        members=content["members"],
+        members=[member for member in content["members"] if member["weight"]],
+        students=[member for member in content["members"] if not member["weight"]],
         evidence=content["evidence"],
         provenance=content["provenance"],
         profiles=content["profiles"],

@@ -271,7 +271,8 @@ def _contents(marker: AnyPath) -> dict[str, Any]:
         if not isinstance(manifest, dict) or not isinstance(manifest.get("members"), list):
             raise StorageError(f"{marker} is no manifest of a bundle. Restore it, or publish the bundle again.")
         entries = {"recipe": manifest.get("recipe_hash"), "evidence": manifest.get("evidence")}
-        return entries | {"members": len(manifest["members"]), "fault": None}
+        weighed = [member for member in manifest["members"] if isinstance(member, dict) and member.get("weight")]
+        return entries | {"members": len(weighed), "fault": None}
     except StorageError as error:
         return {"recipe": None, "evidence": None, "members": None, "fault": str(error)}
 

@@ -241,7 +241,7 @@ def describe(bundle: "Bundle", aliases: Mapping[str, str]) -> dict[str, Any]:
         "recipe": bundle.recipe.hash,
         "bundle": bundle.digest,
         "cohort": bundle.cohort,
-        "members": len(bundle.members),
+        "members": sum(member.weight > 0 for member in bundle.members),
         "trials": bundle.manifest["provenance"]["trials"],
     }
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ensemble.candidates import Candidate, gather
 from preprocessing.cohort import FORMAT, cohort_hash, quality_table
 from preprocessing.quality import Finding
 from preprocessing.recipe import SEGMENTER, Recipe
@@ -119,6 +120,13 @@ def make_study(
             outcome = {"state": state, "fold_mae_months": maes, "reason": "" if maes else "the test says so"}
             write_json(target / "outcome.json", outcome | ({"mae_months": float(np.mean(maes))} if maes else {}))
     return folder
+
+
+def make_student(folder: Path, cohort_folder: Path) -> Candidate:
+    """A network that errs less than any of `make_study`, as if an ensemble of one study had taught it."""
+    trial = gather(make_study(folder, cohort_folder, states=("complete",), seed=1)).trials[0].trial
+    trial.oof["predicted_months"] = trial.oof["bone_age_months"] + 0.1
+    return Candidate(1, "study, distilled", trial)
 
 
 def make_brief_study(folder: Path) -> Path:

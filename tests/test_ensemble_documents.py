@@ -13,9 +13,11 @@ from ensemble.combine import combine
 from ensemble.documents import selection_scores
 from ensemble.monitors import of_words, read_monitors
 from ensemble.registry import Registry
+from ensemble.report import render
 from ensemble.site import SiteCalibration
 from search.metrics import BAND_YEARS
-from tests.ensemble_fixtures import make_cohort, make_study
+from serve.protocol import describe
+from tests.ensemble_fixtures import make_cohort, make_student, make_study
 
 EVIDENCE = ("oof.parquet", "pareto.csv", "monitors.json", "locked_cases.json")
 
@@ -112,3 +114,23 @@ def test_without_a_corrected_score_there_is_no_front_and_the_page_says_so(folder
     bundle = Bundle.load(tmp_path)
     assert "evidence/pareto.csv" not in bundle.manifest["files"]
     assert "no error can be corrected" in re.sub(r"\s+", " ", bundle.file("report.html").read_text())
+
+
+def test_a_student_is_no_member_of_the_ensemble(folders, tmp_path):
+    taught = replace(
+        combine(folders / "study", method="equal"), student=make_student(tmp_path / "s", folders / "cohort")
+    )
+    registry = Registry(tmp_path / "registry")
+    bundle = registry.resolve(registry.publish(taught.write).version)
+    assert [bool(member.weight) for member in bundle.members] == [True, True, True, False]
+    page = re.sub(r"\s+", " ", bundle.file("report.html").read_text())
+    assert "3 members, chosen and weighed" in page
+    assert "study, distilled, trial 0 (test_resnet, 2 folds" in page
+    start = page.index("correlation of errors")
+    table = page[start : page.index("</table>", start)]
+    assert table.count("<th class") == len(bundle.manifest["evidence"]["error_correlation"]) == 3
+    assert registry.versions()[0]["members"] == describe(bundle, {})["members"] == 3
+    run = render(bundle, study=folders / "study", cohort=folders / "cohort")
+    of_members = run[run.index("3. The ensemble") : run.index("What the selection is worth")]
+    assert of_members.count("<tr><td") == 3
+    assert "Trial 0 was distilled anew" in of_members
