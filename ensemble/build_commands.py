@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
         "--method",
         choices=["auto", "greedy", "least_squares", "equal", "single"],
         default="auto",
-        help="how to weigh them (default auto: whichever has the lowest bias-corrected error)",
+        help="how to weigh them (default auto: whichever has the lowest error by BBC-CV)",
     )
     build.add_argument(
         "--rule",

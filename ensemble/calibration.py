@@ -110,8 +110,7 @@ def fit(oof: Mapping[str, np.ndarray], fold_answers: FoldAnswers | None = None) 
     if {len(actual_C)} != {len(values) for values in (months_C, is_male_C, fold_C, distribution_CM)}:
         raise ValueError("Every column of the out-of-fold predictions needs one row a case.")
     trial = correction.nested(actual_C, months_C, is_male_C, fold_C)
-    if trial.helps:
-        months_C = trial.corrected_C
+    months_C = trial.answered(months_C)
     sd_C = np.sqrt(variance(distribution_CM))  # before any correction, as the predictor gives it
     applied = trial.correction if trial.helps else NO_CORRECTION
     served = None if fold_answers is None else _served(fold_answers, applied)

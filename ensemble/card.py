@@ -16,6 +16,9 @@ Not for clinical use: no regulator has cleared it. Not for adults, other bones, 
 fractures, implants or skeletal dysplasia, of which its training data tell nothing. It must not be used to decide
 whether a person is of age: the spread between children of one age is wider than the question allows."""
 
+_TITLES = {"bias_corrected_mae_months": "mae months, corrected for the selection (BBC-CV)"}
+"""Of figures whose names would be taken for something else: no correction of the months is meant."""
+
 
 class CardError(ValueError):
     """The evaluation is none of the bundle."""
@@ -52,7 +55,8 @@ def render(manifest: dict[str, Any], evaluation: dict[str, Any] | None = None) -
         "",
         "## Figures from its training cases",
         "",
-        "Out of fold: each prediction by a model that never saw the case. Members were chosen on what is *optimistic*.",
+        "Out of fold: each prediction by a model that never saw the case. Members were chosen on what is *optimistic*."
+        + (" Errors are those before the correction of the months." if _is_corrected(calibration) else ""),
         "",
         "| figure | value | 95 % interval |",
         "|---|---|---|",
@@ -104,8 +108,32 @@ def _of_calibration(calibration: dict[str, Any] | None) -> str:
     if site := calibration["site"]:
         found = site["evidence"]
         rejected = f" ({found['rejected']} rejected)" if found.get("rejected") else ""
-        return f"Calibrated to the site {site['name']}, on {found['n']} of its cases{rejected}, from {site['parent']}."
-    return f"Intervals are calibrated out of fold.{_of_served(calibration)}"
+        of_site = (
+            f"Calibrated to the site {site['name']}, on {found['n']} of its cases{rejected}, from {site['parent']}."
+        )
+        return of_site + _of_bias(calibration)
+    return f"Intervals are calibrated out of fold.{_of_served(calibration)}{_of_bias(calibration)}"
+
+
+def _of_bias(calibration: dict[str, Any]) -> str:
+    """Which correction of the months is served, and what it gains on cases that it was not fitted to."""
+    if not _is_corrected(calibration):
+        return ""
+    bias, found = calibration["bias"]["correction"], calibration["bias"]["evidence"]
+    of_sexes = ", ".join(
+        f"{name} {bias[sex]['offset_months']:+.1f} months"
+        + (f" at 10 years and {12 * bias[sex]['slope']:+.2f} more for each further year" if bias[sex]["slope"] else "")
+        for sex, name in (("female", "girls"), ("male", "boys"))
+    )
+    return (
+        f" The months are corrected, {of_sexes}: in nested validation the mean absolute error goes from "
+        f"{found['mae_before_months']:.2f} to {found['mae_after_months']:.2f} months, a gain of "
+        f"{found['gain_months']:.2f} (95 % interval {between(found['gain_ci95'])})."
+    )
+
+
+def _is_corrected(calibration: dict[str, Any] | None) -> bool:
+    return bool(calibration and calibration["bias"] and calibration["bias"]["correction"])
 
 
 def _of_served(calibration: dict[str, Any]) -> str:
@@ -141,7 +169,8 @@ def _rows(evidence: dict[str, Any]) -> list[str]:
         ends = found.get("ci95") if isinstance(found, dict) else None
         interval = f"{ends[0]:.2f} to {ends[1]:.2f}" if ends else ""
         optimistic = " (optimistic)" if isinstance(found, dict) and "ptimistic" in str(found.get("note", "")) else ""
-        rows.append(f"| {name.replace('_', ' ')}{optimistic} | {value:,.6g} | {interval} |")
+        title = _TITLES.get(name, name.replace("_", " "))
+        rows.append(f"| {title}{optimistic} | {value:,.6g} | {interval} |")
     return rows
 
 

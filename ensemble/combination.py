@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ensemble import calibration
+from ensemble import calibration, correction
 from ensemble.ambiguity import FoldAnswers
 from ensemble.bundle import OOF_FILE, copy_checked, write_manifest
 from ensemble.candidates import Candidate, Candidates, CombineError
@@ -92,6 +92,11 @@ class Combination:
         """What the ensemble as it is combined says of each case; see `ensemble.out_of_fold.out_of_fold`."""
         return out_of_fold(self.candidates, self.members, self.weights_M, self.combination, self._seen_MCB)
 
+    @cached_property
+    def answered_C(self) -> np.ndarray:
+        """``(C,)`` months that the ensemble answers out of fold: corrected as others' folds say, where that helps."""
+        return self._answered(self.out_of_fold["months_C"])
+
     def out_of_fold_of(self, member: int) -> dict[str, np.ndarray]:
         """The same of one member, by its place; the student, who was asked about the picture itself alone, is last."""
         if member == len(self.members):
@@ -105,6 +110,11 @@ class Combination:
     def _seen_MCB(self) -> np.ndarray:
         views_MCB = self.distributions_of_views
         return self.member_distributions if views_MCB is None else views_MCB
+
+    def _answered(self, months_C: np.ndarray) -> np.ndarray:
+        cases = self.candidates.cases
+        part_C, is_male_C = cases["fold"].to_numpy(int), cases["is_male"].to_numpy(bool)
+        return correction.nested(self.candidates.actual_C, months_C, is_male_C, part_C).answered(months_C)
 
     def write(self, folder: Path) -> str:
         """Write the bundle into an empty folder and return its version.
@@ -234,9 +244,11 @@ class Combination:
         return {NORMS_FILE: _written(folder / NORMS_FILE, self.norms)} if self.norms else {}
 
     def _write_out_of_fold(self, folder: Path) -> dict[str, str]:
-        """One row a case: what every member and the ensemble said of it."""
+        """One row a case: what every member and the ensemble said of it, and what would have been answered."""
         said = self.out_of_fold
-        rows = self.candidates.cases.assign(predicted_months=said["months_C"], spread_months=said["spread_C"])
+        rows = self.candidates.cases.assign(
+            predicted_months=said["months_C"], answered_months=self.answered_C, spread_months=said["spread_C"]
+        )
         for member, months_C in zip(self.members, said["member_months_MC"], strict=True):
             rows[f"member_{member.study}_{member.trial.number:04d}_months"] = months_C
         buffer = io.BytesIO()

@@ -119,6 +119,10 @@ class Trial:
         """Whether the gain's interval lies above zero."""
         return self.kind != "none" and self.gain_ci95[0] > 0
 
+    def answered(self, months_C: np.ndarray) -> np.ndarray:
+        """``(C,)`` what stands for the months that were tried, as they would be answered: corrected where it helps."""
+        return self.corrected_C if self.helps else months_C
+
     def evidence(self) -> dict[str, Any]:
         """The figures, as JSON values."""
         return {

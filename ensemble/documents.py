@@ -51,7 +51,7 @@ def write_documents(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
 
 
 def selection_scores(evidence: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of a scale: the bias-corrected error of every method, and the optimistic one of what was chosen."""
+    """Rows of a scale: the error by BBC-CV of every method, and the optimistic one of what was chosen."""
     rows = []
     for name, found in evidence.get("bias_corrected_by_method", {}).items():
         is_chosen = name == evidence["method"]
@@ -84,11 +84,14 @@ def pareto_drawing(folder: Path, files: dict[str, str]) -> Any:
     if PARETO_FILE not in files:
         return None
     front = Front.read((folder / PARETO_FILE).read_bytes())
-    return svg(drawing(front), "Error by bias-corrected bootstrap against the work of one radiograph")
+    return svg(drawing(front), "Error by BBC-CV against the work of one radiograph")
 
 
 def _page(folder: Path, content: dict[str, Any]) -> str:
     cases = pd.read_parquet(io.BytesIO((folder / OOF_FILE).read_bytes()))
+    is_answered = "answered_months" in cases  # a site's bundle may start from one that was built before this was kept
+    if is_answered:
+        cases = cases.assign(predicted_months=cases["answered_months"])
     calibration = content["calibration"]
     norms = read_norms((folder / NORMS_FILE).read_bytes()) if NORMS_FILE in content["files"] else PUBLISHED
     template = page.environment(Path(__file__).parent / "templates", words=in_words).get_template("bundle.html")
@@ -103,6 +106,8 @@ def _page(folder: Path, content: dict[str, Any]) -> str:
         measured=figures(cases, norms=norms),
         coverage=calibration["intervals"]["out_of_fold"],
         served=calibration["intervals"].get("served"),
+        bias=calibration["bias"],
+        is_answered=is_answered,
         site=calibration["site"],
         scores=selection_scores(content["evidence"]),
         pareto=pareto_drawing(folder, content["files"]),

@@ -24,7 +24,8 @@ CORRECTED = (
     "BBC-CV: the whole selection from the complete trials, pruning, weights, combination and the choice of the method "
     "included, repeated on bootstrap draws and scored on the cases left out. What the search stopped by these same "
     "cases is not repeated, and so not corrected. Where members are served as folds, the noise of training that is "
-    "taken off before weights are fitted is estimated once, on all cases, and not again in each draw."
+    "taken off before weights are fitted is estimated once, on all cases, and not again in each draw. Errors are those "
+    "before any correction of the months."
 )
 AS_SERVED = (
     "The same with each member as the mean of its fold models: an estimate, single models' errors less the noise of "
@@ -195,8 +196,8 @@ def table(candidates: Candidates, weights_T: np.ndarray, evidence: dict[str, Any
     if score := evidence["bias_corrected_mae_months"]:
         low, high = score["ci95"]
         lines.append(
-            f"ensemble, bias corrected   {score['value']:6.2f} months   "
-            f"95 % interval {low:.2f} to {high:.2f} (BBC-CV, {evidence['num_cases']} cases)"
+            f"ensemble, BBC-CV           {score['value']:6.2f} months   "
+            f"95 % interval {low:.2f} to {high:.2f} (corrected for the selection, {evidence['num_cases']} cases)"
         )
         gain = evidence["gain_over_best_single"]
         low, high = gain["ci95"]
@@ -248,7 +249,7 @@ def served_line(evidence: dict[str, Any]) -> str:
     score = evidence["as_served_mae_months"]
     low, high = score["ci95"]
     return (
-        f"as served, bias corrected  {score['value']:6.2f} months   95 % interval {low:.2f} to {high:.2f} (estimated: "
+        f"as served, BBC-CV          {score['value']:6.2f} months   95 % interval {low:.2f} to {high:.2f} (estimated: "
         "members as means of their fold models)"
     )
 

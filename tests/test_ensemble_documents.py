@@ -10,11 +10,12 @@ import torch
 
 from ensemble.bundle import OOF_FILE, Bundle, BundleError
 from ensemble.combine import combine
-from ensemble.documents import selection_scores
+from ensemble.documents import selection_scores, write_documents
 from ensemble.monitors import of_words, read_monitors
 from ensemble.registry import Registry
 from ensemble.report import render
 from ensemble.site import SiteCalibration
+from preprocessing.page import signed
 from search.metrics import BAND_YEARS
 from serve.protocol import describe
 from tests.ensemble_fixtures import make_cohort, make_student, make_study
@@ -134,3 +135,55 @@ def test_a_student_is_no_member_of_the_ensemble(folders, tmp_path):
     of_members = run[run.index("3. The ensemble") : run.index("What the selection is worth")]
     assert of_members.count("<tr><td") == 3
     assert "Trial 0 was distilled anew" in of_members
+
+
+@pytest.fixture
+def corrected(tmp_path, monkeypatch):
+    """A bundle whose members say 10 months too much, which it corrects."""
+    monkeypatch.setattr("tests.ensemble_fixtures.NUM_FOLDS", 3)  # of two, each holds one sex alone
+    make_study(tmp_path / "study", make_cohort(tmp_path / "cohort", num_cases=160), bias=10.0)
+    combine(tmp_path / "study", method="equal").write(tmp_path / "bundle")
+    bundle = Bundle.load(tmp_path / "bundle")
+    assert bundle.manifest["calibration"]["bias"]["correction"]
+    return bundle
+
+
+def answers(page: str) -> str:
+    page = re.sub(r"\s+", " ", page.replace("&nbsp;", " "))
+    return page[page.index("3. Answers out of fold") : page.index("Intervals</h3>")]
+
+
+def test_the_page_and_the_card_speak_of_the_answers_after_the_correction_that_is_served(corrected):
+    found = corrected.manifest["calibration"]["bias"]["evidence"]
+    cases = pd.read_parquet(corrected.file(OOF_FILE))
+    before, after = (cases[name] - cases["bone_age_months"] for name in ("predicted_months", "answered_months"))
+    assert (before.abs().mean(), after.abs().mean()) == pytest.approx(
+        (found["mae_before_months"], found["mae_after_months"]), abs=1e-3
+    )
+    shown = answers(corrected.file("report.html").read_text())
+    assert "All that follows is after it" in shown
+    assert abs(after.mean()) < 2 < 8 < before.mean()
+    assert f"bias {signed(after.mean())} months" in shown
+    gain = f"{found['gain_months']:.2f}"
+    assert f"by {gain} (95 % interval" in shown
+    assert f"a gain of {gain} (95 % interval" in corrected.file("card.md").read_text()
+
+
+def test_what_is_corrected_for_the_selection_is_not_said_to_be_corrected_for_bias(corrected):
+    page, card = (re.sub(r"\s+", " ", corrected.file(name).read_text()) for name in ("report.html", "card.md"))
+    assert not re.search("bias.corrected", page + card, re.IGNORECASE)
+    assert "corrected for the selection, but before the correction of the months" in page
+    assert "Errors are those before the correction of the months." in card
+
+
+def test_a_bundle_that_kept_no_answers_says_that_its_figures_are_of_before(corrected):
+    path = corrected.file(OOF_FILE)
+    pd.read_parquet(path).drop(columns="answered_months").to_parquet(path, index=False)
+    write_documents(corrected.folder, corrected.manifest)
+    assert "All that follows is before it" in answers((corrected.folder / "report.html").read_text())
+
+
+def test_a_page_says_that_no_correction_is_served(bundle):
+    assert bundle.manifest["calibration"]["bias"]["correction"] is None
+    assert "No correction of the months is served" in answers(bundle.file("report.html").read_text())
+    assert "corrected, girls" not in bundle.file("card.md").read_text()
