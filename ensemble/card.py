@@ -115,7 +115,7 @@ def _of_calibration(calibration: dict[str, Any] | None) -> str:
     return f"Intervals are calibrated out of fold.{_of_served(calibration)}{_of_bias(calibration)}"
 
 
-def _of_bias(calibration: dict[str, Any]) -> str:
+def _of_bias(calibration: dict[str, Any], whose: str = "The") -> str:
     """Which correction of the months is served, and what it gains on cases that it was not fitted to."""
     if not _is_corrected(calibration):
         return ""
@@ -126,7 +126,7 @@ def _of_bias(calibration: dict[str, Any]) -> str:
         for sex, name in (("female", "girls"), ("male", "boys"))
     )
     return (
-        f" The months are corrected, {of_sexes}: in nested validation the mean absolute error goes from "
+        f" {whose} months are corrected, {of_sexes}: in nested validation the mean absolute error goes from "
         f"{found['mae_before_months']:.2f} to {found['mae_after_months']:.2f} months, a gain of "
         f"{found['gain_months']:.2f} (95 % interval {between(found['gain_ci95'])})."
     )
@@ -155,7 +155,7 @@ def _of_fast(profiles: dict[str, Any]) -> str:
     held = next(level for level in fitted["intervals"]["out_of_fold"]["levels"] if level["level"] == 90)
     return (
         f" The fast profile has its own: the 90 % one held {held['share']:.1%} of the cases that they were fitted on, "
-        f"and is {held['width_months']:.1f} months wide.{_of_served(fitted)}"
+        f"and is {held['width_months']:.1f} months wide.{_of_served(fitted)}{_of_bias(fitted, 'Its')}"
     )
 
 

@@ -97,6 +97,11 @@ class Combination:
         """``(C,)`` months that the ensemble answers out of fold: corrected as others' folds say, where that helps."""
         return self._answered(self.out_of_fold["months_C"])
 
+    @cached_property
+    def answered_MC(self) -> np.ndarray:
+        """``(M, C)`` months that each member would answer alone, with a correction of its own: as the fast profile."""
+        return np.stack([self._answered(months_C) for months_C in self.out_of_fold["member_months_MC"]])
+
     def out_of_fold_of(self, member: int) -> dict[str, np.ndarray]:
         """The same of one member, by its place; the student, who was asked about the picture itself alone, is last."""
         if member == len(self.members):
@@ -203,10 +208,11 @@ class Combination:
 
     def profiles(self) -> dict[str, Any]:
         """The manifest's entry; see `ensemble.profiles`."""
-        error_MC, student_C = self.candidates.error_TC[self.weights_T > 0], None
+        actual_C, student_C = self.candidates.actual_C, None
         if self.student is not None:
-            student_C = self.student.trial.oof["predicted_months"].to_numpy(np.float64) - self.candidates.actual_C
-        return profiles(self.weights_M, error_MC, self.counted(self.members), self.combination, student_C)
+            student_C = self._answered(self.student.trial.oof["predicted_months"].to_numpy(np.float64)) - actual_C
+        error_MC, ensemble_C = self.answered_MC - actual_C, self.answered_C - actual_C
+        return profiles(self.weights_M, error_MC, self.counted(self.members), ensemble_C, student_C)
 
     def _calibrated_profiles(self) -> dict[str, Any]:
         """`profiles`, the fast one with a calibration of its own."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.robust import case_weights
 from search.metrics import bootstrap_ci95
 
 MAX_SHARE = 0.5
@@ -16,8 +15,9 @@ AGREEMENT_MONTHS = 6.0
 NOTE = (
     "The member of least out-of-fold error among those that take at most half of the operations, or a network of its "
     "configuration taught by the ensemble, where that errs less by more than chance explains (the whole paired 95 % "
-    "interval lies below zero). The error is out of fold, and slightly optimistic, since it is the best of few; "
-    "differences are paired, on the same cases."
+    "interval lies below zero). The error is out of fold, after the correction of the months that each is served "
+    "with (each case by what other folds say), and slightly optimistic, since it is the best of few; differences are "
+    "paired, on the same cases."
 )
 
 
@@ -31,16 +31,17 @@ def profiles(
     weights_M: np.ndarray,
     error_MC: np.ndarray,
     operations_M: np.ndarray,
-    combination: dict[str, Any],
+    ensemble_C: np.ndarray,
     student_C: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """The manifest's entry.
 
     Args:
         weights_M: ``(M,)`` of the full profile.
-        error_MC: ``(M, C)`` signed out-of-fold errors of the members, in months.
+        error_MC: ``(M, C)`` signed out-of-fold errors of the members, in months, as each would answer alone: after a
+            correction of its own, where one helps. So are the other errors.
         operations_M: ``(M,)`` what a member takes for one radiograph, in any unit.
-        combination: How the members are combined.
+        ensemble_C: ``(C,)`` signed out-of-fold errors of all members together.
         student_C: ``(C,)`` signed out-of-fold errors of a network that the ensemble taught, of the configuration of
             the `fastest` member; None where there is none.
 
@@ -54,7 +55,6 @@ def profiles(
     weights = [float(weight) for weight in weights_M]
     if best is None:
         return {"full": {"weights": weights, "members": len(weights_M)}}
-    ensemble_C = (case_weights(error_MC, weights_M, combination) * error_MC).sum(axis=0)
     chosen_C = error_MC[best]
     evidence: dict[str, Any] = {"operations_share": round(float(operations_M[best] / operations_M.sum()), 4)}
     one_hot = [float(index == best) for index in range(len(weights_M))]

@@ -37,7 +37,7 @@ def distilled(
     """
     combination.check_cohort(cohort)
     candidates, members, teacher = combination.candidates, combination.members, combination.out_of_fold
-    place = fastest(candidates.error_TC[combination.weights_T > 0], combination.counted(members))
+    place = fastest(combination.answered_MC - candidates.actual_C, combination.counted(members))
     if place is None:
         raise CombineError("Each member is more than half of the work, so none is a fast one. Allow more members.")
     said_CM = teacher["distribution_CM"]

@@ -78,6 +78,7 @@ def make_study(
     states: tuple[str, ...] = ("complete",) * 3,
     seed: int = 0,
     bias: float = 0.0,
+    noise: float = 8.0,
 ) -> Path:
     """A study whose complete trials have random networks and invented answers out of fold, `bias` months too high."""
     from preprocessing.cohort import Cohort
@@ -111,7 +112,7 @@ def make_study(
             torch.manual_seed(1000 * seed + 10 * number + fold)
             rows = cohort.fold_rows(fold)
             actual = cohort.cases["bone_age_months"].to_numpy()[rows]
-            centre = np.clip(actual + bias + rng.normal(0, 8 + 0.2 * number, len(rows)), 0, NUM_BINS - 1)
+            centre = np.clip(actual + bias + rng.normal(0, noise + 0.2 * number, len(rows)), 0, NUM_BINS - 1)
             logits = -0.5 * ((np.arange(NUM_BINS) - centre[:, None]) / 6) ** 2
             probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
             error = np.abs(probabilities @ np.arange(NUM_BINS) - actual).mean()
