@@ -111,7 +111,7 @@ def _of_calibration(calibration: dict[str, Any] | None) -> str:
         of_site = (
             f"Calibrated to the site {site['name']}, on {found['n']} of its cases{rejected}, from {site['parent']}."
         )
-        return of_site + _of_bias(calibration)
+        return of_site + _of_bias(calibration, "Before that, the")
     return f"Intervals are calibrated out of fold.{_of_served(calibration)}{_of_bias(calibration)}"
 
 

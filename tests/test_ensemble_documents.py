@@ -183,7 +183,19 @@ def test_a_bundle_that_kept_no_answers_says_that_its_figures_are_of_before(corre
     assert "All that follows is before it" in answers((corrected.folder / "report.html").read_text())
 
 
-def test_a_page_says_that_no_correction_is_served(bundle):
+def test_a_site_has_its_correction_beside_that_of_the_bundle_it_starts_from(corrected):
+    fitted = corrected.manifest["calibration"]
+    line = {sex: {"offset_months": 2.0, "slope": 0.0} for sex in ("female", "male")}
+    site = {"name": "north", "parent": corrected.version, "correction": line, "evidence": {"n": 321}}
+    write_documents(corrected.folder, corrected.manifest | {"calibration": fitted | {"site": site}})
+    assert "Before that, the months are corrected, girls" in (corrected.folder / "card.md").read_text()
+    page = answers((corrected.folder / "report.html").read_text())
+    assert (
+        "All that follows is after it, each case corrected by what the other folds say, and before the site's" in page
+    )
+
+
+def test_a_page_says_that_no_correction_is_fitted(bundle):
     assert bundle.manifest["calibration"]["bias"]["correction"] is None
-    assert "No correction of the months is served" in answers(bundle.file("report.html").read_text())
+    assert "No correction of the months is fitted to these answers" in answers(bundle.file("report.html").read_text())
     assert "corrected, girls" not in bundle.file("card.md").read_text()
