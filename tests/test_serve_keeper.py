@@ -81,8 +81,9 @@ class Bundles:
         if version == C:
             raise ValueError("a byte of it has changed")
         recipe, manifest = SimpleNamespace(hash="r", to_dict=dict), {"provenance": {"trials": []}}
+        members = [SimpleNamespace(weight=weight) for weight in (0.75, 0.25, 0.0)]  # two, and a student
         return SimpleNamespace(
-            version=version, recipe=recipe, digest="b", cohort="c", manifest=manifest, members=[1, 2]
+            version=version, recipe=recipe, digest="b", cohort="c", manifest=manifest, members=members
         )
 
 
