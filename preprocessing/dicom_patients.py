@@ -10,8 +10,8 @@ from preprocessing.limits import RadiographError
 from preprocessing.source import problem
 from preprocessing.storage import AnyPath
 
-_Names = set[tuple[str, str]]
-"""What one patient is called: pairs of who says so, header or table, and a hash."""
+_Name = tuple[str, str]
+"""What a patient is called: who says so, header or table, and a hash."""
 
 
 def name_patients(
@@ -38,28 +38,28 @@ def name_patients(
     called = _issued(known.values(), () if own_words else words.values(), salt)
     ids = {index: called[str(header.patient_hash)] for index, (header, _) in known.items()}
     is_constant = own_words and len({*ids.values()}) == 1 < len({*words.values()})
-    names_of_file: dict[int, _Names] = {index: set() for index in told}
+    names_of_file: dict[int, set[_Name]] = {index: set() for index in told}
     for index, word in words.items():
         names_of_file[index].add(("table", word) if own_words else ("header", called[word]))
     for index, name in ids.items():
         if not (is_constant and index in words):
             names_of_file[index].add(("header", name))
-    patients = _joined(names_of_file.values())
-    patient_of_file = {index: patients[min(names)] for index, names in names_of_file.items() if names}
-    num_files = Counter(map(id, patient_of_file.values()))
-    numbers: dict[int, str] = {}
-    found, doubts = dict.fromkeys(told, ""), {}
-    for index, names in patient_of_file.items():
-        number = numbers.setdefault(id(names), f"patient-{len(numbers) + 1:06d}")
-        found[index] = _hash_of(names) if salt else number
+    patient_of_name, names_of_patient = _joined(names_of_file.values())
+    files_of_patient: dict[_Name, list[int]] = {}
+    for index, names in names_of_file.items():
+        if names:
+            files_of_patient.setdefault(patient_of_name[min(names)], []).append(index)
+    found = dict.fromkeys(told, "")
+    doubts: dict[int, tuple[str, str]] = {}
+    for number, (patient, files) in enumerate(files_of_patient.items(), start=1):
+        names = names_of_patient[patient]
+        found |= dict.fromkeys(files, _hash_of(names) if salt else f"patient-{number:06d}")
         if max(Counter(by for by, _ in names).values()) > 1:
-            text = (
-                f"DICOM headers and table part its patient otherwise: all {num_files[id(names)]} files stay together."
-            )
-            doubts[index] = ("patients_disagree", text)
-        elif is_constant and index in words and index in ids:
+            text = f"DICOM headers and table part its patient otherwise: all {len(files)} files stay together."
+            doubts |= dict.fromkeys(files, ("patients_disagree", text))
+        elif is_constant:
             text = "Every DICOM header gives the same patient, the table several; the table counts."
-            doubts[index] = ("patients_disagree", text)
+            doubts |= dict.fromkeys((i for i in files if i in words and i in ids), ("patients_disagree", text))
     return found, doubts
 
 
@@ -87,7 +87,7 @@ def join_by_headers(
     names, doubts = name_patients(headers, told, salt=salt)
     for index, name in names.items():
         cases[index]["patient"] = name
-    return [problem(str(cases[i]["case_id"]), str(cases[i]["file"]), *doubt) for i, doubt in doubts.items()]
+    return [problem(str(cases[i]["case_id"]), str(cases[i]["file"]), *doubt) for i, doubt in sorted(doubts.items())]
 
 
 def _issued(headers: Iterable[tuple[Header, Identity]], words: Iterable[str], salt: bytes) -> dict[str, str]:
@@ -103,19 +103,26 @@ def _issued(headers: Iterable[tuple[Header, Identity]], words: Iterable[str], sa
     return called
 
 
-def _joined(groups: Iterable[_Names]) -> dict[tuple[str, str], _Names]:
-    """All names of a patient by each of them, where every group is of one patient."""
-    found: dict[tuple[str, str], _Names] = {}
-    for group in groups:
-        joined = [found.get(name, {name}) for name in group]
-        most = max(joined, key=len, default=set())
-        for names in joined:
-            most |= names
-            found.update(dict.fromkeys(names, most))
-    return found
+def _joined(groups: Iterable[set[_Name]]) -> tuple[dict[_Name, _Name], dict[_Name, set[_Name]]]:
+    """One of a patient's names by each of them, and all of them by that one, where every group is of one patient."""
+    above: dict[_Name, _Name] = {}  # a forest: each tree is a patient, called as its root
+
+    def root(name: _Name) -> _Name:
+        while (higher := above.setdefault(name, name)) != name:
+            above[name] = name = above[higher]  # halves the way for the next search
+        return name
+
+    for group in filter(None, groups):
+        roots = {root(name) for name in group}
+        above |= dict.fromkeys(roots, min(roots))
+    patient_of_name = {name: root(name) for name in above}
+    names_of_patient: dict[_Name, set[_Name]] = {}
+    for name, patient in patient_of_name.items():
+        names_of_patient.setdefault(patient, set()).add(name)
+    return patient_of_name, names_of_patient
 
 
-def _hash_of(names: _Names) -> str:
+def _hash_of(names: set[_Name]) -> str:
     """The header's, as in other cohorts under the salt, unless it has several; then the table's where it has any."""
     of_header, of_table = (sorted(name for by, name in names if by == wanted) for wanted in ("header", "table"))
     return (of_header if len(of_header) == 1 else of_table + of_header)[0]

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import time
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from preprocessing.__main__ import main
-from preprocessing.header import hash_patient
+from preprocessing.dicom_identity import Identity
+from preprocessing.dicom_patients import name_patients
+from preprocessing.header import Header, hash_patient
 from preprocessing.source import Source, SourceError, SourceOptions
 from preprocessing.sources import read_salt, read_source
 from tests.conftest import plain_recipe
@@ -278,6 +281,42 @@ def test_cases_of_one_patient_by_header_or_table_are_joined_in_chains(tmp_path: 
     assert groups(source) == [["0", "1", "2", "3"], ["4"]]
     assert source.notes["case_id"].tolist() == ["0", "1", "2", "3"]
     assert "all 4 files" in source.notes["detail"][0]
+
+
+def names_of(files: list[tuple[str, str]], salt: bytes) -> list[str]:
+    """Names of the patients of files, each with an id in its header and the table's word."""
+    headers = {
+        i: (Header(patient_hash=hash_patient(salt, patient) if patient else None), Identity(patient=patient))
+        for i, (patient, _) in enumerate(files)
+    }
+    return list(name_patients(headers, {i: word for i, (_, word) in enumerate(files)}, salt=salt)[0].values())
+
+
+@given(st.lists(st.tuples(st.sampled_from(["", *"abcdef"]), st.sampled_from(["", *"uvwxyz"])), max_size=14))
+def test_files_are_one_patient_s_where_ids_and_words_lead_from_one_to_the_other(files: list[tuple[str, str]]) -> None:
+    if len({patient for patient, _ in files} - {""}) == 1:
+        files.append(("g", ""))  # an id that all headers have in common tells nobody apart
+    together = [{i} for i in range(len(files))]
+    for _ in files:  # each round one step further
+        together = [
+            {j for i in known for j, other in enumerate(files) if j == i or shared(files[i], other)}
+            for known in together
+        ]
+    for salt in (b"", SALT):
+        found = names_of(files, salt)
+        assert [bool(name) for name in found] == [any(file) for file in files]
+        named = [i for i in range(len(files)) if found[i]]
+        assert all((found[i] == found[j]) == (j in together[i]) for i in named for j in named)
+
+
+def shared(one: tuple[str, str], other: tuple[str, str]) -> bool:
+    return any(mine and mine == theirs for mine, theirs in zip(one, other, strict=True))
+
+
+def test_a_patient_of_many_files_takes_no_longer_than_many_patients() -> None:
+    begin = time.process_time()
+    assert len(set(names_of([(f"p{i}", "study") for i in range(16_000)], b""))) == 1
+    assert time.process_time() - begin < 5  # where each file went through all of the patient's names: 20 s
 
 
 @pytest.mark.parametrize("salt", [b"", SALT])
