@@ -34,8 +34,9 @@ def name_patients(
     known = {index: headers[index] for index in told if index in headers and headers[index][0].patient_hash}
     alike = [told[i] in (header.patient_hash, who.patient) for i, (header, who) in known.items() if told[i]]
     own_words = bool(alike) and not any(alike)  # the table calls patients otherwise: equal words would mean nothing
-    words = {index: hash_patient(salt, word) for index, word in told.items() if word}
-    called = _issued(known.values(), () if own_words else words.values(), salt)
+    hashes = {str(header.patient_hash) for header, _ in known.values()}  # a table may hold them in place of the ids
+    words = {index: word if word in hashes else hash_patient(salt, word) for index, word in told.items() if word}
+    called = _issued(known.values(), () if own_words else {*words.values()} - hashes, salt)
     ids = {index: called[str(header.patient_hash)] for index, (header, _) in known.items()}
     is_constant = own_words and len({*ids.values()}) == 1 < len({*words.values()})
     names_of_file: dict[int, set[_Name]] = {index: set() for index in told}
@@ -54,7 +55,7 @@ def name_patients(
     for number, (patient, files) in enumerate(files_of_patient.items(), start=1):
         names = names_of_patient[patient]
         found |= dict.fromkeys(files, _hash_of(names) if salt else f"patient-{number:06d}")
-        if max(Counter(by for by, _ in names).values()) > 1:
+        if len(files) > 1 and max(Counter(by for by, _ in names).values()) > 1:
             text = f"DICOM headers and table part its patient otherwise: all {len(files)} files stay together."
             doubts |= dict.fromkeys(files, ("patients_disagree", text))
         elif is_constant:

@@ -319,6 +319,25 @@ def test_a_patient_of_many_files_takes_no_longer_than_many_patients() -> None:
     assert time.process_time() - begin < 5  # where each file went through all of the patient's names: 20 s
 
 
+def test_a_table_of_the_site_s_own_hashes_names_patients_as_their_headers_do(tmp_path: Path) -> None:
+    hashes = [hash_patient(SALT, patient, issuer="HOSPITAL") for patient in "abcdef"]
+    for i, patient in enumerate("abcdef"):
+        write_dicom(tmp_path / f"{i}.dcm", i, PatientID=patient, IssuerOfPatientID="HOSPITAL")
+    rows = "".join(f"{i},{90 + i},{told}\n" for i, told in enumerate(hashes))
+    (tmp_path / "labels.csv").write_text(f"id,boneage,patient\n{rows}")
+    source = read_source(tmp_path, SourceOptions(salt=SALT))
+    assert source.cases["patient"].tolist() == hashes
+    assert source.notes.empty
+
+
+def test_nothing_is_noted_of_a_patient_of_one_file(tmp_path: Path) -> None:
+    for i, patient in enumerate("ab"):
+        write_dicom(tmp_path / f"{i}.dcm", i, PatientID=patient)
+    write_picture(tmp_path / "2.png", 2)
+    (tmp_path / "labels.csv").write_text("id,boneage,male,patient\n0,90,0,a\n1,100,0,c\n2,110,0,\n")
+    assert read_source(tmp_path).notes.empty
+
+
 @pytest.mark.parametrize("salt", [b"", SALT])
 def test_a_patient_id_is_the_same_with_and_without_an_issuer(salt: bytes, tmp_path: Path) -> None:
     for i, issuer in enumerate(["HOSPITAL", "", "HOSPITAL"]):
