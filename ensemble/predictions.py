@@ -12,7 +12,7 @@ import pandas as pd
 from ensemble import plausible, stated
 from preprocessing import labels
 from preprocessing.columns import find_columns
-from preprocessing.rows import RowError, bone_age, case_id_of, extras, find_units, require, sex_of
+from preprocessing.rows import RowError, bone_age, case_id_of, check_sexes, extras, find_units, require, sex_of
 from preprocessing.source import Source, SourceError, SourceOptions, problem, problem_table
 from preprocessing.sources import read_source
 from preprocessing.storage import AnyPath, as_path
@@ -111,7 +111,7 @@ def read_references(path: str | Path | AnyPath, options: SourceOptions | None = 
         Cases, problems and notes; of a table no case has a file.
 
     Raises:
-        SourceError: There are none.
+        SourceError: There are none, or a whole column cannot be meant, as a sex in digits that may mean either.
     """
     place, options = as_path(path), options or SourceOptions()
     if not (place.is_file() and is_table(place)):
@@ -119,6 +119,8 @@ def read_references(path: str | Path | AnyPath, options: SourceOptions | None = 
     table = read_table(place)
     columns = find_columns(table, options.columns)
     require(table, columns, ("id", "image"), ("bone_age_months", "bone_age_years", "bone_age"), ("sex", "is_male"))
+    digits = options.layout == "rsna"
+    check_sexes(table, columns, digits=digits)
     units = find_units(table, columns, options, default="months")
     cases: dict[str, dict[str, Any]] = {}
     problems, notes = [], []
@@ -127,7 +129,7 @@ def read_references(path: str | Path | AnyPath, options: SourceOptions | None = 
         try:
             if row.fault or not case_id or case_id in cases:
                 raise RowError("bad_row", row.fault or f"The id {case_id!r} is empty or stands there twice.")
-            sex, months = sex_of(row, columns, digits=True), bone_age(row, columns, units)
+            sex, months = sex_of(row, columns, digits=digits), bone_age(row, columns, units)
             age, _, doubts = extras(row, columns, units)
         except RowError as error:
             problems.append(problem(case_id, "", error.reason, str(error), row=row.where))

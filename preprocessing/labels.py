@@ -43,6 +43,11 @@ def sex(text: str, *, of_is_male: bool) -> str | None:
     return (_IS_MALE if of_is_male else _SEXES).get(text.strip().lower())
 
 
+def is_code(text: str) -> bool:
+    """Whether a cell holds a number or a truth value, which says a sex only to who knows the code."""
+    return number(text) is not None or text.strip().lower() in ("true", "false")
+
+
 def side(text: str) -> str | None:
     """``left`` or ``right``."""
     return _SIDES.get(text.strip().lower())

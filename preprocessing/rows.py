@@ -14,6 +14,8 @@ from preprocessing.table import Row, Table
 _IMAGE_SUFFIX = re.compile(f"({'|'.join(map(re.escape, IMAGE_SUFFIXES))})$", re.IGNORECASE)
 
 
+_SHOWN = 5
+"""Cells that a refusal quotes."""
 BAD_AGE = "bad_chronological_age"
 """Of a case whose chronological age cannot be: the case is used, as if it had none."""
 
@@ -67,6 +69,29 @@ def find_units(table: Table, columns: Columns, options: SourceOptions, *, defaul
     return Units(units["bone_age"], units["chronological_age"])
 
 
+def check_sexes(table: Table, columns: Columns, *, digits: bool) -> None:
+    """Refuse a column of sexes in which any cell is a number or a truth value: 1 is a boy here and a girl there.
+
+    Args:
+        table: With its header.
+        columns: One that asks whether it is a boy is not looked at.
+        digits: Numbers and truth values count as in such a one; others are refused all the same.
+
+    Raises:
+        SourceError: There is such a cell; it says how to tell what is meant.
+    """
+    if "is_male" in columns:
+        return
+    cells = {columns.get(row, "sex").strip() for row in table.rows if not row.fault}
+    coded = {text for text in cells if labels.is_code(text) and not (digits and labels.sex(text, of_is_male=True))}
+    if coded:
+        name, found = columns.names["sex"], ", ".join(sorted(coded)[:_SHOWN])
+        raise SourceError(
+            f"{table.name} must say the sex as male or female; {name!r} holds {found}. "
+            f"Where 1 or True is a boy and 0 or False a girl, say --columns is_male={name}; else write M and F."
+        )
+
+
 def case_id_of(row: Row, columns: Columns) -> str:
     """The id without what spreadsheets and file names add to it; of the picture's path where there is no id."""
     text = columns.get(row, "id")
@@ -102,10 +127,7 @@ def sex_of(row: Row, columns: Columns, *, digits: bool = False) -> str:
     found = labels.sex(text, of_is_male=asks or digits)
     if found is None:
         meant = "True or False" if asks else "male or female"
-        hint = " Where 1 means a boy, say --columns is_male=NAME." if not asks and text.strip() in ("0", "1") else ""
-        raise RowError(
-            "bad_sex", f"{_name(columns, 'is_male' if asks else 'sex')} must be {meant}, got {text!r}.{hint}"
-        )
+        raise RowError("bad_sex", f"{_name(columns, 'is_male' if asks else 'sex')} must be {meant}, got {text!r}.")
     return found
 
 

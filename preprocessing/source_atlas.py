@@ -17,6 +17,7 @@ from preprocessing.rows import (
     RowError,
     bone_age,
     case_id_of,
+    check_sexes,
     extras,
     find_units,
     patient_of,
@@ -80,6 +81,7 @@ def read_atlas(root: AnyPath, options: SourceOptions) -> Source:
     pictures = _by_id(placed)
     table = _readings_table(root, options)
     columns = _columns(table, options)
+    check_sexes(table, columns, digits=False)
     units = find_units(table, columns, options, default="years")
     unit = options.unit or "years"
     _check_readings(table, columns, unit, options)

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from preprocessing import labels
-from preprocessing.columns import Columns, find_columns
+from preprocessing.columns import find_columns
 from preprocessing.dicom_patients import join_by_headers
 from preprocessing.rows import (
     RowError,
     bone_age,
     case_id_of,
+    check_sexes,
     composed,
     extras,
     find_units,
@@ -34,7 +35,6 @@ from preprocessing.storage import AnyPath
 from preprocessing.table import Table
 
 _IMAGE_SUFFIX = re.compile(f"({'|'.join(map(re.escape, IMAGE_SUFFIXES))})$", re.IGNORECASE)
-_DIGIT = re.compile(r"\d(\.0)?")
 _ROUNDED = re.compile(r"\d[.,]?\d*[eE]\+\d+")
 
 
@@ -45,17 +45,17 @@ def read_labelled(root: AnyPath, table: Table, options: SourceOptions, *, layout
         root: The pictures, found by the path that the table gives, else by its id as the file's name.
         table: One row a picture.
         options: Columns, unit and salt.
-        layout: ``rsna`` or ``table``. Where the options say the first, and looking did not find it, digits count as
-            in a column ``male`` in one that is called ``sex``, too.
+        layout: ``rsna`` or ``table``. Where the options say the first, and looking did not find it, digits and truth
+            values count as in a column ``male`` in one that is called ``sex``, too.
 
     Raises:
-        SourceError: A needed column is missing or cannot be meant, the sex is said by digits that may mean either, or
+        SourceError: A needed column is missing or cannot be meant, the sex is said by numbers that may mean either, or
             there is no picture.
     """
     columns = find_columns(table, options.columns)
     require(table, columns, ("id", "image"), ("bone_age_months", "bone_age_years", "bone_age"), ("sex", "is_male"))
     digits = options.layout == "rsna"
-    _check_sexes(table, columns, digits=digits)
+    check_sexes(table, columns, digits=digits)
     units = find_units(table, columns, options, default="months")
     pictures = Pictures(root)
     cases: list[dict[str, object]] = []
@@ -94,22 +94,6 @@ def read_labelled(root: AnyPath, table: Table, options: SourceOptions, *, layout
     text = f"The picture has no row in {table.name}."
     problems += [problem(stem(file), file, "missing_label", text) for file in unlabelled]
     return Source(root, case_table(cases), problem_table(problems), problem_table(notes), layout=layout)
-
-
-def _check_sexes(table: Table, columns: Columns, *, digits: bool) -> None:
-    """Refuse a column of sexes that holds digits alone, which mean one sex here and the other there."""
-    if "is_male" in columns:
-        return
-    cells = {text for row in table.rows if not row.fault and not labels.is_missing(text := columns.get(row, "sex"))}
-    if not cells or not all(_DIGIT.fullmatch(text.strip()) for text in cells):
-        return
-    if digits and all(labels.sex(text, of_is_male=True) for text in cells):
-        return
-    name, found = columns.names["sex"], ", ".join(sorted(cells))
-    raise SourceError(
-        f"{table.name} must say the sex as male or female; {name!r} holds {found} alone. "
-        f"Where 1 is a boy and 0 a girl, say --columns is_male={name}; else write M and F."
-    )
 
 
 class Pictures:

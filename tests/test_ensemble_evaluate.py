@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,12 +15,13 @@ from ensemble.answers import EvaluationError
 from ensemble.bundle import Bundle, write_manifest
 from ensemble.combine import combine
 from ensemble.evaluate import evaluate
+from ensemble.predictions import read_references
 from ensemble.predictor import Predictor
 from ensemble.registry import Registry
 from ensemble.unseen import SITE_FILE, salted
 from preprocessing.cohort import Cohort
 from preprocessing.quality import Finding
-from preprocessing.sources import SourceOptions
+from preprocessing.sources import SourceError, SourceOptions
 from preprocessing.storage import sha256_file, write_json
 from tests.ensemble_fixtures import make_cohort, make_study
 
@@ -201,3 +203,11 @@ def test_new_cases_are_said_to_be_new(predictor, tmp_path):
     assert said["left_out"] == 0
     assert "locked_test" not in report
     assert said["says"].startswith("None of the cases has id, sex and bone age of one that ens-")
+
+
+def test_a_sex_in_digits_is_refused_of_a_table_alone_too(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("id,boneage,sex\n0,90,0\n1,100,1\n")
+    with pytest.raises(SourceError, match="--columns is_male=sex; else write M and F"):
+        read_references(tmp_path / "labels.csv")
+    for options in (SourceOptions(layout="rsna"), SourceOptions(columns={"is_male": "sex"})):
+        assert read_references(tmp_path / "labels.csv", options).cases["sex"].tolist() == ["female", "male"]

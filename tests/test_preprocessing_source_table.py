@@ -56,7 +56,7 @@ def test_named_columns_units_and_decimal_commas(pictures: Path) -> None:
 def test_every_bad_row_is_named_by_its_line_and_stops_no_other(pictures: Path) -> None:
     source = read(
         pictures,
-        b"id,boneage,sex,patient,side\n1,100,M,a,L\n2,,F,b,L\n3,300,F,c,L\n4,90,2,d,L\n1,100,M,a,L\n99,90,F,e,L\n"
+        b"id,boneage,sex,patient,side\n1,100,M,a,L\n2,,F,b,L\n3,300,F,c,L\n4,90,X,d,L\n1,100,M,a,L\n99,90,F,e,L\n"
         b",90,F,f,L\n5,90,F,g,R\n6,9,0,F,h,L\n7,90,F,i,sideways\n",
     )
     assert source.cases["case_id"].tolist() == ["1", "5"]
@@ -121,7 +121,9 @@ def test_a_missing_column_is_named_with_those_there_are(pictures: Path) -> None:
         read(pictures, b"id,male\n1,True\n", columns={"bone_age": "months"})
 
 
-@pytest.mark.parametrize(("boy", "girl"), [("1", "0"), ("0", "1"), ("1", "2"), ("1.0", "2.0")])
+@pytest.mark.parametrize(
+    ("boy", "girl"), [("1", "0"), ("0", "1"), ("1", "2"), ("1.0", "2.0"), ("01", "02"), ("True", "False"), ("M", "0")]
+)
 @pytest.mark.parametrize("more", ["", ",side"])
 def test_a_sex_in_digits_is_refused_with_the_way_to_say_it(boy: str, girl: str, more: str, tmp_path: Path) -> None:
     for i in range(2):
@@ -129,14 +131,14 @@ def test_a_sex_in_digits_is_refused_with_the_way_to_say_it(boy: str, girl: str, 
     (tmp_path / "labels.csv").write_text(
         f"id,boneage,Sex{more}\n0,100,{boy}{more and ',L'}\n1,110,{girl}{more and ',L'}\n"
     )
-    with pytest.raises(SourceError, match=r"'Sex' holds .* alone\. .*--columns is_male=Sex; else write M and F"):
+    with pytest.raises(SourceError, match=r"'Sex' holds .*--columns is_male=Sex; else write M and F"):
         read_source(tmp_path)
-    if girl.startswith("2"):
+    if "2" in girl:
         with pytest.raises(SourceError, match="else write M and F"):
             read_source(tmp_path, SourceOptions(layout="rsna"))
     else:
         for options in (SourceOptions(layout="rsna"), SourceOptions(columns={"is_male": "sex"})):
-            assert read_source(tmp_path, options).cases["is_male"].tolist() == [boy == "1", girl == "1"]
+            assert read_source(tmp_path, options).cases["is_male"].tolist() == [boy in ("1", "True", "M"), girl == "1"]
 
 
 @pytest.mark.parametrize("cell", ["../secret.png", "/etc/hand.png", "C:\\hand.png"])
