@@ -12,6 +12,7 @@ from preprocessing.rows import (
     Units,
     bone_age,
     case_id_of,
+    check_sexes,
     extras,
     find_units,
     patient_of,
@@ -52,40 +53,48 @@ def read_dicom(root: AnyPath, options: SourceOptions) -> Source:
     table = _labels(root, options)
     columns = find_columns(table, options.columns)
     require(table, columns, KEYS, ("bone_age_months", "bone_age_years", "bone_age"))
+    check_sexes(table, columns, digits=False)
     units = find_units(table, columns, options, default="months")
     files, problems = read_files(root, options.salt)
     rows_of_file, taken = join(table, columns, files, options, root, problems)
-    agrees = {index: _names_patient(rows[0], columns, files[index]) for index, rows in rows_of_file.items()}
-    named_alike = True in agrees.values()
-    told = {  # a contradicted or damaged row tells nothing
-        index: "" if rows[0].fault or (named_alike and agrees[index] is False) else patient_of(rows[0], columns, b"")
-        for index, rows in sorted(rows_of_file.items())
-    }
+    named_alike = any(
+        not row.fault and _names_patient(row, columns, files[index])
+        for index, rows in rows_of_file.items()
+        for row in rows
+    )
+    stems = Counter(stem(file.name) for file in files)
+    used: dict[int, tuple[Row, str, dict[str, object], list[tuple[str, str]]]] = {}
+    told = dict.fromkeys(sorted(rows_of_file), "")
+    for index in told:
+        file = files[index]
+        for row in rows_of_file[index]:
+            if index in used:
+                text = f"The file is labelled already, by {used[index][0].where}."
+                problems.append(problem(file.pseudonym, file.name, "duplicate_id", text, row=row.where))
+                continue
+            case_id = _case_id(row, columns, file, is_alone=stems[stem(file.name)] == 1)
+            try:
+                if row.fault:
+                    raise RowError("bad_row", "The row is damaged: a quote is not closed, or it has too many cells.")
+                if named_alike and _names_patient(row, columns, file) is False:
+                    text = "The table's patient is another one than that of the DICOM header."
+                    raise RowError("patient_contradicted", text)
+                patient = patient_of(row, columns, b"")
+                told[index] = told[index] or patient  # of a row without a label, too, unless another one is used
+                used[index] = (row, case_id, *_case(row, columns, units, file))
+                told[index] = patient
+            except RowError as error:  # leaves the file to the next row
+                problems.append(problem(case_id, file.name, error.reason, _safe(str(error), file), row=row.where))
     headers = {index: (files[index].header, files[index].identity) for index in told}
     patients, disagreements = name_patients(headers, told, salt=options.salt)
-    stems = Counter(stem(file.name) for file in files)
     cases, notes, hidden = [], [], {}
-    for index, rows in sorted(rows_of_file.items()):
+    for index, (row, case_id, known, doubts) in used.items():
         file = files[index]
-        for row in rows[1:]:
-            text = f"The file is labelled already, by {rows[0].where}."
-            problems.append(problem(file.pseudonym, file.name, "duplicate_id", text, row=row.where))
-        row = rows[0]
-        case_id = _case_id(row, columns, file, is_alone=stems[stem(file.name)] == 1)
-        try:
-            if row.fault:
-                raise RowError("bad_row", "The row is damaged: a quote is not closed, or it has too many cells.")
-            if named_alike and agrees[index] is False:
-                text = "The table's patient is another one than that of the DICOM header."
-                raise RowError("patient_contradicted", text)
-            known, doubts = _case(row, columns, units, file, patients[index])
-            doubts += [disagreements[index]] if index in disagreements else []
-            cases.append(known | {"case_id": case_id})
-            notes += [problem(case_id, file.name, reason, _safe(text, file), row=row.where) for reason, text in doubts]
-            if file.name != file.path:
-                hidden[file.name] = file.path
-        except RowError as error:
-            problems.append(problem(case_id, file.name, error.reason, _safe(str(error), file), row=row.where))
+        cases.append(known | {"case_id": case_id, "patient": patients[index]})
+        doubts += [disagreements[index]] if index in disagreements else []
+        notes += [problem(case_id, file.name, reason, _safe(text, file), row=row.where) for reason, text in doubts]
+        if file.name != file.path:
+            hidden[file.name] = file.path
     for index, file in enumerate(files):
         if index not in rows_of_file and index not in taken:
             text = f"The file has no row in {table.name}."
@@ -114,9 +123,7 @@ def _case_id(row: Row, columns: Columns, file: DicomFile, *, is_alone: bool) -> 
     return file.pseudonym if not text or file.identity.told_by(text) else text
 
 
-def _case(
-    row: Row, columns: Columns, units: Units, file: DicomFile, patient: str
-) -> tuple[dict[str, object], list[tuple[str, str]]]:
+def _case(row: Row, columns: Columns, units: Units, file: DicomFile) -> tuple[dict[str, object], list[tuple[str, str]]]:
     months = bone_age(row, columns, units)
     header = file.header
     told_sex = _sex(row, columns)
@@ -140,7 +147,6 @@ def _case(
         sex,
         months,
         file.name,
-        patient=patient,
         chronological_age_months=age if of_header is None else of_header,
         side=header.laterality or side,
     )

@@ -85,15 +85,13 @@ def recognise(root: AnyPath, options: SourceOptions) -> str:
         raise SourceError(
             f"{root} is not a folder. Name a folder of labelled pictures, or a table beside its pictures."
         )
-    files = find_images(root.parent if root.is_file() else root)
-    if root.is_file():
-        is_dicom = files and all(file.lower().endswith(".dcm") for file in files) and not is_atlas(files)
-        return "dicom" if is_dicom else "table"
+    folder = root.parent if root.is_file() else root
+    files = find_images(folder)
     if is_atlas(files):
-        return "atlas"
-    if all(file.lower().endswith(".dcm") for file in files) and (files or find_dicom(root)):
+        return "table" if root.is_file() else "atlas"
+    if all(file.lower().endswith(".dcm") for file in files) and (files or find_dicom(folder)):
         return "dicom"
-    if options.table is not None or options.columns:
+    if root.is_file() or options.table is not None or options.columns:
         return "table"
     tables, _ = label_tables(root)
     more = {"image", "bone_age_years", "patient", "chronological_age", "side"}

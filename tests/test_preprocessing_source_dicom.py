@@ -129,6 +129,17 @@ def test_table_and_header_that_contradict_each_other_are_reported_by_row(tmp_pat
     assert not any(secret in told(source) for secret in SECRETS)
 
 
+def test_a_faulty_row_leaves_its_file_to_the_next_one(tmp_path: Path) -> None:
+    root = write(tmp_path, "id,boneage,patient\n0,,Zoe\n0,100,Yve\n0,110,Yve\n1,120,Yve\n2,130,Zoe\n", PatientID=None)
+    source = read_source(root)
+    assert source.cases["bone_age_months"].tolist() == [100, 120, 130]
+    assert groups(source) == [["0", "1"], ["2"]]  # by the row that is used
+    assert source.problems[["reason", "detail"]].to_numpy().tolist() == [
+        ["bad_bone_age", "labels.csv, line 2: boneage must be 0..239 months, got ''."],
+        ["duplicate_id", "labels.csv, line 4: The file is labelled already, by labels.csv, line 3."],
+    ]
+
+
 def test_a_site_may_call_its_patients_otherwise_than_the_headers(tmp_path: Path) -> None:
     source = read_source(write(tmp_path, "id,boneage,patient\n0,100,P1\n1,110,P1\n2,120,P2\n"))
     assert len(source.cases) == 3
@@ -357,6 +368,13 @@ def test_an_id_that_boys_and_girls_have_is_noted(tmp_path: Path) -> None:
     source = read_source(tmp_path)
     assert source.notes["reason"].tolist() == ["patient_of_both_sexes"] * 3
     assert "all 3 cases" in source.notes["detail"][0]
+
+
+def test_dicom_without_suffixes_is_recognised_by_its_table_too(tmp_path: Path) -> None:
+    for i in range(2):
+        write_dicom(tmp_path / f"IM{i}", i)
+    (tmp_path / "labels.csv").write_text("id,boneage\nIM0,90\nIM1,100\n")
+    assert read_source(tmp_path / "labels.csv").cases.equals(read_source(tmp_path).cases)
 
 
 @pytest.mark.parametrize("layout", ["auto", "dicom"])
