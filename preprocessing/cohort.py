@@ -35,6 +35,7 @@ from preprocessing.storage import (
 MARKER = "cohort.json"
 FORMAT = "carpal-cohort-3"
 """Says that the hash covers every column of the cases; cohorts of a format before are read, too."""
+_FORMATS_BEFORE = ("", "carpal-cohort-1", "carpal-cohort-2")
 _COLUMNS_BEFORE = ["case_id", "is_male", "bone_age_months", "fold", "is_test"]
 """What their hash covers."""
 FILES = ("cases.parquet", "pixels.npy", "quality.parquet", "rejected.csv", "notes.csv", SEGMENTER, MARKER)
@@ -69,10 +70,17 @@ class Cohort:
         """Open a cohort, local or remote (then copied to this machine once).
 
         Raises:
-            StorageError: No complete cohort is there, a file is cut short, or the files do not belong together.
+            StorageError: No complete cohort is there, a file is cut short, the files do not belong together, or another
+                release made it.
         """
         folder = fetch(as_path(path), MARKER)
         about = read_json(folder / MARKER)
+        format = about.get("format", "")
+        if format not in (FORMAT, *_FORMATS_BEFORE):
+            raise StorageError(
+                f"{folder} has the format {format!r} and was made by another release; this one reads up to {FORMAT}. "
+                "Use that one, or prepare it again."
+            )
         with _whole(folder / "cases.parquet") as file:
             cases = pd.read_parquet(file)
         with _whole(folder / "pixels.npy") as file:
@@ -100,7 +108,7 @@ class Cohort:
             quality=quality,
             segmenter=segmenter,
             num_refused=about.get("num_refused"),
-            format=about.get("format", ""),
+            format=format,
         )
 
     def verify(self) -> None:

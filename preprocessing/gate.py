@@ -1,6 +1,6 @@
 """The quality gate's thresholds: where a check refuses, repairs or warns. A site moves them in its recipe."""
 
-import math
+import sys
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -37,7 +37,7 @@ class Gate:
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if not (is_number(value) and math.isfinite(value) and value >= 0):
+            if not (is_number(value) and 0 <= value <= sys.float_info.max):
                 raise ValueError(f"The gate's threshold {item.name} must be a number of 0 or more, got {value!r}.")
 
     @classmethod

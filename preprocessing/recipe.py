@@ -93,7 +93,7 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Self:
-        """Rebuild a recipe, refusing settings this release does not know.
+        """Rebuild a stored recipe, refusing settings this release does not know.
 
         Raises:
             ValueError: It is of another version, a key is unknown or missing, or a value is of a wrong type or out of
@@ -103,7 +103,12 @@ class Recipe:
         known = {item.name for item in fields(cls)}
         if unknown := set(value) ^ known:
             raise ValueError(f"A recipe has exactly the keys {sorted(known)}; these differ: {sorted(unknown)}.")
-        return cls(**_from_json(value))
+        try:
+            return cls(**_from_json(value))
+        except ValueError as error:  # earlier releases stored settings of a wrong type
+            raise ValueError(
+                f"{error} Use the release that wrote it, or prepare the cohort, search and build again."
+            ) from None
 
     @classmethod
     def standard(cls, /, **changes: Any) -> Self:

@@ -182,6 +182,13 @@ def test_a_cohort_of_a_release_before_is_verified_by_the_columns_that_its_hash_c
         Cohort.load(folder).verify()
 
 
+def test_a_cohort_of_a_later_release_is_not_said_to_be_changed(cohort_folder: Path, tmp_path: Path) -> None:
+    folder, _ = copied(cohort_folder, tmp_path / "cohort")
+    write_json(folder / "cohort.json", read_json(folder / "cohort.json") | {"format": "carpal-cohort-4"})
+    with pytest.raises(StorageError, match="made by another release"):
+        Cohort.load(folder)
+
+
 def test_readings_that_are_not_there_for_every_case_do_not_change_the_hash_in_storage(tmp_path: Path) -> None:
     source = read_rsna(write_source(tmp_path / "rsna", 30))
     readings = pd.Series([100, None] * 15, dtype=object)
@@ -273,6 +280,7 @@ def test_a_header_that_contradicts_its_row_is_kept_beside_the_case(tmp_path: Pat
         ({"segmenter": 5}, "Recipe.segmenter must be a text, got 5."),
         ({"gate": 3}, "Recipe.gate must be an object of thresholds, got 3."),
         ({"gate": None}, "Recipe.gate must be an object of thresholds, got None."),
+        ({"gate": {"blank": 10**400}}, f"The gate's threshold blank must be a number of 0 or more, got 1{'0' * 400}."),
         ({"gate": {"blank": True}}, "The gate's threshold blank must be a number of 0 or more, got True."),
     ],
 )
@@ -283,7 +291,9 @@ def test_a_setting_of_a_wrong_type_is_refused_by_name(settings: dict[str, Any], 
 
 @pytest.mark.parametrize("settings", [{"align": "false"}, {"size": "96"}, {"gate": None}, {"gate": {"blank": 4.0}}])
 def test_a_stored_recipe_is_read_as_strictly(settings: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"^Recipe\.\w+ must be|^A gate has exactly"):
+    with pytest.raises(
+        ValueError, match=r"^(Recipe\.\w+ must be|A gate has exactly).* prepare the cohort, search and build again\.$"
+    ):
         Recipe.from_dict(Recipe().to_dict() | settings)
 
 
