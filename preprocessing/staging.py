@@ -20,7 +20,7 @@ import numpy as np
 
 from preprocessing.recipe import Recipe
 from preprocessing.sources import Source
-from preprocessing.storage import AnyPath, canonical_hash, is_local, read_json, remote, write_json
+from preprocessing.storage import AnyPath, canonical_hash, create_object, is_local, read_json, remote, write_json
 
 PIXELS, JOB, _CHUNKS, _LOCK = "pixels.npy", "job.json", "chunks.jsonl", ".lock"
 
@@ -82,7 +82,11 @@ class Staging:
         self._journal.close()
 
     def publish(self, target: AnyPath, marker: str) -> None:
-        """Make the finished cohort visible: at once when local, marker last otherwise."""
+        """Make the finished cohort visible: at once when local, marker last otherwise.
+
+        Raises:
+            PrepareError: A remote one was finished there in the meantime; it was prepared on another machine.
+        """
         private = (JOB, _CHUNKS, _LOCK)
         if is_local(target):
             if target.exists():
@@ -91,10 +95,20 @@ class Staging:
             for name in private:
                 (target / name).unlink()
             return
-        names = sorted(path.name for path in self.folder.iterdir() if path.name not in private)
-        for name in sorted(names, key=lambda name: name == marker):
-            there = remote(target / name)
-            there.fs.put_file(str(self.folder / name), there.path)
+        there = remote(target)
+        there.fs.invalidate_cache()  # a listing may be remembered from before the other's writing
+        if there.fs.exists((there / marker).path):
+            raise PrepareError(
+                f"{target} holds a complete cohort by now, which is never overwritten. Name a new folder."
+            )
+        for path in sorted(self.folder.iterdir()):
+            if path.name not in (*private, marker):
+                there.fs.put_file(str(path), (there / path.name).path)
+        if not create_object(target / marker, (self.folder / marker).read_bytes()):
+            raise PrepareError(
+                f"Another machine finished a cohort at {target} during this upload, and files of both lie there. "
+                "Remove it, and prepare it again on one of them."
+            )
         shutil.rmtree(self.folder)
 
 

@@ -245,6 +245,29 @@ def test_an_upload_that_was_cut_short_is_taken_up_again_and_a_complete_one_is_no
         run(labelled, str(there))
 
 
+@pytest.mark.parametrize("moment", ["before its first file", "before its marker"])
+def test_a_remote_cohort_that_was_finished_meanwhile_keeps_its_marker(
+    moment: str, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, put_file = as_path(f"memory://bucket/meanwhile-{moment.split()[-1]}"), MemoryFileSystem.put_file
+
+    def finished_meanwhile(self: MemoryFileSystem, local: str, path: str, **options: Any) -> None:
+        (there / "cohort.json").write_bytes(b"theirs")
+        put_file(self, local, path, **options)
+
+    def finishing(done: int) -> None:
+        if done == NUM_CASES and moment == "before its first file":
+            (there / "cohort.json").write_bytes(b"theirs")
+
+    monkeypatch.setenv("CARPAL_CACHE", str(tmp_path / "cache"))
+    if moment == "before its marker":
+        monkeypatch.setattr(MemoryFileSystem, "put_file", finished_meanwhile)
+    source = read_rsna(labelled)
+    with pytest.raises(PrepareError, match=r"never overwritten|files of both"):
+        prepare(source, there, Recipe(size=64), num_folds=3, test_fraction=0.1, seed=0, progress=finishing)
+    assert (there / "cohort.json").read_bytes() == b"theirs"
+
+
 def test_a_remote_folder_of_other_files_is_refused(labelled: Path) -> None:
     there = as_path("memory://bucket/occupied")
     (there / "cases.parquet").write_bytes(b"")
