@@ -64,12 +64,13 @@ def read_pairs(images: Path, masks: Path) -> list[Pair]:
 
     Args:
         images: Folder of 8- or 16-bit pictures, bone bright, searched with its sub-folders.
-        masks: Folder of masks, searched with its sub-folders: 0 is background, anything else is hand and forearm. In
-            a JPEG or another format that loses detail, what is darker than half of white is background.
+        masks: Folder of masks, searched with its sub-folders: black or transparent is background, any other level
+            or colour is hand and forearm. In a JPEG or another format that loses detail, what is darker than half of
+            white is background.
 
     Raises:
-        TrainingError: A folder is missing, there is no pair, a mask has another shape than its picture, or one that may
-            have lost detail is neither black nor has white.
+        TrainingError: A folder is missing, there is no pair, a mask has another shape than its picture, one is hand
+            all over or nowhere, or one that may have lost detail has no white.
     """
     for folder in (images, masks):
         if not folder.is_dir():
@@ -84,9 +85,8 @@ def read_pairs(images: Path, masks: Path) -> list[Pair]:
         name = name_in(masks, path)
         if name not in found:
             continue
-        image, mask = (
-            cv2.imread(str(file), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE) for file in (found[name], path)
-        )
+        image = cv2.imread(str(found[name]), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
+        mask = _read_mask(path)
         if image is None or mask is None:
             continue
         if image.shape != mask.shape:
@@ -94,21 +94,36 @@ def read_pairs(images: Path, masks: Path) -> list[Pair]:
                 f"A mask must be as large as its picture; {path.name} has {mask.shape[1]} x {mask.shape[0]} pixels, "
                 f"the picture {image.shape[1]} x {image.shape[0]}. Write it again at the picture's size."
             )
-        pairs.append(replace(reduced(image, _is_hand(mask, path), _pose(poses.get(name))), name=name))
+        if mask.all() or not mask.any():
+            what = "all" if mask.all() else "nothing"
+            raise TrainingError(
+                f"A mask must show a hand on a background; in {path.name} {what} is hand. "
+                "Draw it again with 0 as background, or take it out."
+            )
+        pairs.append(replace(reduced(image, mask, _pose(poses.get(name))), name=name))
     if not pairs:
         raise TrainingError(f"{images} and {masks} share no picture of the same name. Name two folders that do.")
     return pairs
 
 
-def _is_hand(mask_HW: np.ndarray, path: Path) -> np.ndarray:
-    if path.suffix.lower() not in _LOSSY:
-        return mask_HW > 0
-    if 0 < mask_HW.max() <= 127:
+def _read_mask(path: Path) -> np.ndarray | None:
+    """Where the hand is, True; None where the file is no picture."""
+    is_lossy = path.suffix.lower() in _LOSSY
+    # what may be a photograph's format is turned as its EXIF says, which the other way to read passes over
+    mask = cv2.imread(str(path), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR if is_lossy else cv2.IMREAD_UNCHANGED)
+    if mask is None:
+        return None
+    mask_HWC = mask.reshape(*mask.shape[:2], -1)
+    level_HW = mask_HWC[..., :3].max(axis=2)  # as grey, a dark colour would be rounded to black
+    if is_lossy and 0 < level_HW.max() <= 127:
         raise TrainingError(
             f"A mask in a format that loses detail must be black and white; the brightest of {path.name} is "
-            f"{mask_HW.max()} of 255. Store it as PNG, where anything above 0 is hand."
+            f"{level_HW.max()} of 255. Store it as PNG, where anything above 0 is hand."
         )
-    return mask_HW > 127
+    is_hand = level_HW > (127 if is_lossy else 0)
+    if mask_HWC.shape[2] == 4:
+        is_hand &= mask_HWC[..., 3] > 0
+    return is_hand
 
 
 def name_in(folder: Path, path: Path) -> str:

@@ -75,6 +75,25 @@ def test_what_jpeg_leaves_in_the_background_of_a_mask_is_no_hand(tmp_path: Path)
     assert (kept > 0).mean() == pytest.approx(is_hand.mean(), rel=0.01)
 
 
+@pytest.mark.parametrize("colour", [(4, 0, 0), (0, 1, 0), (0, 0, 1), (255, 255, 255, 255)])
+def test_any_colour_of_a_mask_is_hand_and_what_is_transparent_is_not(colour: tuple[int, ...], tmp_path: Path) -> None:
+    is_hand = hand(0).mask > 127
+    drawn = np.zeros((*is_hand.shape, len(colour)), np.uint8)
+    if len(colour) == 4:
+        drawn[..., :3] = 255
+    drawn[is_hand] = colour
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    kept = pair_of_mask(tmp_path / "a", drawn).mask_HW
+    assert np.array_equal(kept, pair_of_mask(tmp_path / "b", is_hand.astype(np.uint8)).mask_HW)
+
+
+@pytest.mark.parametrize(("level", "what"), [(0, "nothing"), (1, "all")])
+def test_a_mask_without_hand_or_background_is_refused(level: int, what: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=rf"in \w+\.png {what} is hand\. Draw it again"):
+        pair_of_mask(tmp_path, np.full(hand(0).mask.shape, level, np.uint8))
+
+
 def test_a_jpeg_of_a_dark_mask_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"brightest of a\.jpg is \d+ of 255. Store it as PNG"):
         pair_of_mask(tmp_path, np.where(hand(0).mask > 127, np.uint8(40), np.uint8(0)), ".jpg")
