@@ -70,7 +70,9 @@ def find_units(table: Table, columns: Columns, options: SourceOptions, *, defaul
 
 
 def check_sexes(table: Table, columns: Columns, *, digits: bool) -> None:
-    """Refuse a column of sexes in which any cell is a number or a truth value: 1 is a boy here and a girl there.
+    """Refuse a column of sexes that are numbers or truth values: 1 is a boy here and a girl there.
+
+    A few among words are slips of the pen, and faults of their rows.
 
     Args:
         table: With its header.
@@ -78,14 +80,15 @@ def check_sexes(table: Table, columns: Columns, *, digits: bool) -> None:
         digits: Numbers and truth values count as in such a one; others are refused all the same.
 
     Raises:
-        SourceError: There is such a cell; it says how to tell what is meant.
+        SourceError: Half of what the column says or more is such; it says how to tell what is meant.
     """
     if "is_male" in columns:
         return
-    cells = {columns.get(row, "sex").strip() for row in table.rows if not row.fault}
-    coded = {text for text in cells if labels.is_code(text) and not (digits and labels.sex(text, of_is_male=True))}
-    if coded:
-        name, found = columns.names["sex"], ", ".join(sorted(coded)[:_SHOWN])
+    cells = [columns.get(row, "sex").strip() for row in table.rows if not row.fault]
+    said = [text for text in cells if not labels.is_missing(text)]
+    coded = [text for text in said if labels.is_code(text) and not (digits and labels.sex(text, of_is_male=True))]
+    if coded and 2 * len(coded) >= len(said):
+        name, found = columns.names["sex"], ", ".join(sorted(set(coded))[:_SHOWN])
         raise SourceError(
             f"{table.name} must say the sex as male or female; {name!r} holds {found}. "
             f"Where 1 or True is a boy and 0 or False a girl, say --columns is_male={name}; else write M and F."

@@ -56,7 +56,7 @@ def test_named_columns_units_and_decimal_commas(pictures: Path) -> None:
 def test_every_bad_row_is_named_by_its_line_and_stops_no_other(pictures: Path) -> None:
     source = read(
         pictures,
-        b"id,boneage,sex,patient,side\n1,100,M,a,L\n2,,F,b,L\n3,300,F,c,L\n4,90,X,d,L\n1,100,M,a,L\n99,90,F,e,L\n"
+        b"id,boneage,sex,patient,side\n1,100,M,a,L\n2,,F,b,L\n3,300,F,c,L\n4,90,2,d,L\n1,100,M,a,L\n99,90,F,e,L\n"
         b",90,F,f,L\n5,90,F,g,R\n6,9,0,F,h,L\n7,90,F,i,sideways\n",
     )
     assert source.cases["case_id"].tolist() == ["1", "5"]
