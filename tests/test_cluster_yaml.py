@@ -15,6 +15,9 @@ from serve.admin import spool_folder
 from serve.boundary import FOR_PROCESSES
 from tests.conftest import ROOT
 
+LAUNCHED = ["cluster.yaml", "deploy/cluster-gcp.yaml", "deploy/cluster-onprem.yaml"]
+"""Files of `ray up`."""
+
 
 @pytest.fixture(scope="module")
 def written() -> dict[str, Any]:
@@ -22,7 +25,7 @@ def written() -> dict[str, Any]:
     return yaml.safe_load((ROOT / "cluster.yaml").read_text())
 
 
-@pytest.mark.parametrize("name", ["cluster.yaml", "deploy/cluster-gcp.yaml", "deploy/cluster-onprem.yaml"])
+@pytest.mark.parametrize("name", LAUNCHED)
 def test_the_launchers_own_schema_accepts_it_without_a_network(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object, **options: object) -> None:
         raise AssertionError("validation asked the network")
@@ -62,6 +65,14 @@ def test_a_worker_can_start_no_machine_and_the_head_only_workers() -> None:
     assert passed.endswith("role/carpal-worker")
 
 
+def test_every_install_brings_the_driver_of_the_declared_ledger() -> None:
+    for name in ("deploy/serve.yaml", "deploy/kuberay/rayservice.yaml"):
+        assert "ledger: &ledger postgresql+psycopg://" in (ROOT / name).read_text()
+    for name in (*LAUNCHED, "deploy/Dockerfile"):
+        (extras,) = re.findall(r"pip install .*-e \S+\[(\S+)\]' -c", (ROOT / name).read_text())
+        assert "postgres" in extras.split(","), name
+
+
 def test_every_ray_start_asks_for_the_token(written: dict[str, Any]) -> None:
     starts = [
         command
@@ -79,7 +90,7 @@ def test_dashboard_stays_on_loopback_and_stopped_nodes_are_not_kept(written: dic
     assert written["provider"]["cache_stopped_nodes"] is False
 
 
-@pytest.mark.parametrize("name", ["cluster.yaml", "deploy/cluster-gcp.yaml", "deploy/cluster-onprem.yaml"])
+@pytest.mark.parametrize("name", LAUNCHED)
 def test_nodes_start_with_what_every_process_of_a_service_needs(name: str) -> None:
     starts = [line for line in (ROOT / name).read_text().splitlines() if " ray start " in line]
     assert len(starts) == 2
