@@ -133,7 +133,7 @@ class Cluster:
         """Declare the service as the page does, open to these hosts' own network: a replica of each tier a worker."""
         settings = (ROOT / "deploy" / "serve.yaml").read_text()
         settings = settings.replace("s3://YOUR-BUCKET/carpal", str(self.hosts.store))
-        settings = settings.replace("cpus: 8, gpus: 1, market: on-demand", "cpus: 2, replicas: 2")
+        settings = settings.replace("cpus: 8, gpus: 1", "cpus: 2, replicas: 2")
         settings = re.sub(
             r"&ledger postgresql\S+YOUR-DATABASE/carpal", '&ledger ""', settings
         )  # SQLite in the registry

@@ -3,16 +3,20 @@
 import json
 import re
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ray._private.label_utils import parse_node_labels_string
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from preprocessing.storage import as_path
+from search.cluster.file import option
 from serve.admin import spool_folder
 from serve.boundary import FOR_PROCESSES
+from serve.capacity import Capacity
 from tests.conftest import ROOT
 
 LAUNCHED = ["cluster.yaml", "deploy/cluster-gcp.yaml", "deploy/cluster-onprem.yaml"]
@@ -71,6 +75,18 @@ def test_every_install_brings_the_driver_of_the_declared_ledger() -> None:
     for name in (*LAUNCHED, "deploy/Dockerfile"):
         (extras,) = re.findall(r"pip install .*-e \S+\[(\S+)\]' -c", (ROOT / name).read_text())
         assert "postgres" in extras.split(","), name
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_replicas_find_nodes_with_the_labels_that_the_declared_service_asks_for(name: str) -> None:
+    keeper, _ = yaml.safe_load((ROOT / "deploy/serve.yaml").read_text())["applications"]
+    capacity = replace(Capacity.of({"CPU": 8, "GPU": 1}), market=keeper["args"]["market"])
+    launched = yaml.safe_load((ROOT / name).read_text())
+    of_start = parse_node_labels_string(option(" ".join(launched["worker_start_ray_commands"]), "labels") or "")
+    pools = [kind.get("labels", {}) for kind in launched.get("available_node_types", {}).values()]
+    for tier in (capacity.preprocess_options(), capacity.ensemble_options()):
+        wanted = tier["ray_actor_options"]["label_selector"].items()
+        assert any(wanted <= labels.items() for labels in (of_start, *pools))
 
 
 def test_every_ray_start_asks_for_the_token(written: dict[str, Any]) -> None:
