@@ -109,6 +109,11 @@ class Books:
         """Versions that have given their replicas back until they are asked."""
         return frozenset(row["version"] for row in self._snapshot.releases if row["status"] == "asleep")
 
+    @property
+    def image_days(self) -> float | None:
+        """For how many days radiographs are kept; None where they are not."""
+        return self._images.days if self._images else None
+
     def versions(self) -> list[dict[str, Any]]:
         """What the service holds: each version's description with its ``role``, ``status`` and, if it failed, why."""
         state, rows = self._snapshot.state, {row["version"]: row for row in self._snapshot.releases}

@@ -54,7 +54,7 @@ class KeptImages:
     def __init__(self, folder: AnyPath, days: float, key: str = "") -> None:
         if not 0 < days <= MAX_DAYS:
             raise ImageError(f"Images are kept for more than 0 and at most {MAX_DAYS} days, got {days:g}.")
-        self._folder, self._days_kept = folder, days
+        self._folder, self.days = folder, days
         self._cipher = AESGCM(_key_bytes(key or os.environ.get(KEY_VARIABLE, "")))
 
     def keep(self, prediction_id: str, data: bytes) -> None:
@@ -96,7 +96,7 @@ class KeptImages:
             How many days' folders went.
         """
         now = datetime.fromtimestamp(time.time() if now_s is None else now_s, UTC)
-        kept = timedelta(days=1 + self._days_kept)  # from the day's begin: its last image is made at its end
+        kept = timedelta(days=1 + self.days)  # from the day's begin: its last image is made at its end
         old = [path for path in self._days() if _begin_of(path) + kept <= now]
         for path in old:
             if is_local(path):

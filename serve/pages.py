@@ -65,7 +65,7 @@ def page_routes(
         return HTMLResponse(templates.get_template(name).render(**values))
 
     async def home(request: Request) -> Response:
-        return page("reading.html", state=books.state, is_open=books.is_open)
+        return page("reading.html", state=books.state, is_open=books.is_open, image_days=books.image_days)
 
     async def reading(request: Request) -> Response:
         caller = books.caller(request, "score")

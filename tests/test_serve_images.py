@@ -79,8 +79,10 @@ def test_a_gateway_keeps_images_only_when_told(
     books = Books(url, tmp_path / "spool", is_open=True, images=images)
     with TestClient(Gateway({A: Version(A, 100.0)}.__getitem__, [], books).app()) as client:
         prediction_id = client.post(SCORE, content=PNG).json()["prediction_id"]
+        page = " ".join(client.get("/").text.split())
     books.close()
     assert folder.exists() == is_told
+    assert f"and {'kept, encrypted, for 30 days' if is_told else 'not kept'}.</p>" in page
     status = main(["images", "export", str(tmp_path), prediction_id, str(tmp_path / "out.png")])
     assert status == (0 if is_told else 2)
     if is_told:
