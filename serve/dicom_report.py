@@ -30,6 +30,7 @@ from pydicom.sr.codedict import codes
 from pydicom.valuerep import DA, DT, TM
 
 from preprocessing.quiet import quiet
+from serve.fhir import HASHED
 from serve.problems import Problem
 
 BONE_AGE = CodedConcept("37362-1", "LN", "XR Bone age")
@@ -92,13 +93,16 @@ def _header(data: bytes) -> Dataset:
 
 
 def _document(image: Dataset, answer: dict[str, Any], created: datetime, sex: str) -> EnhancedSR:
+    parameters = [f"{of} {answer[of]}" for of in ("profile", *HASHED) if of in answer]
     group = MeasurementsAndQualitativeEvaluations(
         TrackingIdentifier(_uid(answer, "finding"), answer["prediction_id"]),
-        algorithm_id=AlgorithmIdentification("Carpal", answer["version"], [f"profile {answer['profile']}"]),
+        algorithm_id=AlgorithmIdentification("Carpal", answer["version"], parameters),
         measurements=_measurements(answer),
         source_images=[SourceImageForMeasurementGroup(image.SOPClassUID, image.SOPInstanceUID)],
     )
     said = [f"Read for sex: {sex}.", *(warning["message"] for warning in answer["warnings"])]
+    if sha256 := answer.get("image_sha256"):
+        said.append(f"SHA-256 of the file: {sha256}")
     group[0].ContentSequence.extend(TextContentItem(COMMENT, text, RelationshipTypeValues.CONTAINS) for text in said)
     device = DeviceObserverIdentifyingAttributes(_uid({"prediction_id": answer["version"]}, "device"), name="Carpal")
     content = MeasurementReport(

@@ -1,7 +1,8 @@
 """An answer as a FHIR Observation, valid in R4, R4B and R5: https://hl7.org/fhir/R4/observation.html.
 
 Its code is LOINC 37362-1, bone age from a radiograph, as HL7's own profile of a bone age has it; months are UCUM's
-``mo``. Status is ``preliminary``: nobody has verified it. What has no code of its own is named in words.
+``mo``. Status is ``preliminary``: nobody has verified it. What has no code of its own is named in words. The hashes of
+bundle, recipe and cohort are versions of the device; the radiograph is referred to by that of its file.
 """
 
 from datetime import datetime
@@ -10,6 +11,8 @@ from typing import Any
 
 BONE_AGE = {"system": "http://loinc.org", "code": "37362-1", "display": "XR Bone age"}
 AGE = {"system": "http://loinc.org", "code": "30525-0", "display": "Age"}
+HASHED = ("bundle", "recipe", "cohort")
+"""What an answer names by hash; answers of old lack all but the recipe."""
 _CATEGORY = {
     "system": "http://terminology.hl7.org/CodeSystem/observation-category",
     "code": "imaging",
@@ -38,7 +41,10 @@ def observation(answer: dict[str, Any], *, created: datetime, sex: str, subject:
                 "id": "carpal",
                 "identifier": [{"value": answer["version"]}],
                 "manufacturer": "Carpal",
-                "version": [{"value": f"{answer['version']}, recipe {answer['recipe']}"}],
+                "version": [
+                    {"value": answer["version"]},
+                    *({"type": {"text": f"Hash of the {of}"}, "value": answer[of]} for of in HASHED if of in answer),
+                ],
             }
         ],
         "status": "preliminary",
@@ -52,6 +58,8 @@ def observation(answer: dict[str, Any], *, created: datetime, sex: str, subject:
     }
     if subject is not None:
         resource["subject"] = {"identifier": {"value": subject}}
+    if sha256 := answer.get("image_sha256"):
+        resource["derivedFrom"] = [_file(sha256)]
     if answer["warnings"]:
         resource["note"] = [{"text": warning["message"]} for warning in answer["warnings"]]
     if (chronology := answer["chronology"]) and chronology["status"]:
@@ -60,6 +68,15 @@ def observation(answer: dict[str, Any], *, created: datetime, sex: str, subject:
         words = f"{chronology['status']} for the chronological age, by {chronology['source']}"
         resource["interpretation"] = [{"coding": [coding], "text": words}]
     return resource
+
+
+def _file(sha256: str) -> dict[str, Any]:
+    """The radiograph, as the one kind of resource that R4 and R5 have for a file; the service has no address for it."""
+    return {
+        "type": "DocumentReference",
+        "identifier": {"type": {"text": "SHA-256 of the file"}, "value": sha256},
+        "display": "The radiograph",
+    }
 
 
 def _components(answer: dict[str, Any], sex: str) -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ WARNING = Finding("contradiction", "warned", 1.0, 1.0, "The sex given is male, t
 def prediction(**changes: Any) -> dict[str, Any]:
     flat = np.full(240, 1 / 240, np.float32)
     found = Prediction(100.25, 2.0, flat, "ens-1", "r", "b", "c", warnings=(WARNING,), intervals=INTERVALS, **changes)
-    return {**answer(found.beside(60.0, "male")), "prediction_id": "0" * 32, "request_id": "r"}
+    return {**answer(found.beside(60.0, "male")), "prediction_id": "0" * 32, "request_id": "r", "image_sha256": "i"}
 
 
 BY_SEX = {"female": SexAnswer(90.0, INTERVALS, 0.25), "male": SexAnswer(112.0, INTERVALS, 0.75)}
@@ -99,6 +99,26 @@ def test_the_observation_says_what_the_answer_says() -> None:
     assert said["Chronological age"]["valueQuantity"]["value"] == 60.0
     assert found["note"] == [{"text": WARNING.message}]
     assert "subject" not in found
+
+
+def test_observation_and_report_name_bundle_recipe_cohort_and_file_by_hash() -> None:
+    found = fhir.observation(prediction(), created=NOW, sex="male")
+    versions = {each["type"]["text"]: each["value"] for each in found["contained"][0]["version"] if "type" in each}
+    assert versions == {"Hash of the bundle": "b", "Hash of the recipe": "r", "Hash of the cohort": "c"}
+    assert found["derivedFrom"][0]["identifier"] == {"type": {"text": "SHA-256 of the file"}, "value": "i"}
+    written = report(dicom(PIXELS, **STUDY), prediction(), created=NOW, sex="male")
+    items = pydicom.dcmread(io.BytesIO(written)).ContentSequence[-1].ContentSequence[0].ContentSequence
+    said = [(item.ConceptNameCodeSequence[0].CodeValue, item.get("TextValue")) for item in items]
+    parameters = [text for code, text in said if code == "111002"]  # Algorithm Parameters, of TID 4019
+    assert parameters == ["profile full", "bundle b", "recipe r", "cohort c"]
+    assert ("121106", "SHA-256 of the file: i") in said
+
+
+def test_an_answer_of_old_which_names_no_hash_but_the_recipe_s_still_has_its_forms() -> None:
+    old = {name: value for name, value in prediction().items() if name not in ("bundle", "cohort", "image_sha256")}
+    ObservationR4B.model_validate(found := fhir.observation(old, created=NOW, sex="male"))
+    assert "derivedFrom" not in found
+    assert report(dicom(PIXELS, **STUDY), old, created=NOW, sex="male")
 
 
 def test_the_report_belongs_to_the_image_s_study_and_measures_in_months() -> None:

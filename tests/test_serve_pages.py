@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,13 @@ def test_a_reading_says_number_interval_warning_and_version(client: TestClient) 
         assert words in text
     assert "&lt;a frame&gt;" in text  # escaped
     assert not _Page(text).inline
+
+
+def test_a_reading_names_bundle_recipe_cohort_and_image_by_hash(client: TestClient) -> None:
+    text = read(client).text
+    hashes = {"Bundle": "1" * 64, "Recipe": "0" * 64, "Cohort": "2" * 64, "Image": sha256(PNG).hexdigest()}
+    for name, value in hashes.items():
+        assert f"<dt>{name}</dt><dd><code>{value}</code></dd>" in text
 
 
 def test_a_reading_beside_the_chronological_age(client: TestClient) -> None:
