@@ -36,7 +36,8 @@ def document(*, is_open: bool) -> dict[str, Any]:
             "version": "1",
             "summary": "Bone age from hand radiographs.",
             "description": "Research software. Not for clinical use. Every refusal is a problem (RFC 9457) with a "
-            "stable `code`; every answer carries `X-Request-ID`.",
+            "stable `code`; every answer carries `X-Request-ID`. `Idempotency-Key` counts where it is "
+            "named, and nowhere else.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],

@@ -100,7 +100,8 @@ OPERATIONS = (
         path="/v1/predictions/{id}/reference",
         name="reference",
         summary="A reading that came later",
-        description="Versions are compared by it. The same reading sent again changes nothing and answers 200.",
+        description="Versions are compared by it, and of each reader's the latest counts. Sent again, it changes "
+        "nothing and answers 200, unless its reader has given another one meanwhile: no `Idempotency-Key` counts here.",
         tag="predictions",
         role="score",
         parameters=[_ID],

@@ -1,5 +1,6 @@
 """The contract: every route is described, and what the service answers is what the document says."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from serve.boundary import _translate
 from serve.openapi import document
 from serve.openapi_paths import OPERATIONS
 from serve.problems import STATUS
+from tests.conftest import ROOT
 from tests.page_fixtures import Site
 
 OF_PAGES = {"/", "/docs", "/experiments", "/page/experiments", "/page/reading", "/static/{name}"}
@@ -46,6 +48,13 @@ def test_every_reference_of_the_document_leads_somewhere() -> None:
     walk(made)
     assert {reference.rpartition("/")[2] for reference in found} <= set(schemas)
     assert len({operation.name for operation in OPERATIONS}) == len(OPERATIONS)
+
+
+def test_the_key_of_a_repetition_is_named_where_it_counts() -> None:
+    named = {each.path for each in OPERATIONS if "Idempotency-Key" in {one["name"] for one in each.parameters}}
+    assert named == {"/v1/score", "/v1/score/batch"}
+    (sentence,) = re.findall(r"An `Idempotency-Key` makes.*?;", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert set(re.findall(r"`(/v1/\S+)`", sentence)) == named
 
 
 def test_every_code_stands_under_the_operation_that_answers_it_or_is_of_the_path() -> None:
