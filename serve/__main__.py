@@ -1,6 +1,7 @@
 """Command line of the fourth stage: ``python -m serve REGISTRY`` answers HTTP until it is stopped.
 
-``python -m serve keys …``, ``experiment …``, ``add …`` and ``retire …`` steer it meanwhile; see their --help.
+``python -m serve keys …``, ``experiment …``, ``add …``, ``retire …`` and ``images …`` steer it meanwhile; see their
+--help.
 """
 
 import argparse

@@ -9,6 +9,7 @@ import pytest
 
 from ensemble.registry import Registry
 from serve.__main__ import _say, main
+from serve.admin import COMMANDS
 from serve.database import Database
 from serve.releases import Releases
 from serve.routing import Routing
@@ -77,6 +78,13 @@ def test_a_version_is_added_crowned_and_retired(registry: str, capsys: pytest.Ca
     state = Routing(database).current()
     assert state is not None
     assert state.bundles() == ("ens-bbbbbbbbbbbb",)
+
+
+def test_the_help_of_the_service_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    described = capsys.readouterr().out.partition("positional arguments")[0]
+    assert [name for name in COMMANDS if f"{name} …" not in described] == []
 
 
 def test_a_line_that_cannot_be_written_ends_no_service(monkeypatch: pytest.MonkeyPatch) -> None:
