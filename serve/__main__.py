@@ -113,7 +113,7 @@ def _run(
         say("starting by what was read last; answers wait in the spool until it is back")
         if bundle.version != given.version:
             say(f"{bundle.version} answers until then, and not {given.version}")
-    for line in (outset.why, outset.left):
+    for line in (outset.why, *outset.left):
         if line:
             say(line)
     setting = Setting(

@@ -26,9 +26,9 @@ from serve.ledger import Ledger
 from serve.problems import Problem
 from serve.recorder import HANG_S, Recorder, RecorderStatus
 from serve.releases import read_releases
-from serve.remembered import Remembered
+from serve.remembered import Remembered, marks_before
 from serve.routing import RoutingState, current_state
-from serve.spool import SpoolFullError, num_left_before, spool_of
+from serve.spool import SpoolFullError, num_left_before, num_waiting, spool_of
 
 FOLLOW_S = 0.5
 READERS = 4
@@ -83,12 +83,17 @@ class Books:
         self._expire_at = 0.0
         database = Database(url, must_answer=False)
         self._remembered = Remembered(spool, database.shown)
+        self._known = self._remembered.read()  # before it is written anew
         # a declared service starts its gateway and its keeper at the same time: it may be the first ever
         self.ledger, self._snapshot, outage = self._first(database, wait_s)
         self._spool = spool_of(self.ledger, spool)
         if num_files := num_left_before(self.ledger, spool):
             place = {"files": num_files, "folder": str(spool), "move_to": str(spool / self.ledger.mark)}
             logs.event("spool_files_of_no_ledger", level=logging.WARNING, **place)
+        for mark in marks_before(self._known, self.ledger):
+            if num_entries := num_waiting(spool, mark):
+                place = {"entries": num_entries, "folder": str(spool / mark), "move_to": str(spool / self.ledger.mark)}
+                logs.event("spool_entries_of_ledger_before", level=logging.WARNING, **place)
         self._recorder = Recorder(self.ledger, self._spool)
         if outage:
             self._recorder.doubt(outage)
@@ -256,7 +261,8 @@ class Books:
             if state is None:
                 raise LedgerDownError(f"The ledger {self.ledger.database.shown} knows no champion yet.")
             read = {"state": state.to_dict(), "keys": read_keys(connection), "releases": read_releases(connection)}
-        self._remembered.write({**read, "pepper": self.ledger.pepper})
+        before = marks_before(self._known, self.ledger)
+        self._remembered.write({**read, "pepper": self.ledger.pepper, "before": before})
         return Snapshot.of(read)
 
     def _expire_images(self, images: KeptImages) -> None:

@@ -13,8 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from preprocessing.storage import written_beside
+from serve.ledger import Ledger
 
 _BEFORE = "last.json"  # of all ledgers, in releases before
+
+
+def marks_before(known: Mapping[str, Any] | None, ledger: Ledger) -> list[str]:
+    """Marks of the ledgers that went by the name of this one before it, as when a database is lost and begun anew.
+
+    Args:
+        known: What is remembered under that name; None where nothing is.
+        ledger: The present one.
+    """
+    if known is None:
+        return []
+    last = Ledger(ledger.database, known["pepper"]).mark
+    return [mark for mark in dict.fromkeys([*known.get("before", []), last]) if mark != ledger.mark]
 
 
 class Remembered:

@@ -198,9 +198,14 @@ def num_left_before(ledger: Ledger, folder: Path) -> int:
     return 0 if _is_beside(ledger, folder) else len(_files_in([folder]))
 
 
+def num_waiting(folder: Path, mark: str) -> int:
+    """Entries that wait, or lie aside, for the ledger of this mark; 0 where it has no folder."""
+    return sum(path.read_bytes().count(b"\n") for path in _files_in([folder / mark]))
+
+
 def _is_beside(ledger: Ledger, folder: Path) -> bool:
-    file = ledger.database.file
-    return file is not None and file.resolve() == folder.resolve().with_name("ledger.db")
+    file = ledger.database.file  # it or the folder may be a link to another disk: what counts is where they were put
+    return file is not None and file.resolve() == folder.absolute().with_name("ledger.db").resolve()
 
 
 def _files_in(folders: Sequence[Path]) -> list[Path]:
