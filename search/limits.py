@@ -55,6 +55,11 @@ class Limits:
         """Whether anything is bounded."""
         return any(limit is not None for limit in asdict(self).values())
 
+    @property
+    def any_of_machine(self) -> bool:
+        """Whether anything is bounded that another machine may measure otherwise: latency or memory."""
+        return self.latency_ms is not None or self.memory_mb is not None
+
     def excess(self, cost: dict[str, Any]) -> dict[str, float]:
         """By how much each bound is passed, as a share of it: 0 or below is within. Optuna's constraints."""
         return {name: cost[name] / limit - 1 for name, limit in asdict(self).items() if limit is not None}

@@ -115,7 +115,7 @@ def create(
         recipe.views,
         about["hash"],
         pool_size,
-        needs_cost=limits.any,
+        limits=limits,
     )
     record = {
         "format": "carpal-study-1",

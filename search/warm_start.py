@@ -12,6 +12,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FixedTrial
 
 from preprocessing.storage import AnyPath, as_path, read_json
+from search.limits import Limits
 from search.space import TrialConfig
 from search.spaces import usual_view
 from search.trial import all_outcomes, read_study, trial_folder
@@ -31,7 +32,7 @@ class WarmStart:
 
     evaluated: list[dict[str, Any]] = field(default_factory=list)
     """``params``, ``mae_months`` and ``source`` of complete trials on the same cohort with the same settings; ``cost``
-    where there are limits."""
+    where parameters are limited."""
     enqueued: list[dict[str, Any]] = field(default_factory=list)
     """Parameters of points to try first, best first."""
     refused: list[str] = field(default_factory=list)
@@ -58,7 +59,7 @@ def gather(
     cohort_hash: str,
     best: int,
     *,
-    needs_cost: bool = False,
+    limits: Limits | None = None,
 ) -> WarmStart:
     """Read earlier studies from their folders.
 
@@ -72,14 +73,16 @@ def gather(
         views: Of the new study's cohort.
         cohort_hash: Of the new study.
         best: How many configurations of a study are enqueued at most.
-        needs_cost: Whether an evaluated point must tell its cost too, as an earlier study with limits measured it:
-            Optuna takes a point without for one that passes no limit, and would draw ever more like it.
+        limits: Of the new study. Where there are any, an evaluated point must tell its cost too, or Optuna takes it
+            for one that passes none and draws ever more like it. Parameters are the same everywhere, and known where
+            an earlier study with limits counted them; latency and memory are of the machine that measured them, and
+            on which the new trials will run is not known yet: with such a limit every point is tried again.
 
     Raises:
         StorageError: A folder holds no study.
         WarmStartError: No trial of any can be used.
     """
-    found = WarmStart()
+    found, limits = WarmStart(), limits or Limits()
     for source in sources:
         about, candidates = read_study(source), []
         complete = [outcome for outcome in all_outcomes(source) if outcome["state"] == "complete"]
@@ -98,10 +101,10 @@ def gather(
             any_seed = {"seed": 0, "deterministic": False}  # what differs between studies, not what was searched
             before = TrialConfig.from_dict(written["config"]).to_dict()
             same_settings = config | any_seed == before | any_seed
-            has_cost = not needs_cost or (folder / "cost.json").exists()
+            has_cost = not limits.any or (not limits.any_of_machine and (folder / "cost.json").exists())
             if about["cohort_hash"] == cohort_hash and same_settings and has_cost:
                 point = {"params": params, "mae_months": outcome["mae_months"], "source": name}
-                found.evaluated.append(point | ({"cost": read_json(folder / "cost.json")} if needs_cost else {}))
+                found.evaluated.append(point | ({"cost": read_json(folder / "cost.json")} if limits.any else {}))
             else:
                 candidates.append(params)
         found.enqueued.extend(candidates[:best])

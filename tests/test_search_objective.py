@@ -124,12 +124,12 @@ def gathered(
     views: Sequence[str] = ("full",),
     best: int = 2,
     *,
-    needs_cost: bool = False,
+    limits: Limits | None = None,
 ) -> WarmStart:
     def settings(trial: Any) -> dict[str, Any]:
         return settings_of(load_space(SPACE), views, trial)
 
-    return gather([str(source)], settings, views, cohort_hash, best, needs_cost=needs_cost)
+    return gather([str(source)], settings, views, cohort_hash, best, limits=limits)
 
 
 def warm(folder: Path, source: Path, cohort_hash: str, best: int = 2) -> None:
@@ -221,8 +221,17 @@ def test_where_costs_are_limited_earlier_trials_are_known_with_theirs_or_tried_a
     earlier_study(tmp_path / "old", "same")
     cost = {"parameters": 20, "latency_ms": 1.0, "memory_mb": 1.0, "device": "cpu"}
     write_json(trial_folder(tmp_path / "old", 1) / "cost.json", cost)
-    found = gathered(tmp_path / "old", needs_cost=True)
+    found = gathered(tmp_path / "old", limits=Limits(parameters=10))
     assert (len(found.evaluated), len(found.enqueued)) == (1, 2)
     write_json(tmp_path / "new" / FILE, found.to_dict())
     control(tmp_path / "new", limits=Limits(parameters=10))
     assert trials_of(tmp_path / "new")[0].constraints == {"parameters": pytest.approx(1.0)}
+
+
+@pytest.mark.parametrize("limits", [Limits(latency_ms=10.0), Limits(parameters=10, memory_mb=10.0)])
+def test_where_latency_or_memory_are_limited_earlier_trials_are_tried_again(tmp_path: Path, limits: Limits) -> None:
+    earlier_study(tmp_path / "old", "same")  # on a GPU, and where the new one will run nobody knows yet
+    cost = {"parameters": 5, "latency_ms": 3.0, "memory_mb": 9.0, "device": "cuda:0"}
+    write_json(trial_folder(tmp_path / "old", 1) / "cost.json", cost)
+    found = gathered(tmp_path / "old", limits=limits)
+    assert (len(found.evaluated), len(found.enqueued)) == (0, 2)
