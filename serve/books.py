@@ -19,7 +19,7 @@ from starlette.requests import Request
 
 from serve import logs
 from serve.database import Database, LedgerDownError
-from serve.entries import Entry
+from serve.entries import Answered, Entry
 from serve.images import KeptImages
 from serve.keys import ANYBODY, Caller, KeyRing, read_keys
 from serve.ledger import Ledger
@@ -161,28 +161,39 @@ class Books:
     async def store(self, *entries: Entry) -> None:
         """Return when what belongs together is safe, in the database or in the spool.
 
+        An answer for which there is no room leaves no image behind. One that is merely late may yet be recorded, and
+        then has its image.
+
         Raises:
             Problem: It is not, and cannot be at the moment.
         """
         try:
             async with asyncio.timeout(STORE_TIMEOUT_S):
                 await asyncio.wrap_future(self._recorder.record(*entries))
-        except (SpoolFullError, TimeoutError):
+        except (SpoolFullError, TimeoutError) as error:
+            if self._images and isinstance(error, SpoolFullError):
+                for entry in entries:
+                    if isinstance(entry, Answered):
+                        self._remove_image(self._images, entry.id)
             sentence = "The answer cannot be recorded at the moment, so it is not given. Send the request again later."
             raise Problem("not_recorded", sentence) from None
 
     async def keep_image(self, prediction_id: str, data: bytes) -> None:
         """Return when the radiograph is kept, where the service was told to keep any.
 
+        What is written after it was given up, as by a store that hangs and goes on, is removed again.
+
         Raises:
             Problem: It cannot be at the moment.
         """
-        if self._images is None:
+        if (images := self._images) is None:
             return
+        keeping = self._keepers.submit(images.keep, prediction_id, data)
         try:
             async with asyncio.timeout(STORE_TIMEOUT_S):
-                await asyncio.get_running_loop().run_in_executor(self._keepers, self._images.keep, prediction_id, data)
+                await asyncio.wrap_future(keeping)
         except OSError as error:  # or out of time, which is one of them
+            keeping.add_done_callback(lambda _: self._remove_image(images, prediction_id))
             logs.failure(error, doing="keeping an image")
             sentence = "The image cannot be kept at the moment, as it must be. Send the request again later."
             raise Problem("not_recorded", sentence) from None
@@ -264,6 +275,16 @@ class Books:
         before = marks_before(self._known, self.ledger)
         self._remembered.write({**read, "pepper": self.ledger.pepper, "before": before})
         return Snapshot.of(read)
+
+    def _remove_image(self, images: KeptImages, prediction_id: str) -> None:
+        def remove() -> None:
+            try:
+                images.remove(prediction_id)
+            except OSError as error:
+                logs.failure(error, doing="removing the image of a request that was refused")
+
+        # a thread of its own: the store may take its time, and the keepers may be busy or closed
+        threading.Thread(target=remove, daemon=True).start()
 
     def _expire_images(self, images: KeptImages) -> None:
         try:

@@ -67,6 +67,14 @@ class KeptImages:
         sealed = self._cipher.encrypt(nonce, data, prediction_id.encode())
         write_atomic(self._place(prediction_id), _FORMAT + nonce + sealed)
 
+    def remove(self, prediction_id: str) -> None:
+        """Remove one image, if it is there.
+
+        Raises:
+            OSError: It cannot be removed.
+        """
+        self._place(prediction_id).unlink(missing_ok=True)
+
     def read(self, prediction_id: str) -> bytes:
         """The image of a prediction, as it was sent.
 

@@ -18,6 +18,7 @@ from serve.images import ImageError, KeptImages, new_key
 from serve.problems import Problem
 from serve.routing import Routing
 from tests.hostile_uploads import PNG, SCORE
+from tests.ledger_fixtures import answered
 from tests.test_serve_gateway_ledger import A, Version
 
 DAY_S = 86400.0
@@ -104,17 +105,49 @@ def test_what_cannot_be_kept_as_told_is_not_answered(tmp_path: Path) -> None:
     books.close()
 
 
-def test_a_store_that_hangs_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_hangs_keeps_nobody_waiting_and_no_image_of_what_was_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("serve.books.STORE_TIMEOUT_S", 0.1)
-    goes_on = threading.Event()
+    goes_on, is_removed = threading.Event(), threading.Event()
     url, images = f"sqlite:///{tmp_path}/ledger.db", KeptImages(tmp_path / "images", 30, new_key())
-    monkeypatch.setattr(images, "keep", lambda *_: goes_on.wait(60))
+    keep, remove, kept = images.keep, images.remove, []
+
+    def keep_late(*arguments: Any) -> None:
+        goes_on.wait(60)
+        keep(*arguments)
+        kept.extend((tmp_path / "images").rglob("*.aes"))
+
+    def remove_and_tell(prediction_id: str) -> None:
+        remove(prediction_id)
+        is_removed.set()
+
+    monkeypatch.setattr(images, "keep", keep_late)
+    monkeypatch.setattr(images, "remove", remove_and_tell)
     Routing(Database(url)).begin(A)
     books = Books(url, tmp_path / "spool", is_open=True, images=images)
     with pytest.raises(Problem, match="cannot be kept"):
         asyncio.run(_keep(books))
-    goes_on.set()
     books.close()
+    goes_on.set()
+    assert is_removed.wait(20)
+    assert len(kept) == 1
+    assert not kept[0].exists()
+
+
+def test_an_answer_that_finds_no_room_leaves_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url, images = f"sqlite:///{tmp_path}/ledger.db", KeptImages(tmp_path / "images", 30, new_key())
+    is_removed, remove = threading.Event(), images.remove
+    monkeypatch.setattr(images, "remove", lambda name: (remove(name), is_removed.set()))
+    Routing(Database(url)).begin(A)
+    books = Books(url, tmp_path / "spool", is_open=True, images=images)
+    books.close()  # a recorder that is closed refuses as a full spool does
+    entry = answered()
+    images.keep(entry.id, PNG)
+    with pytest.raises(Problem, match="cannot be recorded"):
+        asyncio.run(books.store(entry))
+    assert is_removed.wait(20)
+    assert not list((tmp_path / "images").rglob("*.aes"))
 
 
 @pytest.mark.parametrize("path", ["/v1/experiments", "/v1/experiments/e", "/v1/audit", "POST /v1/versions"])
