@@ -201,15 +201,29 @@ class Books:
     async def look_up(self, read: Callable[..., T], *arguments: Any) -> T:
         """What the ledger says now, or what it makes of a change; a database that hangs is away, as for the recorder.
 
+        The wait for other readings is none for the database: long lists that others read must not make it away.
+
         Raises:
-            LedgerDownError: It does not answer.
+            LedgerDownError: It does not answer, or other readings take up all the time.
         """
         if not self._recorder.is_up:  # it finds out; readers that hang would take all threads
             raise LedgerDownError(f"The ledger {self.ledger.database.shown} is away.")
+        loop, has_begun = asyncio.get_running_loop(), asyncio.Event()
+
+        def begin() -> T:
+            loop.call_soon_threadsafe(has_begun.set)
+            return read(*arguments)
+
+        reading = loop.run_in_executor(self._readers, begin)
         try:
             async with asyncio.timeout(HANG_S):
-                return await asyncio.get_running_loop().run_in_executor(self._readers, read, *arguments)
+                await has_begun.wait()
+            async with asyncio.timeout(HANG_S):
+                return await reading
         except TimeoutError:
+            if not has_begun.is_set():
+                reading.cancel()
+                raise LedgerDownError(f"Other readings have taken {HANG_S:g} s.") from None
             self._recorder.doubt(error := LedgerDownError(f"It has not answered for {HANG_S:g} s."))
             raise error from None
 

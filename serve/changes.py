@@ -5,6 +5,8 @@ from typing import Any
 
 from serve import logs
 from serve.books import Books
+from serve.database import LedgerDownError
+from serve.problems import Problem
 from serve.routing import RoutingState
 
 
@@ -15,10 +17,14 @@ async def changed(books: Books, change: Callable[..., RoutingState], *arguments:
     same, and this gateway follows with its next reading, as all others do.
 
     Raises:
-        LedgerDownError: The ledger does not answer. A change that hangs may yet be made when it goes on.
+        Problem: The ledger does not answer. A change that hangs may yet be made when it goes on.
         Exception: Whatever else `change` raises; then nothing was changed.
     """
-    state = await books.look_up(change, *arguments)
+    try:
+        state = await books.look_up(change, *arguments)
+    except LedgerDownError:
+        sentence = "The ledger does not answer, and the change may yet be made. Look before you send it again."
+        raise Problem("unavailable", sentence) from None
     try:
         await books.look_up(books.refresh)
     except Exception as error:

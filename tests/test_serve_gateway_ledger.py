@@ -669,6 +669,19 @@ def test_a_ledger_that_hangs_when_it_is_read_is_away(site: Site, monkeypatch: py
     wait_for(lambda: site.client.get("/readyz").json()["ledger"]["status"] == "up")
 
 
+def test_long_readings_before_ones_own_do_not_make_the_ledger_away(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.books.HANG_S", 1.0)
+
+    async def read(times: int) -> list[Any]:
+        readings = (site.books.look_up(time.sleep, 0.6) for _ in range(times))
+        return await asyncio.gather(*readings, return_exceptions=True)
+
+    assert asyncio.run(read(2 * books.READERS)) == [None] * 2 * books.READERS
+    in_vain = [said for said in asyncio.run(read(3 * books.READERS)) if said is not None]
+    assert {str(said) for said in in_vain} == {"Other readings have taken 1 s."}
+    assert site.books.status().is_up
+
+
 def test_of_two_gateways_that_are_asked_the_same_at_once_both_give_the_first_answer(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

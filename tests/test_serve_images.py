@@ -175,6 +175,7 @@ def test_a_database_that_hangs_holds_up_no_image(tmp_path: Path, monkeypatch: py
         else:
             refused = client.get(path)
         assert refused.json()["code"] == "unavailable"
+        assert ("the change may yet be made" in refused.json()["detail"]) == path.startswith("POST ")
         assert client.post(SCORE, content=PNG).status_code == 200
         assert time.monotonic() - begin < 10
         goes_on.set()
