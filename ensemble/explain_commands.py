@@ -38,6 +38,7 @@ def _explain(options: argparse.Namespace) -> None:
     from ensemble.predictor import Predictor
     from ensemble.registry import named_bundle
     from preprocessing.charts import png
+    from preprocessing.limits import read_limited
     from preprocessing.radiograph import RadiographError
 
     bundle = named_bundle(options.bundle, options.version)
@@ -47,7 +48,7 @@ def _explain(options: argparse.Namespace) -> None:
     rows: list[dict[str, Any]] = []
     for number, (name, path, sex, reference) in enumerate(cases, start=1):
         try:
-            explanation = explain(predictor, path.read_bytes(), sex)
+            explanation = explain(predictor, read_limited(path), sex)
         except RadiographError as error:
             print(f"{name}: refused, {error}")
             rows.append({"case_id": name, "refused": error.code, "detail": str(error)})

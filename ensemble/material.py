@@ -14,6 +14,7 @@ from ensemble.chronology import OLDEST_MONTHS
 from ensemble.measures import chronological_of
 from preprocessing.radiograph import decode_with_header
 from preprocessing.source import Source
+from preprocessing.storage import sha256_file
 
 DEPTHS = (8, 10, 12, 14, 16)
 """Bits of a detector's levels."""
@@ -100,6 +101,6 @@ def material(source: Source, rows: np.ndarray) -> dict[str, Any]:
 
 def _sha256(source: Source, path: str) -> str:
     try:
-        return hashlib.sha256((source.folder / path).read_bytes()).hexdigest()
+        return sha256_file(source.folder / path)
     except OSError:
         return ""

@@ -21,6 +21,7 @@ from ensemble.material import ages, drawn, levels, permuted
 from ensemble.measures import chronological_of
 from ensemble.significance import clinically_significant, judged_by
 from ensemble.subjects import Answer, Query, Subject
+from preprocessing.limits import MAX_BYTES, read_limited
 from preprocessing.radiograph import RadiographError
 from preprocessing.source import Source
 from preprocessing.storage import AnyPath
@@ -132,9 +133,11 @@ def _ask(
         seed: Of what is drawn.
     """
     try:
-        data = path.read_bytes()
+        data = read_limited(path)
     except OSError:
         return [Answer(None, reason="unreadable")]
+    if len(data) > MAX_BYTES:  # cut short here: what anybody said of it would not be said of the file
+        return [Answer(None, reason="too_large")]
     queries = [Query(data, sex, stated_ages[0])]
     try:
         image_HW = levels(data)

@@ -14,6 +14,7 @@ from ensemble.material import levels
 from ensemble.printed import FEW, between, tally
 from preprocessing import page
 from preprocessing.charts import ACCENT, FEMALE, GREY, INK, empty, plain, png, svg
+from preprocessing.limits import read_limited
 from preprocessing.radiograph import RadiographError
 from preprocessing.sources import Source
 from preprocessing.storage import AnyPath, write_atomic
@@ -161,7 +162,7 @@ def examples(source: Source, suite: list[Alteration], *, seed: int = 0, side: in
     """The first case that can be decoded after each alteration, as small PNGs, with their names."""
     for path in source.paths:
         try:
-            original = (source.folder / path).read_bytes()
+            original = read_limited(source.folder / path)
             image_HW = levels(original)
         except (RadiographError, OSError):
             continue

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from ensemble.overlay import draw
 from ensemble.predictor import Predictor
 from ensemble.registry import Registry
 from preprocessing.charts import png
+from preprocessing.limits import MAX_BYTES
 from preprocessing.recipe import SHIPPED
 from preprocessing.views import hand_in_view
 from tests import hands
@@ -231,6 +233,21 @@ def test_one_refused_radiograph_of_several_is_no_failure(registry, tmp_path, cap
     words = [str(registry.path), str(tmp_path / "t.csv"), str(tmp_path / "out"), "--no-checks"]
     assert main(["explain", *words]) == 0
     assert "bad: refused, " in capsys.readouterr().out
+
+
+def test_no_more_is_read_of_a_file_than_a_radiograph_may_have(registry, tmp_path, capsys):
+    with (tmp_path / "archive.png").open("wb") as file:
+        file.write(PICTURE)
+        file.truncate(8 * MAX_BYTES)  # takes no place on the disk
+    words = [str(registry.path), str(tmp_path / "archive.png"), str(tmp_path / "out"), "--sex", "male"]
+    tracemalloc.start()
+    try:
+        assert main(["explain", *words]) == 2
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert "A file may have" in capsys.readouterr().err
+    assert peak < 4 * MAX_BYTES  # modules that are imported meanwhile count too
 
 
 def test_one_radiograph_needs_its_sex(registry, tmp_path, capsys):

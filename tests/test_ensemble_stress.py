@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import tracemalloc
 from types import SimpleNamespace
 
 import cv2
@@ -15,9 +16,10 @@ from ensemble.chronology import Norms
 from ensemble.material import levels, material
 from ensemble.prediction import Prediction
 from ensemble.stress import StressError, stress
-from ensemble.stress_report import table_csv, table_text, write
+from ensemble.stress_report import examples, table_csv, table_text, write
 from ensemble.subjects import Answer, Query, bundle_subject
 from preprocessing.header import Header
+from preprocessing.limits import MAX_BYTES
 from preprocessing.radiograph import RadiographError, decode
 from preprocessing.source import Source, problem_table
 from preprocessing.standardize import Reading
@@ -182,6 +184,29 @@ def test_a_case_without_a_picture_is_counted_as_refused_with_its_code(tmp_path):
     assert report["clean"]["reasons"] == {"unreadable": 2}
     assert of(report, "flip: both")["asked"] == 1
     assert "66.7% refused, 0.0% failed (2 x unreadable)" in table_text({"subject": "x", **report})
+
+
+def test_a_file_that_is_too_large_is_read_in_part_and_asked_of_nobody(tmp_path):
+    cases, sent = source(tmp_path), []
+
+    def subject(queries):
+        sent.extend(queries)
+        return by_brightness(queries)
+
+    with (tmp_path / "0.png").open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        file.truncate(8 * MAX_BYTES)  # takes no place on the disk
+    tracemalloc.start()
+    try:
+        report = stress(subject, cases, [BY_NAME["flip: both"]])
+        material(cases, np.arange(3))
+        examples(cases, [BY_NAME["flip: both"]])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert report["clean"]["reasons"] == {"too_large": 1}
+    assert len(sent) == 4
+    assert peak < 4 * MAX_BYTES  # what is read grows in steps
 
 
 AGES = [BY_NAME[f"metadata: chronological age {what}"] for what in ("permuted", "absent")]
