@@ -13,7 +13,10 @@ from timm.models.levit import Levit
 from timm.models.mlp_mixer import MlpMixer
 from torch import Tensor, nn
 
-BY_INTERMEDIATES = {"CoaT", "CrossVit", "EfficientFormer", "EfficientViM", "PoolingVisionTransformer", "Twins"}
+BY_INTERMEDIATES = {
+    *("CoaT", "CrossVit", "EfficientFormer", "EfficientViM", "PoolingVisionTransformer", "Twins"),
+    "VOLO",  # its class token is joined to the patches after the last stage
+}
 """Classes of timm, by name since older releases lack some: what they end in is no map of the picture."""
 UNORDERED = "Hiera"
 """Ends in tokens that are out of order, and normalises them after pooling."""

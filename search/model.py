@@ -184,7 +184,7 @@ def probed(model: BoneAgeNet, side: int) -> BoneAgeNet:
         said = (str(error).strip() or "no reason given").splitlines()[0].rstrip(".")
         raise ValueError(
             f"backbone {model.name} takes no grey picture of {side} x {side} pixels ({type(error).__name__}: {said}). "
-            "Set image_size to what timm made it for, or choose another one."
+            "Where it is made for one size alone, set image_size to that; else choose another one."
         ) from error
     return model.train(is_training)
 

@@ -37,6 +37,7 @@ WITHOUT_MAP = {
     "hiera_tiny_224": 64,
     "pit_xs_224": 64,
     "twins_svt_small": 64,
+    "volo_d1_224": 224,
 }
 """With the size of picture: branches, a class token alone, or tokens in an order of their own."""
 
