@@ -4,7 +4,8 @@ A mean has a percentile interval from resamples of the cases, and none (null) be
 score interval, since resamples of 30 hits of 30 say that nothing else was possible.
 
 What the literature of bone age calls MAD, Memon & Cuomo among it, is the mean absolute difference: our ``mae_months``.
-It is given once, under the name that says what it is; the median of the absolute errors stands beside it.
+It is measured once, under the name that says what it is; the report's figures.csv repeats it as ``mad_months``. The
+median of the absolute errors stands beside it.
 
 Shape letters: C cases, M monthly bins, Y years, K kinds of value, R resamples.
 """
@@ -50,7 +51,7 @@ def measure(
 
     Returns:
         ``n``, each figure beside its interval (``mae_months`` and ``mae_ci95``, ...; null where there is none), and
-        ``groups`` of sex and bone-age band with the same for error and bias. Months; shares within 0..1.
+        ``groups`` of sex and bone-age band (see `groups`). Months; shares within 0..1.
 
     Raises:
         ValueError: No case, or a number that is not finite.
@@ -69,7 +70,7 @@ def measure(
         "mae_months": rounded(absolute_C.mean()),
         "mae_ci95": mae_ci,
         "rmse_months": rounded(np.sqrt(np.square(error_C).mean())),
-        "rmse_ci95": None if square_ci is None else [rounded(np.sqrt(bound)) for bound in square_ci],
+        "rmse_ci95": _root(square_ci),
         "median_absolute_error_months": rounded(np.median(absolute_C)),
         "median_absolute_error_ci95": median_ci95(absolute_C, seed=seed),
         "bias_months": rounded(error_C.mean()),
@@ -107,25 +108,39 @@ def beside_median(
 
 
 def groups(actual_C: np.ndarray, error_C: np.ndarray, is_male_C: np.ndarray, *, seed: int = 0) -> list[dict[str, Any]]:
-    """Error and bias of each sex and bone-age band that has cases; girls first, then by age."""
+    """Errors, bias and shares within 6 and 12 months of each sex and bone-age band that has cases.
+
+    Girls first, then by age; each figure beside its interval, as `measure` gives them.
+    """
     band_C = (actual_C // (12 * BAND_YEARS)).astype(int)
     found = []
     for sex, of_sex_C in (("female", ~is_male_C), ("male", is_male_C)):
         for band in np.unique(band_C[of_sex_C]):
             error = error_C[of_sex_C & (band_C == band)]
-            mae_ci, bias_ci = mean_ci95(np.stack([np.abs(error), error]), seed=seed)
+            absolute = np.abs(error)
+            mae_ci, square_ci, bias_ci = mean_ci95(np.stack([absolute, np.square(error), error]), seed=seed)
+            within = {months: absolute <= months for months in (6, 12)}
             found.append(
                 {
                     "sex": sex,
                     "bone_age_years": [int(band) * BAND_YEARS, int(band + 1) * BAND_YEARS],
                     "n": len(error),
-                    "mae_months": rounded(np.abs(error).mean()),
+                    "mae_months": rounded(absolute.mean()),
                     "mae_ci95": mae_ci,
+                    "rmse_months": rounded(np.sqrt(np.square(error).mean())),
+                    "rmse_ci95": _root(square_ci),
                     "bias_months": rounded(error.mean()),
                     "bias_ci95": bias_ci,
+                    **{f"within_{months}_months": rounded(hit.mean()) for months, hit in within.items()},
+                    **{f"within_{months}_ci95": share_ci95(hit) for months, hit in within.items()},
                 }
             )
     return found
+
+
+def _root(square_ci: list[float] | None) -> list[float] | None:
+    """Of the interval of a mean square."""
+    return None if square_ci is None else [rounded(np.sqrt(bound)) for bound in square_ci]
 
 
 def _years(actual_C: np.ndarray, predicted_C: np.ndarray, distribution_CM: np.ndarray | None) -> dict[str, np.ndarray]:

@@ -220,8 +220,8 @@ def _training_medians(oof: pd.DataFrame) -> np.ndarray:
 
 
 def _figures_table(measured: dict[str, Any]) -> pd.DataFrame:
-    """figure, value, low, high."""
-    rows = []
+    """figure, value, low, high; the mean absolute error also as MAD, as Memon & Cuomo and others call it."""
+    rows, measured = [], measured | {"mad_months": measured["mae_months"], "mad_ci95": measured["mae_ci95"]}
     for name, value in measured.items():
         if isinstance(value, int | float):
             short = name.removesuffix("_mae_months").removesuffix("_months")  # median_predictor_mae_months too

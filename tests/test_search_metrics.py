@@ -107,6 +107,16 @@ def test_groups_hold_every_case_once() -> None:
     assert {group["sex"] for group in figures["groups"]} == {"female", "male"}
 
 
+def test_the_figures_of_a_group_that_holds_all_cases_are_those_of_all() -> None:
+    rng = np.random.default_rng(0)
+    actual_C = rng.uniform(61, 119, 40)
+    figures = measure(actual_C, actual_C + rng.normal(0, 10, 40), np.ones(40, bool), None)
+    (group,) = figures["groups"]
+    told = set(group) - {"sex", "bone_age_years"}
+    assert {"n", "rmse_months", "rmse_ci95", "within_6_months", "within_12_ci95"} <= told
+    assert {name: group[name] for name in told} == {name: figures[name] for name in told}
+
+
 def test_no_case_is_an_error_not_a_nan() -> None:
     empty = np.empty(0)
     with pytest.raises(ValueError, match="1 case or more"):

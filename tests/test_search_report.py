@@ -363,6 +363,10 @@ def test_the_command_writes_page_and_tables(root: Path, tmp_path: Path) -> None:
     assert {"report.html", "leaderboard.csv", "learning_curves.csv", "groups.csv", "predictions.csv"} <= written
     table = pd.read_csv(io.BytesIO((tmp_path / "out" / "figures.csv").read_bytes())).set_index("figure")
     assert table.loc["mae_months", "low"] < table.loc["mae_months", "value"] < table.loc["mae_months", "high"]
+    assert table.loc["mad_months"].equals(table.loc["mae_months"])
+    assert {"n", "rmse_months", "within_6_months", "within_12_ci95"} <= set(
+        pd.read_csv(io.BytesIO((tmp_path / "out" / "groups.csv").read_bytes()))
+    )
 
 
 def test_a_folder_that_is_no_study_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
