@@ -1,10 +1,16 @@
 """Optuna's record in databases and journals: what is kept, shared, and left open by a kill."""
 
 import contextlib
+import signal
+import socket
 import subprocess
+import sys
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import optuna
 import pytest
@@ -17,6 +23,7 @@ from search.sampler import Outcome, Sampler
 from search.study import create, run
 from search.trial import all_outcomes, trial_folder
 from search.tuning import Compute, Job, StudyError
+from tests.conftest import ROOT
 from tests.postgres_server import PostgresServer
 from tests.test_search_control import begin, control, play
 
@@ -103,6 +110,34 @@ def test_the_dashboard_shows_the_study(tmp_path: Path) -> None:
     body = b"".join(app(environ, lambda status, headers, error=None: answers.append(status)))
     assert answers == ["200 OK"]
     assert b'"s"' in body
+
+
+def test_the_dashboard_s_command_answers_on_this_machine_alone_until_it_is_ended(tmp_path: Path) -> None:
+    pytest.importorskip("optuna_dashboard")
+    Sampler(tmp_path, name="s", space=SPACE, seed=0, num_trials=1).ask()
+    write_json(tmp_path / "study.json", {"format": "carpal-study-1", "storage": ""})
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [sys.executable, "-m", "search", "dashboard", str(tmp_path), "--port", str(port)]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        try:
+            assert b'"s"' in _when_it_answers(f"http://127.0.0.1:{port}/api/studies", running)
+        finally:
+            running.terminate()
+        assert running.wait(30) == -signal.SIGTERM
+
+
+def _when_it_answers(url: str, running: "subprocess.Popen[bytes]") -> bytes:
+    direct, end = urllib.request.build_opener(urllib.request.ProxyHandler({})), time.monotonic() + 60
+    while True:
+        assert running.poll() is None
+        try:
+            with direct.open(url, timeout=10) as answer:
+                return bytes(answer.read())
+        except URLError:
+            assert time.monotonic() < end
+            time.sleep(0.1)
 
 
 def test_a_second_driver_on_an_object_store_is_refused_and_overwrites_nothing() -> None:
