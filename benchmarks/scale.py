@@ -1,6 +1,6 @@
 """What a large study costs its driver: ``python -m benchmarks.scale [--trials 10000] [--workers 64]``.
 
-Recorded curves (drawn, see `benchmarks.curves.drawn`) go through the real sampler, a real journal on this machine's
+Drawn learning curves (see `benchmarks.curves.drawn`) go through the real sampler, a real journal on this machine's
 disk, the real stopping rules and the real trials' folders, on a virtual clock: nothing is trained. At marks on the way
 it says what an ask and a decision cost, how large the driver and the journal have become, and at the end what a resume
 and the parts of the report cost that read every trial.
