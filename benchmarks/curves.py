@@ -79,8 +79,9 @@ def recorded(study: str, seed: int) -> CurvesOf:
     """Curves of a real study; each simulated trial takes those of a recorded one, drawn with replacement.
 
     What a recorded trial was stopped before is filled in: an unfinished fold ends, and a missing fold passes, with the
-    last error that was measured. A trial that its short training stopped is left out; one that had none takes the error
-    of its fold 0 for it. A fold without a recorded time takes the mean of those that have one.
+    last error that was measured, that of the short training where no fold was begun. A trial without a short training
+    takes the error of its fold 0 for it. A fold without a recorded time takes the mean of those that have one. Trials
+    that the short training stopped count like all others, for with good ones alone a race would have nothing to stop.
 
     Raises:
         ValueError: The study has no finished fold.
@@ -103,10 +104,11 @@ def recorded(study: str, seed: int) -> CurvesOf:
                 shares[-1] = 1.0  # whole batches may end a little before the bound
             missing = [share for share in MEASURE_AT if share > shares[-1] + 1e-9]
             folds.append(((*shares, *missing), (*maes, *([maes[-1]] * len(missing))), seconds))
-        if folds:
-            screen = read_screen(of_trial)
-            folds += [(MEASURE_AT, (folds[-1][1][-1],) * len(MEASURE_AT), None)] * (num_folds - len(folds))
-            found.append((screen.mae_months if screen else folds[0][1][-1], folds))
+        screen = read_screen(of_trial)
+        ends = [*([screen.mae_months] if screen else []), *(maes[-1] for _, maes, _ in folds)]
+        if ends:
+            folds += [(MEASURE_AT, (ends[-1],) * len(MEASURE_AT), None)] * (num_folds - len(folds))
+            found.append((ends[0], folds))
     if not known:
         raise ValueError(f"{study} has no finished fold whose time is recorded. Let a trial finish one first.")
     mean = sum(known) / len(known)
