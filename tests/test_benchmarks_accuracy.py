@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.accuracy import PUBLISHED, over_tuning
+from benchmarks.accuracy import PUBLISHED, over_tuning, reserve_s
 from preprocessing.cohort import Cohort
 from search.trial import finished_trials
 from tests.conftest import ROOT
@@ -34,6 +34,11 @@ def test_a_first_starting_point_that_was_stopped_is_compared_as_it_was_trained_a
     check = over_tuning(study, first, cohort)
     assert check["best_by_cv"]["trial"] in (1, 2)
     assert check["first"]["oof_mae"] == finished_trials(first)[0].mae_months
+
+
+def test_more_time_is_kept_back_for_a_large_cohort_a_busy_machine_and_a_large_pool() -> None:
+    assert reserve_s(4, 313) > 60 * (94 - 90) + 120, "less than the largest run needed after its search's deadline"
+    assert reserve_s(8, 32) > reserve_s(4, 32)
 
 
 @pytest.mark.parametrize(
