@@ -1,6 +1,7 @@
 """The rules that keep the stages apart."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,13 @@ def test_ray_is_imported_in_the_named_modules_only() -> None:
 def test_importing_a_stage_runs_nothing(stage: str) -> None:
     body = ast.parse((ROOT / stage / "__init__.py").read_text()).body
     assert [type(node) for node in body] == [ast.Expr]  # its docstring
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_readme_has_every_module_of_a_stage_in_its_tree(stage: str) -> None:
+    """Those of its sub-folders stand behind the folder's name."""
+    readme = (ROOT / "README.md").read_text()
+    found = re.search(rf"^    {stage}/ .*?(?=^    [a-z]+/ )", readme, re.MULTILINE | re.DOTALL)
+    assert found
+    modules = [path.name for path in (ROOT / stage).glob("*.py") if not path.name.startswith("__")]
+    assert [name for name in modules if not re.search(rf"(?<!\w){re.escape(name)}", found.group())] == []
