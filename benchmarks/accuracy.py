@@ -48,11 +48,12 @@ def run(words: list[str], seconds: dict[str, float]) -> str:
 
 
 def reserve_s(pool: int, prepare_s: float) -> float:
-    """Seconds kept back from the search: for building, evaluating, and a last trial that takes longer than reckoned.
+    """Seconds kept back from the search: for a last fold that takes longer than reckoned, building and evaluating.
 
     Besides `RESERVE_A_TRIAL_S` as long again as preparing took: that knows how many cases there are and how busy the
     machine is. Two minutes alone were too few for 11,098 radiographs on busy cores, where the end came 6 minutes after
-    the search's deadline. Building and evaluating themselves took 0.1 to 1.1 of the time of preparing in three runs.
+    the search's deadline: a trial's last fold is not cut off, since it makes a candidate. Building and evaluating
+    themselves took 0.1 to 1.1 of the time of preparing in three runs.
 
     Args:
         pool: Trials that the ensemble may choose from.

@@ -24,7 +24,7 @@ def quick(trial: optuna.Trial) -> dict[str, Any]:
     Run: ``python -m search run COHORT STUDY --space quick --trials 8``
 
     Cost: half a minute a fold on one core at 96 pixels. Reached: 12.3 months (10.4 to 14.5) on 105 locked radiographs
-    of 1,055, in 11 minutes on two cores.
+    of 1,055, in 11 minutes on two cores, by ``make demo DATA=FOLDER`` of the release before.
     """
     return {
         "backbone": trial.suggest_categorical("backbone", ["slim_resnet10", "slim_resnet18"]),
@@ -49,7 +49,8 @@ def cpu(trial: optuna.Trial) -> dict[str, Any]:
     Run: ``python -m search run COHORT STUDY --space cpu --trials 40 --hours 1``
 
     Cost: two to six minutes a fold on one core at 96 to 128 pixels. Reached: 8.8 months (7.5 to 10.0) on 106 locked
-    radiographs of 1,062, in an hour on two cores.
+    radiographs of 1,062, in 53 minutes on two cores, by ``python -m benchmarks.accuracy --data FOLDER --minutes 60
+    --size 128``.
     """
     head = trial.suggest_categorical("head", list(HEAD_TERMS))
     return {
@@ -111,7 +112,8 @@ def seeds(trial: optuna.Trial) -> dict[str, Any]:
     Run: ``python -m search run COHORT STUDY --space seeds --trials 8 --pool 8``
 
     Cost: a quarter of an hour a fold and core for the full VGGs at 96 pixels. Reached: 11.3 months (9.8 to 13.0) on 106
-    locked radiographs of 1,062, in 103 minutes of two cores at 64 pixels, by all eight systems together.
+    locked radiographs of 1,062, in 103 minutes of two cores, by all eight systems together and ``python -m
+    benchmarks.accuracy --data FOLDER --space seeds --size 64 --trials 8 --pool 8 --minutes 150``.
     """
     return _seeds(trial, "")
 
