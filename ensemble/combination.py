@@ -34,6 +34,7 @@ from preprocessing.appearance import appearance
 from preprocessing.cohort import Cohort
 from preprocessing.recipe import SEGMENTER, Recipe
 from preprocessing.storage import StorageError, sha256_file, write_json
+from search.months import BIN_MONTHS
 from search.refit import WEIGHTS, read_refit, refit
 from search.train import Measurement
 
@@ -61,6 +62,8 @@ class Combination:
     """CSV of a site's own norms of bone age, which the bundle then carries; see `ensemble.chronology.read_norms`."""
     student: Candidate | None = None
     """A network that this ensemble taught, for the fast profile; see `ensemble.student`."""
+    distributions_of_student: np.ndarray | None = None
+    """``(1, C, 240)`` what it says on average over the views, as the members do; None with the picture alone."""
     fold_answers: Mapping[str, FoldAnswers] = field(default_factory=dict)
     """What each fold's models say of unseen pictures, by profile; see `ensemble.fold_models`. Empty: not asked, or one
     model is served."""
@@ -103,10 +106,11 @@ class Combination:
         return np.stack([self._answered(months_C) for months_C in self.out_of_fold["member_months_MC"]])
 
     def out_of_fold_of(self, member: int) -> dict[str, np.ndarray]:
-        """The same of one member, by its place; the student, who was asked about the picture itself alone, is last."""
+        """The same of one member, by its place; the student is last."""
         if member == len(self.members):
             assert self.student is not None, "only a student stands behind the members"
-            chosen, said_1CB = self.student, distributions([self.student])
+            seen_1CB = self.distributions_of_student
+            chosen, said_1CB = self.student, distributions([self.student]) if seen_1CB is None else seen_1CB
         else:
             chosen, said_1CB = self.members[member], self._seen_MCB[member : member + 1]
         return out_of_fold(self.candidates, [chosen], np.ones(1), self.combination, said_1CB)
@@ -210,7 +214,10 @@ class Combination:
         """The manifest's entry; see `ensemble.profiles`."""
         actual_C, student_C = self.candidates.actual_C, None
         if self.student is not None:
-            student_C = self._answered(self.student.trial.oof["predicted_months"].to_numpy(np.float64)) - actual_C
+            seen_1CB = self.distributions_of_student
+            assert (seen_1CB is None) == (self.distributions_of_views is None), "a student is judged as members are"
+            whole_C = self.student.trial.oof["predicted_months"].to_numpy(np.float64)
+            student_C = self._answered(whole_C if seen_1CB is None else seen_1CB[0] @ BIN_MONTHS) - actual_C
         error_MC, ensemble_C = self.answered_MC - actual_C, self.answered_C - actual_C
         return profiles(self.weights_M, error_MC, self.counted(self.members), ensemble_C, student_C)
 

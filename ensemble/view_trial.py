@@ -62,7 +62,7 @@ def with_views(
         for fold in range(cohort.num_folds):
             of_fold_C = combination.candidates.cases["fold"].to_numpy() == fold
             for group in groups:
-                sums[group][index, of_fold_C] = _summed(member, cohort, fold, GROUPS[group], device)
+                sums[group][index, of_fold_C] = summed_of_fold(member, cohort, fold, GROUPS[group], device)
             progress(done := done + 1, total)
 
     def error(kept: list[str]) -> np.ndarray:
@@ -113,7 +113,7 @@ def _served(evidence: dict[str, Any], mae_months: float, num_views: int) -> dict
     return without | found
 
 
-def _summed(member: Candidate, cohort: Cohort, fold: int, views: Sequence[str], device: str) -> np.ndarray:
+def summed_of_fold(member: Candidate, cohort: Cohort, fold: int, views: Sequence[str], device: str) -> np.ndarray:
     """``(cases of the fold, 240)`` sum of a fold model's distributions over views, cases in the order of case_id."""
     rows, sex = cohort.fold_rows(fold), sex_codes(cohort.cases["is_male"])
     return summed(member, fold, cohort.view(member.trial.config.view)[rows], sex[rows], views, device)

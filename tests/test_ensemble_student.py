@@ -1,5 +1,8 @@
 """A student: taught by the ensemble's out-of-fold distributions, served by the fast profile where it errs less."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from ensemble.__main__ import main
@@ -37,6 +40,27 @@ def test_a_student_that_errs_less_is_one_more_member_of_the_fast_profile_alone(f
     assert [prediction.profile for prediction in fast] == ["fast"] * 3
     assert [p.bone_age_months for p in full] != [p.bone_age_months for p in fast]
     assert version in render(bundle.manifest)
+
+
+def test_a_student_is_asked_with_the_views_as_the_members_are(folders, monkeypatch):
+    cohort = Cohort.load(folders / "cohort")
+    plain = combine(folders / "study", method="equal")
+    viewed = replace(plain, views=("identity", "flip"), distributions_of_views=plain.member_distributions)
+    taught = distilled(plain, cohort)
+    months_C = plain.candidates.actual_C.astype(int)
+    asked = []
+
+    def said(student, cohort, fold, views, device):
+        asked.append((fold, views))
+        return np.eye(240)[months_C[plain.candidates.cases["fold"] == fold]]
+
+    monkeypatch.setattr("ensemble.student.summed_of_fold", said)
+    of_views = distilled(viewed, cohort)  # the same student, trained already
+    assert asked == [(fold, ("flip",)) for fold in range(cohort.num_folds)]
+    of_picture = taught.out_of_fold_of(2)["months_C"]
+    np.testing.assert_allclose(of_views.out_of_fold_of(2)["months_C"], (of_picture + months_C) / 2)
+    errors = [of.profiles()["fast"]["evidence"]["distilled"]["distilled_oof_mae_months"] for of in (of_views, taught)]
+    assert errors[0] < 0.6 * errors[1]
 
 
 def test_build_says_what_became_of_the_student(folders, capsys):

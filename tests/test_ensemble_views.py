@@ -35,7 +35,7 @@ def helpful_flip(monkeypatch, folders):
         months = cases["bone_age_months"].to_numpy()[cohort.fold_rows(fold)].astype(int)
         return np.eye(240)[months if views == ("flip",) else np.full(len(months), 239)] * len(views)
 
-    monkeypatch.setattr(view_trial, "_summed", said)
+    monkeypatch.setattr(view_trial, "summed_of_fold", said)
 
 
 def picture() -> torch.Tensor:
