@@ -96,10 +96,12 @@ def _budget(options: argparse.Namespace) -> "Budget | None":
 def _build(options: argparse.Namespace) -> None:
     from ensemble.chronology import read_norms
     from ensemble.combine import combine  # late: torch takes seconds that --help does not need
+    from ensemble.members import check_device
     from ensemble.registry import Registry, check_alias
     from ensemble.stress_commands import settle
 
     check_alias(options.alias)
+    check_device(options.device)  # or it would show after the bundle is published and a reading of a locked test noted
     norms = as_path(options.norms).read_bytes() if options.norms else b""
     if norms:
         read_norms(norms)  # refused before anything is chosen
@@ -214,9 +216,11 @@ def _distilled(combination: "Combination", cohort: "Cohort", device: str) -> "Co
 def _pareto(options: argparse.Namespace) -> None:
     from ensemble.candidates import gather
     from ensemble.combine import costs_of
+    from ensemble.members import check_device
     from ensemble.pareto import drawing, front
     from preprocessing.charts import png
 
+    check_device(options.device)
     candidates = gather(*options.studies)
     latency_T = costs_of(candidates, "latency_ms", options.device)
     found = front(candidates, latency_T, progress=counting("budgets"))

@@ -48,8 +48,10 @@ class MemberAnswers:
 
 def check_device(device: str) -> None:
     """Refuse a device that there is not, with a `ValueError`."""
-    if not (device == "cpu" or (device.startswith("cuda") and torch.cuda.is_available())):
-        raise ValueError(f"The device must be cpu, or cuda where torch finds a GPU, got {device!r}.")
+    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    known = ["cpu", *(["cuda", *gpus] if gpus else [])]
+    if device not in known:
+        raise ValueError(f"The device must be one that torch finds here, {' or '.join(known)}, got {device!r}.")
 
 
 class Members:

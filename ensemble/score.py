@@ -22,6 +22,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from ensemble.bundle import Bundle
 from ensemble.inputs import Inputs, locate
+from ensemble.members import check_device
 from ensemble.parts import Parts, write_part
 from ensemble.prediction import Prediction
 from ensemble.predictor import Predictor
@@ -81,8 +82,8 @@ def score(
         raise ValueError(
             f"{bundle.version} has the profiles {', '.join(bundle.manifest['profiles'])}, got {profile!r}."
         )
-    if device == "cuda" and not torch.cuda.is_available() and address is None:
-        raise ValueError("The device must be cpu where torch finds no GPU, got cuda.")
+    if address is None:  # a cluster's workers may have what this machine has not
+        check_device(device)
     parts = Parts(out, plan)
     started = not ray.is_initialized()
     if started:

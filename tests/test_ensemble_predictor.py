@@ -2,6 +2,7 @@
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 
 import cv2
@@ -46,6 +47,24 @@ def uncalibrated(bundle):
 def pictures(count: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (count, 1, SIZE, SIZE)).astype(np.uint8), rng.random(count) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "device", "is_there"),
+    [
+        (0, "cpu", True),
+        (0, "cuda", False),
+        (2, "cuda", True),
+        (2, "cuda:1", True),
+        (2, "cuda:2", False),
+        (2, "cuda:-1", False),
+        (2, "cudaX", False),
+    ],
+)
+def test_a_device_is_one_that_torch_finds(monkeypatch, num_gpus, device, is_there):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
+    with nullcontext() if is_there else pytest.raises(ValueError, match=f"got '{device}'"):
+        members.check_device(device)
 
 
 @pytest.mark.parametrize(
