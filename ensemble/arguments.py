@@ -13,6 +13,13 @@ def count(text: str) -> int:
     return number
 
 
+def seed(text: str) -> int:
+    """What every draw begins from, 0 or more: the ``type`` of an option."""
+    if (number := int(text)) < 0:
+        raise argparse.ArgumentTypeError(f"it must be 0 or more, got {text}")
+    return number
+
+
 def add_bundle(parser: argparse.ArgumentParser, name: str = "bundle", *, text: str = BUNDLE) -> None:
     """Add a bundle as the next positional argument, and ``--version``, what a registry without an ``@`` means.
 

@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ensemble import endpoint_options
-from ensemble.arguments import BUNDLE, add_bundle, count
+from ensemble.arguments import BUNDLE, add_bundle, count, seed
 from preprocessing.progress import counting
 from preprocessing.sources import SourceOptions, add_options, options_of
 from preprocessing.storage import as_path, write_atomic
@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
         "--against", metavar="ALIAS", default=CHAMPION, help="whose place it may take (default champion)"
     )
     stress.add_argument("--cases", type=count, default=100, help="at most so many, drawn once (default 100)")
-    stress.add_argument("--seed", type=int, default=0, help="of the draw and of the noise (default 0)")
+    stress.add_argument("--seed", type=seed, default=0, help="of the draw and of the noise (default 0)")
     stress.add_argument("--families", metavar="NAME,NAME", help="only these families (then no gate is judged)")
     stress.add_argument("--out", metavar="FOLDER", help="write the report, its table, its drawing and a page")
     stress.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
@@ -84,14 +84,21 @@ def _stress(options: argparse.Namespace) -> None:
 
 
 def _named(options: argparse.Namespace) -> "tuple[Bundle | None, Bundle | None]":
-    """The bundle, and the one whose place it may take; None of an endpoint, and where only some families are asked."""
+    """The bundle, and the one whose place it may take; None of an endpoint, and where only some families are asked.
+
+    Raises:
+        RegistryError: The registry has none of the name.
+    """
     from ensemble.registry import named_bundle, registry_of
 
     if _is_address(options.subject):
         return None, None
     bundle, registry = named_bundle(options.subject, options.version), registry_of(options.subject)
-    present = registry.aliases().get(options.against) if registry and not options.families else None
-    return bundle, registry.resolve(present) if registry and present else None
+    if registry is None or options.families:
+        return bundle, None
+    if options.against == CHAMPION and CHAMPION not in registry.aliases():
+        return bundle, None  # the first of its registry
+    return bundle, registry.resolve(options.against)
 
 
 def _asked(

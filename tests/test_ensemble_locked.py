@@ -211,7 +211,9 @@ def test_a_service_that_is_asked_for_it_lies_in_no_registry(folders, monkeypatch
             "Ask the service again",
         ),
         ("stress {r} {c} --cases 1", "needs 2 cases or more"),
-        ("stress {r} {c} --device cud", "The device must be cpu"),
+        ("stress {r} {c} --device cud", "The device must be one that torch finds here"),
+        ("stress {r} {c} --against champoin", "has no bundle 'champoin'. It has champion"),
+        ("build {t}/study {r} --max-members 1 --gate {c} --device cud", "The device must be one that torch finds here"),
     ],
 )
 def test_what_is_refused_for_its_words_is_no_reading(folders, capsys, words, says):
@@ -232,11 +234,11 @@ def test_a_second_bundle_of_another_recipe_is_refused_before_the_first_reads_the
     assert noted(folders) == []
 
 
-@pytest.mark.parametrize("cases", ["0", "-2"])
-def test_a_stress_test_of_no_case_is_no_reading(folders, capsys, cases):
+@pytest.mark.parametrize(("option", "value", "least"), [("--cases", "0", 1), ("--cases", "-2", 1), ("--seed", "-1", 0)])
+def test_a_stress_test_of_numbers_that_cannot_be_is_no_reading(folders, capsys, option, value, least):
     with pytest.raises(SystemExit):
-        main(["stress", str(folders / "registry"), str(folders / "cohort"), "--cases", cases])
-    assert f"it must be 1 or more, got {cases}" in capsys.readouterr().err
+        main(["stress", str(folders / "registry"), str(folders / "cohort"), option, value])
+    assert f"it must be {least} or more, got {value}" in capsys.readouterr().err
     assert noted(folders) == []
 
 
