@@ -11,6 +11,7 @@ Other children grow at another pace, so a site may bring norms of its own (`read
 """
 
 import io
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,12 +81,14 @@ PUBLISHED = Norms(
 """The default."""
 
 
-def read_norms(content: bytes) -> Norms:
+def read_norms(content: bytes, *, is_published: bool = False) -> Norms:
     """Read a CSV of norms.
 
     Args:
         content: A row an age and sex: ``sex`` (male or female), ``age_months``, ``sd_months``, and ``source``, the same
             words in every row, to be cited; where the expected bone age is not the age itself, ``mean_months``.
+        is_published: Whether a published bundle holds them. Releases before left out rows without a sex, and took one
+            source for all; a bundle answers by its norms as it was published.
 
     Raises:
         NormsError: A column is missing, a value cannot be, a sex has fewer than two ages, or nothing is to be cited.
@@ -99,7 +102,7 @@ def read_norms(content: bytes) -> Norms:
     table = table.dropna(how="all")  # spreadsheets end with rows of commas
     table = table if "mean_months" in table else table.assign(mean_months=table["age_months"])
     rows: dict[str, tuple[tuple[float, float, float], ...]] = {}
-    for sex, of_sex in table.groupby("sex", dropna=False):
+    for sex, of_sex in table.groupby("sex", dropna=is_published):
         try:
             values = of_sex[["age_months", "mean_months", "sd_months"]].to_numpy(float)
         except ValueError as error:
@@ -113,9 +116,14 @@ def read_norms(content: bytes) -> Norms:
             )
         rows[str(sex)] = tuple((float(age), float(mean), float(sd)) for age, mean, sd in values)
     sources, num_without = table["source"].dropna().unique(), int(table["source"].isna().sum())
-    if not rows or len(sources) != 1 or num_without:
+    if not rows or len(sources) != 1 or (num_without and not is_published):
         raise NormsError(
             f"Norms must cite one source, the same in every row, got {len(sources)}; {num_without} rows have none."
+        )
+    if num_left_out := int(table["sex"].isna().sum()):
+        logging.getLogger(__name__).warning(
+            "Rows of a bundle's norms that name no sex judge no answer: %d. Build it again with norms that all do.",
+            num_left_out,
         )
     return Norms(rows, str(sources[0]))
 

@@ -93,7 +93,8 @@ def _page(folder: Path, content: dict[str, Any]) -> str:
     if is_answered:
         cases = cases.assign(predicted_months=cases["answered_months"])
     calibration = content["calibration"]
-    norms = read_norms((folder / NORMS_FILE).read_bytes()) if NORMS_FILE in content["files"] else PUBLISHED
+    own = (folder / NORMS_FILE).read_bytes() if NORMS_FILE in content["files"] else b""
+    norms = read_norms(own, is_published=True) if own else PUBLISHED  # a site's bundle has those of its parent
     template = page.environment(Path(__file__).parent / "templates", words=in_words).get_template("bundle.html")
     return template.render(
         members=[member for member in content["members"] if member["weight"]],

@@ -54,7 +54,7 @@ class Predictor:
         self._reader: Reader | None = None
         self.norms = PUBLISHED
         if NORMS_FILE in bundle.manifest["files"]:
-            self.norms = read_norms(bundle.file(NORMS_FILE).read_bytes())
+            self.norms = read_norms(bundle.file(NORMS_FILE).read_bytes(), is_published=True)
         self._profiles = {
             name: _Profile(
                 np.array(profile["weights"], float), calibration.parse(calibration.of_profile(bundle.manifest, name))

@@ -93,6 +93,19 @@ def test_empty_rows_at_the_end_of_norms_are_none():
     assert read_norms(f"{NORMS},,,,\n".encode()) == read_norms(NORMS.encode())
 
 
+def test_a_bundle_with_norms_that_were_taken_before_answers_by_them_as_then(tmp_path, caplog):
+    torch.set_num_threads(1)
+    first, *rest = NORMS.splitlines(keepends=True)[1:]
+    without_source = [row.replace('"Own children, 2020"', "") for row in rest]
+    before = "".join([NORMS.splitlines(keepends=True)[0], first, *without_source, ",36,40,8,\n"]).encode()
+    with pytest.raises(NormsError):
+        read_norms(before)
+    study = make_study(tmp_path / "study", make_cohort(tmp_path / "cohort"), states=("complete",))
+    replace(combine(study), norms=before).write(tmp_path / "bundle")
+    assert Predictor(Bundle.load(tmp_path / "bundle")).norms == read_norms(NORMS.encode())
+    assert "norms that name no sex judge no answer: 1." in caplog.text
+
+
 def test_a_bundle_carries_the_norms_that_it_was_built_with(tmp_path):
     torch.set_num_threads(1)
     study = make_study(tmp_path / "study", make_cohort(tmp_path / "cohort"), states=("complete",))
