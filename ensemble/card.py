@@ -6,7 +6,7 @@ Source of the form: Mitchell et al., "Model cards for model reporting", FAT* 201
 import math
 from typing import Any
 
-from ensemble.printed import between
+from ensemble.printed import asides, between
 from preprocessing.storage import AnyPath, read_json
 
 INTENDED = """Estimates the bone age of a child from one radiograph of the left hand with wrist, as Greulich and Pyle's
@@ -40,12 +40,19 @@ def render(manifest: dict[str, Any], evaluation: dict[str, Any] | None = None) -
         lines += ["Its version stands in manifest.json: a hash of all that is in the bundle, this card included.", ""]
     lines += ["## Intended use", "", INTENDED, "", "## What it is made of", ""]
     lines += ["| study | trial | weight | network | models | started from |", "|---|---|---|---|---|---|"]
-    for member in manifest["members"]:
+    for member in (member for member in manifest["members"] if member["weight"]):
         models = f"{len(member['files'])} fold models" if member["fitted"] == "folds" else "one, trained on all folds"
         lines.append(
             f"| {member['study']} | {member['trial']} | {member['weight']:.3f} | {member['config']['backbone']} | "
             f"{models} | {member['licence']} |"
         )
+    for student in (member for member in manifest["members"] if not member["weight"]):
+        lines += [
+            "",
+            f"{student['study']}, trial {student['trial']} ({student['config']['backbone']}, {len(student['files'])} "
+            f"fold models; started from {student['licence']}), was taught by them. It answers for the profile `fast` "
+            "alone, and is no member of the ensemble.",
+        ]
     lines += [
         "",
         f"The members become one distribution by the rule `{manifest['combination']['rule']}`; profiles: "
@@ -56,7 +63,7 @@ def render(manifest: dict[str, Any], evaluation: dict[str, Any] | None = None) -
         "## Figures from its training cases",
         "",
         "Out of fold: each prediction by a model that never saw the case. Members were chosen on what is *optimistic*."
-        + (" Errors are those before the correction of the months." if _is_corrected(calibration) else ""),
+        + _before(calibration),
         "",
         "| figure | value | 95 % interval |",
         "|---|---|---|",
@@ -97,9 +104,7 @@ def read_evaluation(path: AnyPath, version: str) -> dict[str, Any]:
 
 def _evaluated(report: dict[str, Any]) -> list[str]:
     lines = ["", f"## Measured on {report['n']} cases ({report['source']})", "", *_measured(report)]
-    for name in ("training_cases", "locked_test"):
-        lines += ["", report[name]["says"]] if name in report else []
-    return lines
+    return lines + [line for said in asides(report) for line in ("", said)]
 
 
 def _of_calibration(calibration: dict[str, Any] | None) -> str:
@@ -134,6 +139,13 @@ def _of_bias(calibration: dict[str, Any], whose: str = "The") -> str:
 
 def _is_corrected(calibration: dict[str, Any] | None) -> bool:
     return bool(calibration and calibration["bias"] and calibration["bias"]["correction"])
+
+
+def _before(calibration: dict[str, Any] | None) -> str:
+    """Which corrections of an answer the errors out of fold are without."""
+    later = ["the correction of the months"] if _is_corrected(calibration) else []
+    later += ["the site's own correction"] if calibration and calibration["site"] else []
+    return f" Errors are those before {' and '.join(later)}." if later else ""
 
 
 def _of_served(calibration: dict[str, Any]) -> str:

@@ -79,7 +79,11 @@ def _show(options: argparse.Namespace) -> None:
     for member in bundle.members:
         models = f"{len(member.files)} folds" if member.fitted == "folds" else "one, on all folds"
         name = f"{member.study} {member.trial}" if len(manifest["provenance"]["studies"]) > 1 else str(member.trial)
-        print(f"    {name:<10} {member.weight:>7.3f}  {models:<16} {member.config.backbone}: {member.licence}")
+        weights = f"{member.config.backbone}: {member.licence}"
+        if member.weight:
+            print(f"    {name:<10} {member.weight:>7.3f}  {models:<16} {weights}")
+        else:
+            print(f"  student      {member.study} {member.trial}, for the profile fast alone: {models}, {weights}")
     for name in manifest["files"]:
         print(f"  file         {name}")
 

@@ -145,7 +145,7 @@ SCHEMAS: dict[str, Any] = {
                     "members": _INTEGER,
                     "trials": _list(
                         _object(
-                            "What a member was trained by, and the hashes of its weights, fold by fold",
+                            "What a member, or a student of `fast`, was trained by, and the hashes of its weights",
                             study=_TEXT,
                             trial=_INTEGER,
                             seed=_INTEGER,

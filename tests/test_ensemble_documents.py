@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from ensemble.__main__ import main
 from ensemble.bundle import OOF_FILE, Bundle, BundleError
 from ensemble.combine import combine
 from ensemble.documents import selection_scores, write_documents
@@ -117,7 +118,7 @@ def test_without_a_corrected_score_there_is_no_front_and_the_page_says_so(folder
     assert "no error can be corrected" in re.sub(r"\s+", " ", bundle.file("report.html").read_text())
 
 
-def test_a_student_is_no_member_of_the_ensemble(folders, tmp_path):
+def test_a_student_is_no_member_of_the_ensemble(folders, tmp_path, capsys):
     taught = replace(
         combine(folders / "study", method="equal"), student=make_student(tmp_path / "s", folders / "cohort")
     )
@@ -130,6 +131,14 @@ def test_a_student_is_no_member_of_the_ensemble(folders, tmp_path):
     start = page.index("correlation of errors")
     table = page[start : page.index("</table>", start)]
     assert table.count("<th class") == len(bundle.manifest["evidence"]["error_correlation"]) == 3
+    card = bundle.file("card.md").read_text()
+    assert card.count("| study | ") == 1 + 3  # the head of the table, and its rows
+    assert "study, distilled, trial 0 (test_resnet, 2 fold models" in card
+    assert "is no member of the ensemble" in card
+    assert main(["show", f"{registry.path}@{bundle.version}"]) == 0
+    shown = capsys.readouterr().out
+    assert "0.000" not in shown
+    assert "student      study, distilled 0, for the profile fast alone: 2 folds, test_resnet" in shown
     assert registry.versions()[0]["members"] == describe(bundle, {})["members"] == 3
     run = render(bundle, study=folders / "study", cohort=folders / "cohort")
     of_members = run[run.index("3. The ensemble") : run.index("What the selection is worth")]
@@ -183,12 +192,35 @@ def test_a_bundle_that_kept_no_answers_says_that_its_figures_are_of_before(corre
     assert "All that follows is before it" in answers((corrected.folder / "report.html").read_text())
 
 
+@pytest.mark.parametrize(("name", "when"), [("mae_after_months", "after"), ("mae_before_months", "before")])
+def test_the_error_of_the_fast_profile_is_said_to_be_before_or_after_its_correction(corrected, name, when):
+    profiles = json.loads(json.dumps(corrected.manifest["profiles"]))
+    profiles["fast"]["evidence"]["oof_mae_months"] = profiles["fast"]["calibration"]["bias"]["evidence"][name]
+    write_documents(corrected.folder, corrected.manifest | {"profiles": profiles})
+    page = re.sub(r"\s+", " ", (corrected.folder / "report.html").read_text())
+    assert f"months out of fold {when} the correction of the months" in page
+
+
+@pytest.mark.parametrize(
+    ("offset", "says"),
+    [(2.0, "The site's own correction follows; the errors are those before it."), (0.0, "No correction of the site's")],
+)
+def test_the_fast_profile_of_a_site_says_whether_a_correction_of_the_site_follows(corrected, offset, says):
+    profiles = json.loads(json.dumps(corrected.manifest["profiles"]))
+    line = {sex: {"offset_months": offset, "slope": 0.0} for sex in ("female", "male")}
+    profiles["fast"]["calibration"]["site"] = {"name": "north", "correction": line}
+    write_documents(corrected.folder, corrected.manifest | {"profiles": profiles})
+    assert says in re.sub(r"\s+", " ", (corrected.folder / "report.html").read_text())
+
+
 def test_a_site_has_its_correction_beside_that_of_the_bundle_it_starts_from(corrected):
     fitted = corrected.manifest["calibration"]
     line = {sex: {"offset_months": 2.0, "slope": 0.0} for sex in ("female", "male")}
     site = {"name": "north", "parent": corrected.version, "correction": line, "evidence": {"n": 321}}
     write_documents(corrected.folder, corrected.manifest | {"calibration": fitted | {"site": site}})
-    assert "Before that, the months are corrected, girls" in (corrected.folder / "card.md").read_text()
+    card = (corrected.folder / "card.md").read_text()
+    assert "Before that, the months are corrected, girls" in card
+    assert "Errors are those before the correction of the months and the site's own correction." in card
     page = answers((corrected.folder / "report.html").read_text())
     assert (
         "All that follows is after it, each case corrected by what the other folds say, and before the site's" in page

@@ -157,7 +157,11 @@ def test_the_card_says_what_the_bundle_is_for_is_made_of_and_has_shown(folders, 
     assert main(["card", registry, "--evaluation", str(out / "report.json")]) == 0
     card = capsys.readouterr().out
     assert all(word in card for word in ("Not for clinical use", "test_resnet", "Measured on 6 cases", "cohort `"))
-    report = json.loads((out / "report.json").read_text()) | {"bundle": "ens-0123456789ab"}
+    report = json.loads((out / "report.json").read_text())
+    (out / "report.json").write_text(json.dumps(report | {"ages": {"doubtful": 1, "says": "An age cannot be."}}))
+    assert main(["card", registry, "--evaluation", str(out / "report.json")]) == 0
+    assert "\nAn age cannot be.\n" in capsys.readouterr().out
+    report |= {"bundle": "ens-0123456789ab"}
     (out / "report.json").write_text(json.dumps(report))
     assert main(["card", registry, "--evaluation", str(out / "report.json")]) == 2
     assert "The evaluation is of ens-0123456789ab" in capsys.readouterr().err
