@@ -78,7 +78,7 @@ def evaluate_table(
     if source is not None and _is_cohort(as_path(source)):
         cohort = Cohort.load(source)
         rows, about["locked_test"] = open_test(cohort, None, command=command, purpose=purpose)
-        references = Source(as_path(source), _cases_at(cohort, rows), problem_table([]))
+        references = Source(as_path(source), _cases_at(cohort, rows), problem_table([]), cohort.notes())
     else:
         references = read_references(predictions if source is None else source, options)
     cases, unmatched = join(predicted, references.cases, unanswered)
@@ -131,7 +131,7 @@ def evaluate(
         rows, reading = open_test(cohort, bundle, command=command, purpose=purpose, profile=profile)
         same = cohort.hash == bundle.manifest["provenance"]["cohort_hash"]
         about |= {"source": "locked test of a cohort", "cohort_of_bundle": same, "locked_test": reading}
-        found = Source(folder, _cases_at(cohort, rows), problem_table([]))
+        found = Source(folder, _cases_at(cohort, rows), problem_table([]), cohort.notes())
     else:
         found = read_source(folder, options)
         about |= {"source": "labelled folder"}

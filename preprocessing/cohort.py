@@ -22,6 +22,7 @@ import pandas as pd
 
 from preprocessing.quality import Finding
 from preprocessing.recipe import SEGMENTER, Recipe, check_weights
+from preprocessing.source import problem_table
 from preprocessing.storage import (
     AnyPath,
     StorageError,
@@ -136,6 +137,11 @@ class Cohort:
                 f"The cohort has the views {', '.join(self.recipe.views)}, not {name!r}. Prepare one that has it."
             )
         return self.pixels[:, self.recipe.views.index(name)]
+
+    def notes(self) -> pd.DataFrame:
+        """As `preprocessing.source.Source.notes` had them when it was prepared; empty where they were not kept."""
+        path = Path(str(self.pixels.filename)).parent / "notes.csv"
+        return pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else problem_table([])
 
     def findings(self) -> dict[str, tuple[Finding, ...]]:
         """What was noticed about cases, by case id; the others are not in it."""

@@ -14,15 +14,17 @@ from ensemble.__main__ import main
 from ensemble.answers import EvaluationError
 from ensemble.bundle import Bundle, write_manifest
 from ensemble.combine import combine
-from ensemble.evaluate import evaluate
+from ensemble.evaluate import evaluate, evaluate_table
 from ensemble.predictions import read_references
 from ensemble.predictor import Predictor
 from ensemble.registry import Registry
 from ensemble.unseen import SITE_FILE, salted
-from preprocessing.cohort import Cohort
+from preprocessing.cohort import Cohort, cohort_hash
 from preprocessing.quality import Finding
+from preprocessing.rows import BAD_AGE
+from preprocessing.source import problem, problem_table
 from preprocessing.sources import SourceError, SourceOptions
-from preprocessing.storage import sha256_file, write_json
+from preprocessing.storage import read_json, sha256_file, write_json
 from tests.ensemble_fixtures import make_cohort, make_study
 
 
@@ -73,6 +75,22 @@ def test_cases_of_the_locked_test_that_a_site_was_calibrated_on_are_left_out(pre
     report = evaluate(Predictor(Bundle.load(tmp_path / "bundle")), folders / "cohort").report
     assert (report["cohort_of_bundle"], report["n"]) == (True, len(locked) - 1)
     assert report["rejected_reasons"] == {"site_case": 1}
+
+
+def test_ages_that_cannot_be_are_told_of_a_cohort_as_its_preparation_noted_them(predictor, tmp_path):
+    folder = make_cohort(tmp_path / "cohort")
+    cases = pd.read_parquet(folder / "cases.parquet").assign(chronological_age_months=[np.nan, np.nan, *[60.0] * 28])
+    cases.to_parquet(folder / "cases.parquet", index=False)
+    about = read_json(folder / "cohort.json")
+    sha256 = cohort_hash(cases, folder / "pixels.npy", predictor.bundle.recipe)
+    write_json(folder / "cohort.json", about | {"hash": sha256})
+    assert "ages" not in evaluate(predictor, folder).report
+    noted = [problem(case_id, "", BAD_AGE, "It cannot be.") for case_id in ("0001", "0029")]  # one of them is no test
+    problem_table(noted).to_csv(folder / "notes.csv", index=False)
+    says = evaluate(predictor, folder).report["ages"]["says"]
+    assert "1 of 6 cases have a chronological age that cannot be (0001)" in says
+    cases.assign(predicted_months=90)[["case_id", "predicted_months"]].to_csv(tmp_path / "said.csv", index=False)
+    assert evaluate_table(tmp_path / "said.csv", folder).report["ages"]["doubtful"] == 1
 
 
 def test_what_was_noticed_of_a_case_stands_beside_its_prediction(predictor, tmp_path):
