@@ -63,6 +63,7 @@ def pictures(count: int) -> tuple[np.ndarray, np.ndarray]:
 )
 def test_a_device_is_one_that_torch_finds(monkeypatch, num_gpus, device, is_there):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: num_gpus > 0)
     with nullcontext() if is_there else pytest.raises(ValueError, match=f"got '{device}'"):
         members.check_device(device)
 
