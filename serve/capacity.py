@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from serve.limits import FEW, MAX_IN_FLIGHT
 from serve.logs import SERVE_LOGGING
 
 BATCH_SIZE = 16
@@ -59,14 +60,24 @@ class Capacity:
     def preprocess_options(self) -> dict[str, Any]:
         """Options of the preprocessing deployment."""
         # a request stays here while the ensemble works on it: a batch there, and the next one here
-        return self._options(2 * BATCH_SIZE, self.preprocess_replicas, {"num_cpus": 0.1})
+        return self._options(2 * BATCH_SIZE, FEW, self.preprocess_replicas, {"num_cpus": 0.1})
 
     def ensemble_options(self) -> dict[str, Any]:
         """Options of the ensemble deployment; of two batches one computes and one gathers."""
         resources = {"num_cpus": 0.2, "num_gpus": self.ensemble_gpus}
-        return self._options(BATCH_SIZE, self.ensemble_replicas, resources)
+        let_in = MAX_IN_FLIGHT if self.ensemble_gpus else FEW  # a GPU answers fast enough for more to be let in
+        return self._options(BATCH_SIZE, let_in, self.ensemble_replicas, resources)
 
-    def _options(self, target_ongoing: int, max_replicas: int, resources: dict[str, Any]) -> dict[str, Any]:
+    def _options(self, most_ongoing: int, let_in: int, max_replicas: int, resources: dict[str, Any]) -> dict[str, Any]:
+        """Options of a tier.
+
+        Args:
+            most_ongoing: Requests of a replica beyond which Serve starts another, at most.
+            let_in: Requests that a gateway lets in while many wait: so many must be enough for all replicas to come up,
+                or those that are missing keep the service too slow for more to be let in.
+            max_replicas: Upper bound.
+            resources: Of each replica.
+        """
         if self.market:
             resources["label_selector"] = {"market": self.market}
         most = max(max_replicas, self.least_replicas)
@@ -79,7 +90,7 @@ class Capacity:
             "autoscaling_config": {
                 "min_replicas": self.least_replicas,
                 "max_replicas": most,
-                "target_ongoing_requests": target_ongoing,
+                "target_ongoing_requests": max(1, min(most_ongoing, let_in // most)),
                 "look_back_period_s": 15.0,
                 "upscale_delay_s": 10.0,
                 "downscale_delay_s": 120.0,

@@ -1,11 +1,12 @@
 """How a cluster is divided among the replicas."""
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from serve.capacity import Capacity, gateway_options
-from serve.limits import MAX_IN_FLIGHT
+from serve.limits import FEW, MAX_IN_FLIGHT
 
 
 @pytest.mark.parametrize("resources", [{"CPU": 1.0}, {"CPU": 2.0}, {"CPU": 64.0}, {"CPU": 16.0, "GPU": 2.0}])
@@ -52,6 +53,16 @@ def test_a_replica_takes_what_four_gateways_let_in_and_queues_are_finite() -> No
 def test_no_more_replicas_than_cores() -> None:
     capacity = Capacity.of({"CPU": 2.0})
     assert (capacity.preprocess_replicas, capacity.ensemble_replicas) == (1, 1)
+
+
+@pytest.mark.parametrize("resources", [{"CPU": 8.0}, {"CPU": 64.0}, {"CPU": 64.0, "GPU": 8.0}])
+def test_as_many_as_wait_at_a_full_gateway_bring_up_all_replicas(resources: dict[str, float]) -> None:
+    capacity = Capacity.of(resources)
+    full = {"ensemble": MAX_IN_FLIGHT if capacity.ensemble_gpus else FEW, "preprocess": FEW}
+    for tier, options in (("ensemble", capacity.ensemble_options()), ("preprocess", capacity.preprocess_options())):
+        scaling = options["autoscaling_config"]
+        wanted = math.ceil(full[tier] / scaling["target_ongoing_requests"])  # as Serve reckons
+        assert wanted >= scaling["max_replicas"], tier
 
 
 def test_no_machine_holds_all_replicas_where_there_are_to_be_two() -> None:
