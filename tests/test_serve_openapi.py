@@ -16,6 +16,15 @@ from tests.conftest import ROOT
 from tests.page_fixtures import Site
 
 OF_PAGES = {"/", "/docs", "/experiments", "/page/experiments", "/page/reading", "/static/{name}"}
+KEYED = [
+    *((operation.method, operation.path, operation.role) for operation in OPERATIONS),
+    (
+        "POST",
+        "/page/reading",
+        "score",
+    ),  # parts of pages: no contract describes them, and they ask for keys all the same
+    ("GET", "/page/experiments", "read"),
+]
 FILLED = {"{id}": "0" * 32, "{name}": "e", "{act}": "stop", "{version}": "ens-0123456789ab"}
 
 
@@ -77,16 +86,15 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Site:
     return Site(tmp_path_factory.mktemp("closed"), is_open=False)
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: f"{operation.method} {operation.path}")
-def test_a_route_opens_to_its_own_role_alone(closed: Site, operation: object) -> None:
-    path, role = operation.path, operation.role  # type: ignore[attr-defined]
+@pytest.mark.parametrize(("method", "path", "role"), KEYED, ids=lambda word: word or "nobody")
+def test_a_route_opens_to_its_own_role_alone(closed: Site, method: str, path: str, role: str) -> None:
     for name, value in FILLED.items():
         path = path.replace(name, value)
     client = TestClient(closed.app, raise_server_exceptions=False)
 
     def ask(authorization: str) -> tuple[int, str]:
         headers = {"authorization": authorization} if authorization else {}
-        answer = client.request(operation.method, path, headers=headers)  # type: ignore[attr-defined]
+        answer = client.request(method, path, headers=headers)
         return answer.status_code, answer.json().get("code", "") if "json" in answer.headers["content-type"] else ""
 
     if not role:
