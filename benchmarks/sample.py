@@ -3,10 +3,14 @@
 Its readings are worthless and its files are genuine: what serves, checks or measures a bundle can run on it.
 """
 
+import contextlib
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.service import running_service
 from ensemble.__main__ import main as ensemble
 from ensemble.registry import CHAMPION, Registry
 from preprocessing.cohort import Cohort
@@ -68,6 +72,18 @@ def publish_challenger(folder: Path, *, backbone: str = "slim_resnet10") -> str:
     registry.set_alias(CHAMPION, champion)
     (version,) = {row["version"] for row in registry.versions()} - before
     return str(version)
+
+
+@contextlib.contextmanager
+def service_at(url: str | None, *, plain: bool = False) -> Iterator[str]:
+    """A URL as it is given; without one, that of a sample with the standard recipe, served until the block ends."""
+    if url:
+        yield url
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        registry = publish_sample(Path(folder), recipe=Recipe.standard(size=96), num_trials=1)
+        with running_service(registry, *(["--plain"] if plain else [])) as service:
+            yield service.url
 
 
 def _build(study: Path, registry: Path) -> None:

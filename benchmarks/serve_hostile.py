@@ -1,10 +1,12 @@
-"""Send a running service hostile uploads: damaged files of every format in damaged requests, wherever images go in.
+"""Send a running service hostile uploads, wherever images go in.
 
-    python -m benchmarks.serve_hostile URL --cases 500
+    python -m benchmarks.serve_hostile --cases 600 [--url URL]
 
-Every answer must be a reading or a documented refusal in its one shape: no status 500, no trace of our code, nothing of
-what was sent. A request is made from its number and the seed alone. The key, where the service asks for one, is read
-from ``$CARPAL_KEY``. The last line is JSON.
+In turn: what our tests list by hand (`tests.hostile_uploads`), a drawn picture of no hand, and twice damaged files of
+every format in damaged requests. Every answer must be a reading or a documented refusal in its one shape: no status
+500, no trace of our code, nothing of what was sent; and a good radiograph must be scored before and after. A request is
+made from its number and the seed alone. The key, where the service asks for one, is read from ``$CARPAL_KEY``. The last
+line is JSON.
 """
 
 import argparse
@@ -21,7 +23,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.mutation import mutated, seeds
+from benchmarks.sample import service_at
+from benchmarks.serve_throughput import phantom_png
+from preprocessing.drawing.wrong import KINDS, draw_wrong_input
+from preprocessing.phantom_files import encode_png
 from serve.problems import STATUS
+from tests.hostile_uploads import UPLOADS
 
 BOUNDARY, NAME = "carpal-hostile", "Quixotic^Zebedee"
 _WORDS = {
@@ -46,15 +53,29 @@ _HEADERS = {
 class Hostile:
     """One request."""
 
+    family: str
     path: str
     headers: dict[str, bytes]
     content: bytes
     params: list[tuple[str, str]] = field(default_factory=list)
+    method: str = "POST"
 
 
 def hostile(corpus: dict[str, bytes], seed: int, case: int) -> Hostile:
     """The request of a number."""
+    turn, way = divmod(case, 4)
+    if way == 0:
+        upload = UPLOADS[turn % len(UPLOADS)]
+        listed = {name: value.encode() for name, value in upload.headers.items()}
+        return Hostile("listed by hand", upload.path, listed, upload.content, method=upload.method)
     rng = np.random.default_rng([seed, case])
+    if way == 1:
+        drawn = encode_png(draw_wrong_input(KINDS[turn % len(KINDS)], rng, height=int(rng.integers(256, 401))))
+        return Hostile("no hand", "/v1/score", {}, drawn, [("sex", "male")])
+    return _damaged_request(corpus, seed, case, rng)
+
+
+def _damaged_request(corpus: dict[str, bytes], seed: int, case: int, rng: np.random.Generator) -> Hostile:
     files = [
         mutated(corpus, seed, case + 1_000_000 * index) if rng.random() < 0.8 else _seed(corpus, rng)
         for index in range(int(rng.integers(1, 5)))
@@ -71,13 +92,14 @@ def hostile(corpus: dict[str, bytes], seed: int, case: int) -> Hostile:
         headers["authorization"] = _pick(rng, _HEADERS["authorization"]).encode()
     way = rng.choice(["raw", "form", "batch", "broken form"])
     if way == "raw":
-        return Hostile("/v1/score", headers, files[0], params)
+        return Hostile("damaged file", "/v1/score", headers, files[0], params)
     headers["content-type"] = f"multipart/form-data; boundary={BOUNDARY}".encode()
     content = _form(files if way != "form" else files[:1], params)
     if way == "broken form":
         content = _damaged(rng, content)
     path = "/v1/score" if way == "form" or rng.random() < 0.3 else "/v1/score/batch"
-    return Hostile(path, headers, content)
+    family = {"form": "damaged file in a form", "batch": "damaged files in a form", "broken form": "broken form"}[way]
+    return Hostile(family, path, headers, content)
 
 
 def verdict(answer: Any) -> str:
@@ -104,22 +126,29 @@ def verdict(answer: Any) -> str:
 
 
 def run(send: Callable[..., Any], cases: int, *, first: int = 0, seed: int = 0, key: str = "") -> dict[str, Any]:
-    """Send all cases with a client's ``request`` and gather what came back."""
+    """Send all cases with a client's ``request`` and gather what came back, by family and in all."""
     corpus = seeds()
-    counts: collections.Counter[str] = collections.Counter()
+    families: dict[str, collections.Counter[str]] = {}
     failed: list[tuple[int, str]] = []
     slowest = 0.0
     for case in range(first, first + cases):
         sent = hostile(corpus, seed, case)
         headers = {**({"authorization": f"Bearer {key}".encode()} if key else {}), **sent.headers}
         begin = time.perf_counter()
-        answer = send("POST", sent.path, params=sent.params, headers=headers, content=sent.content)
+        answer = send(sent.method, sent.path, params=sent.params or None, headers=headers, content=sent.content)
         slowest = max(slowest, time.perf_counter() - begin)
         outcome = verdict(answer)
-        counts[outcome] += 1
+        families.setdefault(sent.family, collections.Counter())[outcome] += 1
         if outcome.startswith("failed"):
             failed.append((case, outcome))
-    return {"cases": cases, "failed": failed, "slowest_s": round(slowest, 3), "outcomes": dict(counts.most_common())}
+    counts = sum(families.values(), collections.Counter[str]())
+    return {
+        "cases": cases,
+        "failed": failed,
+        "slowest_s": round(slowest, 3),
+        "outcomes": dict(counts.most_common()),
+        "families": {family: dict(told.most_common()) for family, told in sorted(families.items())},
+    }
 
 
 def _wrong(problem: dict[str, Any], status: int) -> str:
@@ -165,17 +194,32 @@ def main(arguments: list[str] | None = None) -> int:
     import httpx2
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serve_hostile", description=__doc__)
-    parser.add_argument("url")
-    parser.add_argument("--cases", type=int, default=500)
-    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--url", help="of a service (default: one of a sample is started)")
+    parser.add_argument("--plain", action="store_true", help="start it behind Serve's own proxy")
+    parser.add_argument("--cases", type=int, default=600, help="to send (default 600)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first (default 0)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    with httpx2.Client(base_url=options.url, timeout=120, trust_env=False) as client:
+    with (
+        service_at(options.url, plain=options.plain) as url,
+        httpx2.Client(base_url=url, timeout=120, trust_env=False) as client,
+    ):
         key = os.environ.get("CARPAL_KEY", "")
+
+        def scores() -> bool:
+            headers = {"authorization": f"Bearer {key}"} if key else {}
+            answer = client.post("/v1/score", params={"sex": "male"}, headers=headers, content=phantom_png(640))
+            return answer.status_code == 200
+
+        if not scores():
+            raise RuntimeError("The service does not score a good radiograph: nothing it refuses says anything.")
         found = run(client.request, options.cases, first=options.first, seed=options.seed, key=key)
-        found["alive"] = client.get("/healthz").status_code == 200
+        found["scores_afterwards"] = scores()
+    for family, told in found["families"].items():
+        words = ", ".join(f"{STATUS.get(outcome, 200)} {outcome}: {count}" for outcome, count in told.items())
+        print(f"{family:24}{sum(told.values()):5}  {words}")
     print(json.dumps(found))
-    return int(bool(found["failed"]) or not found["alive"])
+    return int(bool(found["failed"]) or not found["scores_afterwards"])
 
 
 if __name__ == "__main__":

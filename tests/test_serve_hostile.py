@@ -1,11 +1,13 @@
-"""Five hundred damaged requests with damaged files: each a reading or a documented refusal, and none tells of us."""
+"""Five hundred hostile requests: each a reading or a documented refusal, and none tells of us."""
 
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from benchmarks.serve_hostile import run
+from benchmarks.mutation import seeds
+from benchmarks.serve_hostile import hostile, run
 from ensemble.prediction import Prediction
+from preprocessing.drawing.wrong import KINDS
 from serve.protocol import Outcome, Query, answer
 from tests.test_serve_gateway import READER, MeanScorer, books, client
 
@@ -38,3 +40,12 @@ def test_five_hundred_hostile_uploads_get_no_status_500(client: TestClient) -> N
     assert found["failed"] == []
     assert found["outcomes"]["read"] > 50, found["outcomes"]
     assert len(found["outcomes"]) > 10, found["outcomes"]
+    assert set(found["families"]) >= {"listed by hand", "no hand", "damaged file", "broken form"}
+
+
+def test_every_kind_of_no_hand_is_sent_and_the_same_each_time() -> None:
+    corpus = seeds()
+    sent = [hostile(corpus, 3, case) for case in range(4 * len(KINDS))]
+    drawn = [each.content for each in sent if each.family == "no hand"]
+    assert len(set(drawn)) == len(drawn) == len(KINDS)
+    assert [hostile(corpus, 3, case) for case in range(8)] == sent[:8]
