@@ -48,7 +48,7 @@ class Row:
     failed: int
     """First attempts that were not answered with 2xx."""
     in_flight: int
-    """Of these, under way at the change or sent within a second after it."""
+    """Of these, under way at the change or sent within a second after it; the others failed before it or later."""
     unanswered: int
     """Also not when sent again."""
     slowest_s: float
@@ -213,9 +213,9 @@ def run(place: Path, seconds: float, clients: int, only: str) -> dict[str, Any]:
         "lost": lost,
         "failed_planned": sum(row.failed for row in rows if row.is_planned),
         "failed_killed": sum(row.failed for row in rows if not row.is_planned),
-        "failed_killed_not_in_flight": sum(row.failed - row.in_flight for row in rows if not row.is_planned),
-        "unanswered": sum(row.unanswered for row in rows),
+        "failed_after": sum(row.failed - row.in_flight for row in rows),
         "requests": sum(row.requests for row in rows),
+        "unanswered": sum(row.unanswered for row in rows),
         "accepted": len(accepted),
         "seconds_a_row": seconds,
         "machine": f"{os.cpu_count()} x {platform.machine()}, load {os.getloadavg()[0]:.1f}",
