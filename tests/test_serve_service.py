@@ -225,6 +225,13 @@ def test_a_request_is_in_the_log_of_every_process_by_its_id_and_nothing_about_a_
     assert [(path.name, mark) for path, text in texts.items() for mark in marks if mark in text] == []
 
 
+def test_a_plain_service_answers_by_serves_own_proxy(sample: Path) -> None:
+    with running_service(sample / "registry", "--plain") as plain:
+        assert httpx2.post(f"{plain.url}{SCORE}", content=PNG, timeout=60, trust_env=False).status_code == 200
+        family = [" ".join(each.cmdline()) for each in psutil.Process(plain.process.pid).children(recursive=True)]
+        assert not [line for line in family if "haproxy" in line]
+
+
 def test_sigterm_ends_it_with_0_and_leaves_no_process(
     service: Running,
 ) -> None:  # the last test: it stops the service
