@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from benchmarks.sample import publish_challenger, publish_sample
+from benchmarks.service import running_service
+from ensemble.registry import Registry
 from tests.hostile_uploads import DICOM, PNG
 from tests.page_fixtures import A, B, Site, listening
 
@@ -91,6 +94,39 @@ def test_a_person_reads_a_bone_age_with_the_keyboard(page: Page, tmp_path: Path)
         assert page.evaluate(CONTRAST) == []
 
 
+def drop(page: Page, *names: str) -> None:
+    """Let go of files over the page."""
+    made = page.evaluate_handle(
+        """([names, bytes]) => {
+          const held = new DataTransfer();
+          for (const name of names) held.items.add(new File([new Uint8Array(bytes)], name, { type: "image/png" }));
+          return held;
+        }""",
+        [names, list(PNG)],
+    )
+    for event in ("dragenter", "dragover", "drop"):
+        page.dispatch_event("#viewer", event, {"dataTransfer": made})
+
+
+def test_a_radiograph_that_is_dropped_is_read(page: Page, tmp_path: Path) -> None:
+    with listening(Site(tmp_path)) as url:
+        page.goto(url)
+        drop(page, "a.png")
+        expect(page.get_by_alt_text("The radiograph, not read yet")).to_be_visible()
+        expect(page.locator("#viewer.over")).to_have_count(0)  # the frame that showed where it would fall
+        page.get_by_role("radio", name="Female").check()
+        page.get_by_role("button", name="Read the bone age").click()
+        expect(page.locator(".big")).to_contain_text("10 years 6 months")
+
+
+def test_of_two_radiographs_that_are_dropped_none_is_taken(page: Page, tmp_path: Path) -> None:
+    with listening(Site(tmp_path)) as url:
+        page.goto(url)
+        drop(page, "a.png", "b.png")
+        expect(page.get_by_role("alert")).to_contain_text("One radiograph at a time")
+        expect(page.locator("#viewer img")).to_have_count(0)
+
+
 def test_a_reading_goes_when_another_radiograph_comes(page: Page, tmp_path: Path) -> None:
     with listening(Site(tmp_path)) as url:
         page.goto(url)
@@ -153,6 +189,48 @@ def test_an_experiment_is_started_promoted_and_taken_back_on_the_page(page: Page
         page.get_by_role("button", name="Take it back").press("Enter")
         expect(page.get_by_role("status")).to_contain_text("Rolled back")
         assert site.books.state.champion == A
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_a_person_walks_through_a_real_service(page: Page, tmp_path: Path) -> None:
+    publish_sample(tmp_path)
+    champion, challenger = Registry(tmp_path / "registry").version_of("champion"), publish_challenger(tmp_path)
+    hand = next((tmp_path / "hands").glob("*/*.png"))
+
+    def read(url: str, version: str) -> None:
+        """On the page of readings, again until this version has read it."""
+        page.goto(url)
+        page.get_by_label("Choose a radiograph").set_input_files(hand)
+        page.get_by_role("radio", name="Female").check()
+        result = page.get_by_role("region", name="Reading")
+        for _ in range(30):
+            page.get_by_role("button", name="Read the bone age").click()
+            expect(page.locator("#status")).to_have_text("Read.")
+            if version in result.inner_text():
+                break
+        expect(result).to_contain_text(version)
+        expect(page.locator(".big")).to_contain_text("month")
+
+    with running_service(tmp_path / "registry", start_within_s=400) as service:
+        read(service.url, champion)
+        page.goto(f"{service.url}/experiments")
+        page.get_by_label("Name").fill("walk")
+        page.get_by_label("Challenger").fill(challenger)
+        page.get_by_role("button", name="Start").click()
+        expect(page.get_by_role("heading", name="walk")).to_be_visible()
+        read(service.url, champion)
+        page.goto(f"{service.url}/experiments")
+        page.get_by_role("button", name="Promote").click()
+        page.get_by_role("dialog").get_by_role("button", name="Promote").click()
+        expect(page.get_by_role("status")).to_contain_text("Promoted")
+        read(service.url, challenger)
+        page.goto(f"{service.url}/experiments")
+        page.get_by_role("button", name="walk").click()  # among those before
+        page.get_by_role("button", name="Take the promotion back").click()
+        page.get_by_role("button", name="Take it back").click()
+        expect(page.get_by_role("status")).to_contain_text("Rolled back")
+        read(service.url, champion)
 
 
 def test_the_contract_can_be_read(page: Page, tmp_path: Path) -> None:
