@@ -1,5 +1,6 @@
 """``serve deploy`` for real: a declared service loads a challenger; a changed version takes over without downtime."""
 
+import contextlib
 import os
 import secrets
 import signal
@@ -39,8 +40,13 @@ class Cluster:
     environment: dict[str, str]
     codes: Counter[int] = field(default_factory=Counter)
 
-    def deploy(self, **changes: Any) -> None:
-        """Deploy the shipped file with this registry, port and size, for this machine alone."""
+    def deploy(self, *, is_open_to_others: bool = False, **changes: Any) -> None:
+        """Deploy the shipped file with this registry, port and size, for this machine alone.
+
+        Args:
+            is_open_to_others: An argument of the gateway, so that it is replaced where this one changes.
+            changes: Arguments of the keeper.
+        """
         declared = yaml.safe_load((ROOT / "deploy" / "serve.yaml").read_text())
         declared["http_options"] |= {"host": "127.0.0.1", "port": self.port}
         registry = str(self.folder / "registry")
@@ -48,25 +54,64 @@ class Cluster:
             application["args"] = {"registry": registry, "ledger": ""}
         keeper, gateway = declared["applications"]
         keeper["args"] |= {"cpus": 2, **changes}
-        gateway["args"]["open"] = True
+        gateway["args"] |= {"open": True, "open_to_others": is_open_to_others}
         path = self.folder / "serve.yaml"
         path.write_text(yaml.safe_dump(declared))
         program = Path(sys.executable).with_name("serve")
         address = f"http://127.0.0.1:{self.dashboard}"
         subprocess.run([program, "deploy", str(path), "-a", address], check=True, env=self.environment, cwd=self.folder)
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def answers_others(self) -> bool:
+        """Whether a gateway that is open to others answers."""
+        asked = httpx2.get(f"{self.url}/v1/versions", headers={"host": "elsewhere"}, timeout=60, trust_env=False)
+        assert asked.status_code in (200, 421), asked.text  # 421: the gateway that is not
+        return asked.status_code == 200
+
+    def status(self, application: str) -> str:
+        """What Serve says of an application; empty where it does not answer."""
+        url = f"http://127.0.0.1:{self.dashboard}/api/serve/applications/"
+        headers = {"Authorization": f"Bearer {self.environment['RAY_AUTH_TOKEN']}"}
+        try:
+            asked = httpx2.get(url, headers=headers, timeout=10, trust_env=False)
+        except httpx2.HTTPError:
+            return ""
+        return str(asked.json()["applications"].get(application, {}).get("status", "none"))
+
     def version(self) -> str | None:
         """The version that scores one radiograph; None while nothing answers."""
         hand = next((self.folder / "hands").glob("*/*.png")).read_bytes()
         try:
-            answer = httpx2.post(
-                f"http://127.0.0.1:{self.port}/v1/score?sex=male", content=hand, timeout=60, trust_env=False
-            )
+            answer = httpx2.post(f"{self.url}/v1/score?sex=male", content=hand, timeout=60, trust_env=False)
         except httpx2.HTTPError:
             self.codes[0] += 1
             return None
         self.codes[answer.status_code] += 1
         return str(answer.json()["version"]) if answer.status_code == 200 else None
+
+    @contextlib.contextmanager
+    def under_load(self, clients: int = 1) -> Iterator[None]:
+        """Radiographs are sent until the block ends, and none may fail."""
+        self.codes.clear()
+        is_over = threading.Event()
+
+        def send() -> None:
+            while not is_over.is_set():
+                self.version()
+
+        sending = [threading.Thread(target=send) for _ in range(clients)]
+        for each in sending:
+            each.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            for each in sending:
+                each.join()
+        assert set(self.codes) == {200}, self.codes
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +131,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         head = subprocess.Popen(
             [*start, *ports], env=environment, cwd=folder, stdout=log, stderr=log, start_new_session=True
         )
+    cluster = Cluster(folder, port, dashboard, environment)
     try:
-        wait_for(lambda: _answers(dashboard, environment["RAY_AUTH_TOKEN"]))
-        yield Cluster(folder, port, dashboard, environment)
+        wait_for(lambda: cluster.status("gateway"))
+        yield cluster
     finally:
         family = psutil.Process(head.pid).children(recursive=True)
         head.send_signal(signal.SIGTERM)
@@ -105,34 +151,17 @@ def wait_for(condition: Callable[[], object], seconds: float = 300.0) -> None:
         time.sleep(0.3)
 
 
-def _answers(dashboard: int, token: str) -> bool:
-    url, headers = f"http://127.0.0.1:{dashboard}/api/serve/applications/", {"Authorization": f"Bearer {token}"}
-    try:
-        return httpx2.get(url, headers=headers, timeout=10, trust_env=False).status_code == 200
-    except httpx2.HTTPError:
-        return False
-
-
 def test_a_declared_service_loads_a_challenger_and_changes_its_version_without_downtime(cluster: Cluster) -> None:
     cluster.deploy()
     wait_for(cluster.version)
     registry = str(cluster.folder / "registry")
     champion, challenger = Registry(registry).version_of("champion"), publish_challenger(cluster.folder)
     assert cluster.version() == champion
-    cluster.codes.clear()
-    is_over = threading.Event()
-
-    def send() -> None:
-        while not is_over.is_set():
-            cluster.version()
-
-    sending = threading.Thread(target=send)
-    sending.start()
-    try:
+    with cluster.under_load():
         # a challenger that has just started is slow, and is not to be thrown out for it
         bounds = ["max_latency_ratio=1000", "max_disagreement=1", "max_error_rate=1"]
         assert command(["experiment", "start", registry, "declared", challenger, "--policy", *bounds]) == 0
-        url = f"http://127.0.0.1:{cluster.port}/v1/experiments/declared"
+        url = f"{cluster.url}/v1/experiments/declared"
         found = lambda: httpx2.get(url, timeout=60, trust_env=False).json()  # noqa: E731
         wait_for(lambda: found()["arms"]["challenger"]["answered"] > 5)
         assert command(["experiment", "stop", registry, "declared"]) == 0
@@ -140,7 +169,14 @@ def test_a_declared_service_loads_a_challenger_and_changes_its_version_without_d
         wait_for(lambda: cluster.version() == challenger)
         cluster.deploy(version=champion)
         wait_for(lambda: cluster.version() == champion)
-    finally:
-        is_over.set()
-        sending.join()
-    assert set(cluster.codes) == {200}, cluster.codes
+
+
+def test_another_gateway_takes_over_without_a_failed_request(cluster: Cluster) -> None:
+    cluster.deploy()
+    wait_for(cluster.version)
+    assert not cluster.answers_others()
+    with cluster.under_load(clients=4):
+        cluster.deploy(is_open_to_others=True)
+        wait_for(cluster.answers_others)
+        wait_for(lambda: cluster.status("gateway") == "RUNNING")  # the one before is gone
+        assert cluster.answers_others()
