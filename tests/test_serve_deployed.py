@@ -71,15 +71,24 @@ class Cluster:
         assert asked.status_code in (200, 421), asked.text  # 421: the gateway that is not
         return asked.status_code == 200
 
-    def status(self, application: str) -> str:
-        """What Serve says of an application; empty where it does not answer."""
+    def applications(self) -> dict[str, Any] | None:
+        """What Serve says of each application; None where it does not answer."""
         url = f"http://127.0.0.1:{self.dashboard}/api/serve/applications/"
         headers = {"Authorization": f"Bearer {self.environment['RAY_AUTH_TOKEN']}"}
         try:
             asked = httpx2.get(url, headers=headers, timeout=10, trust_env=False)
         except httpx2.HTTPError:
-            return ""
-        return str(asked.json()["applications"].get(application, {}).get("status", "none"))
+            return None
+        return dict(asked.json()["applications"]) if asked.status_code == 200 else None
+
+    def is_deployed(self) -> bool:
+        """Whether the gateway is the one that was deployed last; until it is, one before it must be there."""
+        told = (self.applications() or {}).get("gateway")
+        if told is None:
+            return False
+        replicas = told["deployments"]["HttpGateway"]["replicas"]
+        assert "RUNNING" in [each["state"] for each in replicas], replicas
+        return bool(told["status"] == "RUNNING")
 
     def version(self) -> str | None:
         """The version that scores one radiograph; None while nothing answers."""
@@ -133,7 +142,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         )
     cluster = Cluster(folder, port, dashboard, environment)
     try:
-        wait_for(lambda: cluster.status("gateway"))
+        wait_for(lambda: cluster.applications() is not None)
         yield cluster
     finally:
         family = psutil.Process(head.pid).children(recursive=True)
@@ -177,6 +186,4 @@ def test_another_gateway_takes_over_without_a_failed_request(cluster: Cluster) -
     assert not cluster.answers_others()
     with cluster.under_load(clients=4):
         cluster.deploy(is_open_to_others=True)
-        wait_for(cluster.answers_others)
-        wait_for(lambda: cluster.status("gateway") == "RUNNING")  # the one before is gone
-        assert cluster.answers_others()
+        wait_for(lambda: cluster.is_deployed() and cluster.answers_others())
