@@ -17,7 +17,7 @@ from benchmarks.service import Running, running_service
 from ensemble.registry import Registry
 from serve.admin import main as command
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(600)]
 
 CPUS = 8
 """That Ray is told of, so that two replicas of the ensemble fit, however few this machine has."""
