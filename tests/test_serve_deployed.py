@@ -84,7 +84,7 @@ class Cluster:
     def is_deployed(self) -> bool:
         """Whether the gateway is the one that was deployed last; until it is, one before it must be there."""
         told = (self.applications() or {}).get("gateway")
-        if told is None:
+        if told is None or "HttpGateway" not in told["deployments"]:  # while Serve takes the new declaration in
             return False
         replicas = told["deployments"]["HttpGateway"]["replicas"]
         assert "RUNNING" in [each["state"] for each in replicas], replicas
